@@ -1,0 +1,172 @@
+"""One architecture of a space, and its three written forms: canonical JSON, id, LightHuBERT's dict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces.errors import SpaceError
+
+__all__ = ["Subnet"]
+
+_KEYS = ("embed_dim", "heads", "ffn_ratios")
+_LIGHTHUBERT_KEYS = ("atten_dim", "embed_dim", "ffn_embed", "heads_num", "layer_num", "slide_wsz")
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """One architecture: embed dim D, and heads H and FFN ratio for each KEPT layer, in order.
+
+    Layers that are not kept do not exist here, so that one architecture has one spelling and one `id`.
+    Which of the supernet's layers are kept at a depth is the space's depth map.
+
+    Raises `SpaceError` where a number is not positive, or the two tuples differ in length.
+    """
+
+    embed_dim: int
+    heads: tuple[int, ...]
+    ffn_ratios: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "embed_dim", _whole("embed_dim", self.embed_dim))
+        object.__setattr__(self, "heads", tuple(_whole(f"heads[{i}]", h) for i, h in enumerate(self.heads)))
+        object.__setattr__(
+            self, "ffn_ratios", tuple(_positive(f"ffn_ratios[{i}]", r) for i, r in enumerate(self.ffn_ratios))
+        )
+        if not self.heads or len(self.heads) != len(self.ffn_ratios):
+            raise SpaceError(
+                f"heads and ffn_ratios need one entry for each kept layer; got {len(self.heads)} and "
+                f"{len(self.ffn_ratios)}"
+            )
+
+    @property
+    def depth(self) -> int:
+        """Number of kept layers."""
+        return len(self.heads)
+
+    @property
+    def ffn_dims(self) -> tuple[int, ...]:
+        """FFN dim F of each kept layer: int(ratio * D)."""
+        return tuple(int(ratio * self.embed_dim) for ratio in self.ffn_ratios)
+
+    @property
+    def id(self) -> str:
+        """12 hex digits, the same on every machine: SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, in the canonical key order."""
+        return {"embed_dim": self.embed_dim, "heads": list(self.heads), "ffn_ratios": list(self.ffn_ratios)}
+
+    def to_json(self) -> str:
+        """Canonical JSON: fixed key order, no spaces, ratios as floats."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Subnet:
+        """The subnet that `to_dict` wrote; unknown and missing keys are refused."""
+        _check_keys(fields, _KEYS, "a subnet")
+        for key in ("heads", "ffn_ratios"):
+            if not isinstance(fields[key], (list, tuple)):
+                raise SpaceError(f"{key} must be a list with one entry a layer; got {fields[key]!r}")
+        return cls(fields["embed_dim"], tuple(fields["heads"]), tuple(fields["ffn_ratios"]))
+
+    @classmethod
+    def from_json(cls, text: str) -> Subnet:
+        """The subnet in a JSON text, in our form or in LightHuBERT's."""
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SpaceError(f"a subnet must be JSON such as {_EXAMPLE}; got {_brief(text)} ({error})") from None
+        if isinstance(fields, Mapping) and "heads_num" in fields:
+            return cls.from_lighthubert(fields)
+        if isinstance(fields, Mapping) and set(fields) > {"subnet"} and isinstance(fields["subnet"], Mapping):
+            fields = fields["subnet"]  # a run's best.json
+        return cls.from_dict(fields)
+
+    def to_lighthubert(self, head_dim: int = 64) -> dict[str, Any]:
+        """LightHuBERT's subnet dict, with global attention in every layer."""
+        return {
+            "atten_dim": [head_dim * heads for heads in self.heads],
+            "embed_dim": self.embed_dim,
+            "ffn_embed": list(self.ffn_dims),
+            "heads_num": list(self.heads),
+            "layer_num": self.depth,
+            "slide_wsz": ["global"] * self.depth,
+        }
+
+    @classmethod
+    def from_lighthubert(cls, fields: Mapping[str, Any], head_dim: int = 64) -> Subnet:
+        """The subnet in LightHuBERT's dict. Entries beyond `layer_num` belong to no layer and are dropped.
+
+        `atten_dim`, `slide_wsz` and the release's `ffn_ratio` may be missing, but may not contradict the rest.
+        Integer attention windows (`slide_wsz`) are refused: only global attention is supported.
+        """
+        _check_keys(fields, (*_LIGHTHUBERT_KEYS, "ffn_ratio"), "a LightHuBERT subnet", ("atten_dim", "slide_wsz", "ffn_ratio"))
+        depth = _whole("layer_num", fields["layer_num"])
+        per_layer: dict[str, list[Any]] = {}
+        for key in ("heads_num", "ffn_embed", "atten_dim", "slide_wsz"):
+            if key in fields:
+                values = fields[key]
+                if not isinstance(values, (list, tuple)) or len(values) < depth:
+                    raise SpaceError(f"{key} needs one entry for each of layer_num={depth} layers; got {values!r}")
+                per_layer[key] = list(values[:depth])
+        embed_dim = _whole("embed_dim", fields["embed_dim"])
+        for i, window in enumerate(per_layer.get("slide_wsz", ())):
+            if window != "global":
+                raise SpaceError(f"slide_wsz[{i}]={window!r}: local attention windows are not supported; use 'global'")
+        heads = [_whole(f"heads_num[{i}]", h) for i, h in enumerate(per_layer["heads_num"])]
+        for i, attention_dim in enumerate(per_layer.get("atten_dim", ())):
+            if attention_dim != head_dim * heads[i]:
+                raise SpaceError(
+                    f"atten_dim[{i}]={attention_dim} must be {head_dim} * heads_num[{i}]={head_dim * heads[i]}"
+                )
+        ratios = [_ratio(_whole(f"ffn_embed[{i}]", f), embed_dim) for i, f in enumerate(per_layer["ffn_embed"])]
+        return cls(embed_dim, tuple(heads), tuple(ratios))
+
+
+_EXAMPLE = '{"embed_dim":384,"heads":[6,6],"ffn_ratios":[4.0,3.5]}'
+
+
+def _ratio(ffn_dim: int, embed_dim: int) -> float:
+    """The shortest decimal ratio r with int(r * D) == F."""
+    for digits in range(1, 17):
+        ratio = round(ffn_dim / embed_dim, digits)
+        if int(ratio * embed_dim) == ffn_dim:
+            return ratio
+    return math.nextafter(ffn_dim / embed_dim, math.inf)
+
+
+def _check_keys(fields: object, known: tuple[str, ...], what: str, optional: tuple[str, ...] = ()) -> None:
+    if not isinstance(fields, Mapping):
+        raise SpaceError(f"{what} must be an object with the keys {', '.join(known)}; got {_brief(fields)}")
+    unknown = [str(key) for key in fields if key not in known]
+    missing = [key for key in known if key not in fields and key not in optional]
+    if unknown or missing:
+        said = "; ".join(
+            f"{word} {', '.join(keys)}" for word, keys in (("unknown", unknown), ("missing", missing)) if keys
+        )
+        raise SpaceError(f"{what} has the keys {', '.join(known)}; {said}")
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) and not hasattr(value, "__index__"):
+        raise SpaceError(f"{name} must be a positive whole number; got {value!r}")
+    if not math.isfinite(value) or value != int(value) or value < 1:
+        raise SpaceError(f"{name} must be a positive whole number; got {value!r}")
+    return int(value)
+
+
+def _positive(name: str, value: Any) -> float:
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__") or not 0 < float(value) < math.inf:
+        raise SpaceError(f"{name} must be a positive number; got {value!r}")
+    return float(value)
+
+
+def _brief(value: object, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
