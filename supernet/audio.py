@@ -1,0 +1,125 @@
+"""Speech in: manifests, recordings at 16 kHz, and batches of similar length."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from search_spaces import AudioError
+
+__all__ = ["RATE", "Utterance", "batches", "load_audio", "normalise", "read_manifest"]
+
+RATE = 16_000
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One line of a manifest. `audio` is absolute; labels are None where the manifest has none."""
+
+    id: str
+    audio: Path
+    seconds: float
+    split: str | None = None
+    speaker: str | None = None
+    language: str | None = None
+    text: str | None = None
+
+
+def read_manifest(path: Path | str, split: str | None = None) -> list[Utterance]:
+    """The utterances of a JSON-lines manifest, in order; with `split`, those of that split.
+
+    A line needs `audio` (relative to the manifest) and `seconds`; `id`, `split`, `speaker`, `language` and
+    `text` may be there, other keys are not read. Raises `AudioError` naming the line that is off.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AudioError(f"cannot read manifest {path}: {getattr(error, 'strerror', None) or error}") from None
+    utterances = [_utterance(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    chosen = [u for u in utterances if split is None or u.split == split]
+    if not chosen:
+        splits = sorted({str(u.split) for u in utterances})
+        said = f"no utterance of split '{split}'; splits: {', '.join(splits)}" if utterances else "no utterance"
+        raise AudioError(f"manifest {path} has {said}")
+    seen: set[str] = set()
+    for utterance in chosen:
+        if utterance.id in seen:
+            raise AudioError(f"manifest {path} names '{utterance.id}' twice; ids must differ")
+        seen.add(utterance.id)
+    return chosen
+
+
+def _utterance(path: Path, number: int, line: str) -> Utterance:
+    try:
+        record: dict[str, Any] = json.loads(line)
+        audio, seconds = str(record["audio"]), float(record["seconds"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise AudioError(
+            f'{path}, line {number}: needs JSON with "audio" and "seconds"; {type(error).__name__}: {error}'
+        ) from None
+    labels = {key: record.get(key) for key in ("split", "speaker", "language", "text")}
+    return Utterance(str(record.get("id", audio)), path.parent / audio, seconds, **labels)
+
+
+def load_audio(path: Path | str, least_samples: int = 400) -> Samples:
+    """Samples (S,) of a recording at 16 kHz: channels averaged, other rates resampled (soxr, high quality).
+
+    `least_samples` is what one frame needs: 400 for HuBERT's front end.
+    Raises `AudioError` for files that are missing, not audio, empty, too short, silent or not finite.
+    """
+    import soundfile
+
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        reason = "no such file" if not Path(path).exists() else str(error).rstrip(".")
+        raise AudioError(f"cannot read audio {path}: {reason}") from None
+    mono: Samples = samples.mean(axis=1)
+    if rate != RATE:
+        import soxr
+
+        mono = soxr.resample(mono, rate, RATE, quality="HQ")
+    if len(mono) < least_samples:
+        raise AudioError(f"{path} has {len(mono)} samples at 16 kHz; one frame needs {least_samples}")
+    if not np.isfinite(mono).all():
+        raise AudioError(f"{path} holds samples that are not finite")
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def normalise(samples: Samples, eps: float = 1e-5) -> Samples:
+    """`samples` with mean 0 and variance 1, as HuBERT was trained (s3prl applies a layer norm to the waveform)."""
+    centred = samples - samples.mean(dtype=np.float64)
+    return (centred / np.sqrt((centred**2).mean(dtype=np.float64) + eps)).astype(np.float32)
+
+
+def batches(
+    seconds: Sequence[float], batch_seconds: float, rng: np.random.Generator | None = None, jitter: float = 0.1
+) -> Iterator[list[int]]:
+    """Indices in batches of similar length, each at most `batch_seconds` long with its padding (or one utterance).
+
+    With `rng`, lengths are blurred by `jitter` before sorting and the batches come in random order, so that
+    batches differ from epoch to epoch; without, shortest first.
+    """
+    length = np.asarray(seconds, dtype=np.float64)
+    blurred = length if rng is None else length * np.exp(rng.uniform(-jitter, jitter, len(length)))
+    order = np.argsort(blurred, kind="stable")
+    groups: list[list[int]] = [[]]
+    longest = 0.0
+    for index in order.tolist():
+        longest = max(longest, float(length[index]))
+        if groups[-1] and longest * (len(groups[-1]) + 1) > batch_seconds:
+            groups.append([])
+            longest = float(length[index])
+        groups[-1].append(index)
+    if not groups[-1]:
+        return
+    for group in range(len(groups)) if rng is None else rng.permutation(len(groups)):
+        yield groups[group]

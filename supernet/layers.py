@@ -1,0 +1,157 @@
+"""The plain network that every subnet is: front end and encoder, with no slicing in them.
+
+A supernet runs the same `Encoder.forward` on slices of its stored weights (`torch.func.functional_call`), so that
+there is one forward pass to read, test and export.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces import Network, Subnet
+
+__all__ = ["FRAME_MASKS", "Encoder", "Features", "FrontEnd", "Hubert", "frame_mask"]
+
+FRAME_MASKS = ("conv", "fairseq")
+
+
+class Features(NamedTuple):
+    """`hidden_states`: the projected input, then one for each kept layer, each (B, T, D).
+
+    `mask`: (B, T), True where a frame is speech and not padding; None where nothing is padded.
+    """
+
+    hidden_states: tuple[Tensor, ...]
+    mask: Tensor | None
+
+    @property
+    def last_hidden_state(self) -> Tensor:
+        return self.hidden_states[-1]
+
+
+class FrontEnd(nn.Module):
+    """wav2vec 2.0's convolutions: wav (B, S) -> features (B, T, C). Group norm after the first, no biases."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        inputs = [1, *[channels for channels, _, _ in network.conv_layers]]
+        self.convs = nn.ModuleList(
+            nn.Conv1d(inputs[i], channels, kernel, stride, bias=False)
+            for i, (channels, kernel, stride) in enumerate(network.conv_layers)
+        )
+        self.norm = nn.GroupNorm(inputs[1], inputs[1])
+
+    def forward(self, wav: Tensor) -> Tensor:
+        x = wav.unsqueeze(1)
+        for i, conv in enumerate(self.convs):
+            x = conv(x)
+            x = F.gelu(self.norm(x) if i == 0 else x)
+        return x.transpose(1, 2)
+
+
+class _PositionalConv(nn.Conv1d):
+    """Relative positions by a wide grouped convolution, its last frame dropped where the kernel is even."""
+
+    def __init__(self, dim: int, kernel: int, groups: int) -> None:
+        super().__init__(dim, dim, kernel, padding=kernel // 2, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x.transpose(1, 2)).transpose(1, 2)
+        return F.gelu(out[:, : x.shape[1]])
+
+
+class EncoderLayer(nn.Module):
+    """One post-norm Transformer layer of embed dim D, `heads` heads and FFN dim F."""
+
+    def __init__(self, dim: int, heads: int, head_dim: int, ffn_dim: int) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.head_dim = head_dim
+        self.q, self.k, self.v = nn.Linear(dim, inner), nn.Linear(dim, inner), nn.Linear(dim, inner)
+        self.out = nn.Linear(inner, dim)
+        self.attention_norm = nn.LayerNorm(dim)
+        self.fc1, self.fc2 = nn.Linear(dim, ffn_dim), nn.Linear(ffn_dim, dim)
+        self.final_norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (B, T, D), mask (B, 1, 1, T) or None -> (B, T, D)."""
+        q, k, v = (part(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in (self.q, self.k, self.v))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.head_dim**-0.5)
+        x = self.attention_norm(x + self.out(mixed.transpose(1, 2).flatten(2)))
+        return self.final_norm(x + self.fc2(F.gelu(self.fc1(x))))  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """Projection, positions and Transformer layers of one subnet: front-end features (B, T, C) -> hidden states."""
+
+    def __init__(self, network: Network, subnet: Subnet) -> None:
+        super().__init__()
+        D = subnet.embed_dim
+        self.input_norm = nn.LayerNorm(network.conv_channels)
+        self.projection = nn.Linear(network.conv_channels, D)
+        self.pos_conv = _PositionalConv(D, network.pos_conv_kernel, network.pos_conv_groups)
+        self.norm = nn.LayerNorm(D)
+        self.layers = nn.ModuleList(
+            EncoderLayer(D, heads, network.head_dim, ffn_dim)
+            for heads, ffn_dim in zip(subnet.heads, subnet.ffn_dims, strict=True)
+        )
+
+    def forward(
+        self, features: Tensor, mask: Tensor | None = None, masked: Tensor | None = None,
+        mask_embedding: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """`mask` (B, T): True where speech. `masked` (B, T): frames replaced by `mask_embedding` (D), in training."""
+        x = self.projection(self.input_norm(features))
+        if masked is not None and mask_embedding is not None:
+            x = torch.where(masked.unsqueeze(-1), mask_embedding.to(x.dtype), x)
+        keys = None
+        if mask is not None:
+            x = x * mask.unsqueeze(-1).to(x.dtype)
+            keys = mask[:, None, None, :]
+        hidden = [x]
+        x = self.norm(x + self.pos_conv(x))
+        for layer in self.layers:
+            x = layer(x, keys)
+            hidden.append(x)
+        return tuple(hidden)
+
+
+class Hubert(nn.Module):
+    """One subnet as a model of its own: plain modules, plain weights. Made by `extract_subnet`."""
+
+    def __init__(self, network: Network, subnet: Subnet, frame_rule: str = "conv") -> None:
+        super().__init__()
+        self.network, self.subnet, self.frame_rule = network, subnet, frame_rule
+        self.front_end = FrontEnd(network)
+        self.encoder = Encoder(network, subnet)
+
+    def forward(self, wav: Tensor, lengths: Tensor | None = None) -> Features:
+        """Hidden states of wav (B, S), float, normalised per utterance; `lengths` (B,) in samples where padded."""
+        features = self.front_end(wav)
+        mask = frame_mask(self.network, lengths, wav.shape[1], features.shape[1], self.frame_rule)
+        return Features(self.encoder(features, mask), mask)
+
+    extract_features = forward
+
+
+def frame_mask(network: Network, lengths: Tensor | None, samples: int, frames: int, rule: str) -> Tensor | None:
+    """(B, T), True where a frame is speech; None where no utterance is padded.
+
+    `rule` "conv": a frame counts if the front end would give it for the unpadded utterance (Hugging Face).
+    `rule` "fairseq": the batch is cut into T chunks of S // T samples, and a frame counts if its chunk has any
+    speech (fairseq, LightHuBERT: one frame more at the end of most utterances).
+    """
+    if lengths is None or bool((lengths == samples).all()):
+        return None
+    if rule == "fairseq":
+        chunk = samples // frames
+        valid = torch.div(lengths + chunk - 1, chunk, rounding_mode="floor")
+    else:
+        valid = lengths
+        for _, kernel, stride in network.conv_layers:
+            valid = torch.div(valid - kernel, stride, rounding_mode="floor") + 1
+    return torch.arange(frames, device=lengths.device) < valid.unsqueeze(1)

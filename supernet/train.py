@@ -1,0 +1,324 @@
+"""The training loop of both stages: resumable to the bit, validated, logged.
+
+Everything random comes from (seed, stage, step) or (seed, epoch), so that a run killed at any moment and resumed
+from its last checkpoint is, on a CPU, bit for bit the run that was not killed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from search_spaces import NasError, RunError, Space
+from supernet.audio import Utterance, batches, load_audio, normalise
+from supernet.checkpoint import save_supernet
+from supernet.distill import SAMPLERS, distillation_loss, span_mask, step_subnets
+from supernet.model import HubertSupernet
+from supernet.teacher import TargetCache
+
+__all__ = ["Batch", "Recipe", "load_batch", "train_stage", "validate"]
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one stage. Stage 1 trains the largest subnet, stage 2 the supernet."""
+
+    stage: int
+    steps: int
+    batch_seconds: float = 32.0
+    learning_rate: float = 1e-3
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    mask_prob: float = 0.3
+    mask_from: float = 0.5
+    sampler: str = "sandwich"
+    target_clip: float = 4.0
+    layer_weights: tuple[float, ...] = field(default=(1.0, 1.0, 1.0))
+    precision: str = "bf16"
+    seed: int = 0
+    validate_every: int = 250
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        if self.stage not in (1, 2) or self.steps < 1:
+            raise NasError(f"a recipe needs stage 1 or 2 and at least one step; got stage={self.stage}, steps={self.steps}")
+        if self.sampler not in SAMPLERS:
+            raise NasError(f"sampler must be one of {', '.join(SAMPLERS)}; got {self.sampler!r}")
+        if self.precision not in PRECISIONS:
+            raise NasError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up over `warmup` of the steps, then a half cosine down to 2 % of the peak."""
+        warm = max(1, round(self.warmup * self.steps))
+        if step < warm:
+            return self.learning_rate * (step + 1) / warm
+        done = (step - warm) / max(1, self.steps - warm)
+        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def mask_prob_at(self, step: int) -> float:
+        """No mask up to `mask_from` of the steps, then `mask_prob`: masking from the start collapses (docs/log.md)."""
+        return self.mask_prob if step >= self.mask_from * self.steps else 0.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded waveforms (B, S), their lengths, standardised targets (B, T, K, dim), and who is in it."""
+
+    wav: Tensor
+    lengths: Tensor
+    targets: Tensor
+    ids: tuple[str, ...]
+
+
+def load_batch(
+    utterances: Sequence[Utterance], cache: TargetCache, mean: Tensor, std: Tensor, clip: float
+) -> Batch:
+    """Reads the recordings and their cached targets; waveforms are normalised, targets standardised and clipped."""
+    waves = [torch.from_numpy(normalise(load_audio(utterance.audio))) for utterance in utterances]
+    lengths = torch.tensor([len(wave) for wave in waves])
+    targets = [torch.from_numpy(cache[utterance.id].astype(np.float32)) for utterance in utterances]
+    padded = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True)
+    return Batch(
+        torch.nn.utils.rnn.pad_sequence(waves, batch_first=True),
+        lengths,
+        ((padded - mean) / std).clamp_(-clip, clip),
+        tuple(utterance.id for utterance in utterances),
+    )
+
+
+def _plan(seconds: Sequence[float], recipe: Recipe) -> Iterator[list[int]]:
+    """Batches of indices for step 0, 1, 2, ...: epoch after epoch."""
+    epoch = 0
+    while True:
+        yield from batches(seconds, recipe.batch_seconds, np.random.default_rng([recipe.seed, recipe.stage, epoch]))
+        epoch += 1
+
+
+def _prefetched(plan: Iterator[list[int]], load: Callable[[list[int]], Batch], ahead: int = 3) -> Iterator[Batch]:
+    """Batches in order, read by one thread while the step before runs."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(load, next(plan)) for _ in range(ahead)]
+        while True:
+            yield waiting.pop(0).result()
+            waiting.append(pool.submit(load, next(plan)))
+
+
+def train_stage(
+    model: HubertSupernet,
+    recipe: Recipe,
+    train: Sequence[Utterance],
+    dev: Sequence[Utterance],
+    cache: TargetCache,
+    statistics: tuple[Tensor, Tensor],
+    out: Path,
+    device: str = "cpu",
+    progress: Callable[[dict[str, Any]], None] = lambda record: None,
+    stop_after: float = math.inf,
+) -> bool:
+    """Trains one stage into `out`, going on from its last checkpoint; True when all steps are done.
+
+    `out` gets `state.pt` (weights, optimiser, step), `log.jsonl` (one line a step or validation) and, when
+    finished, the supernet itself. `stop_after` seconds it checkpoints and returns False.
+    Raises `NasError` naming the batch's recordings where the loss is not finite.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    mean, std = statistics
+    model.to(device).train()
+    optimiser = _optimiser(model, recipe)
+    step = _restore(out, recipe, model, optimiser)
+    _trim_log(out / "log.jsonl", step)
+    plan = _plan([utterance.seconds for utterance in train], recipe)
+    for _ in range(step):
+        next(plan)
+    data = _prefetched(
+        plan, lambda rows: load_batch([train[row] for row in rows], cache, mean, std, recipe.target_clip)
+    )
+    started = time.monotonic()
+    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+
+        def say(record: dict[str, Any]) -> None:
+            log.write(json.dumps(record) + "\n")
+            log.flush()
+            progress(record)
+
+        while step < recipe.steps:
+            batch = next(data)
+            say({"step": step, **_step(model, recipe, optimiser, step, batch, device)})
+            step += 1
+            if step % recipe.validate_every == 0 or step == recipe.steps:
+                say({"step": step, "dev": validate(model, dev, cache, statistics, recipe, device)})
+            late = time.monotonic() - started > stop_after
+            if step % recipe.checkpoint_every == 0 or step == recipe.steps or late:
+                _checkpoint(out, recipe, model, optimiser, step)
+            if late:
+                break
+    data.close()
+    if step == recipe.steps:
+        save_supernet(model, out)
+    return step == recipe.steps
+
+
+def _optimiser(model: HubertSupernet, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW; norms, biases and the mask embedding do not decay."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6)
+
+
+def _step(
+    model: HubertSupernet, recipe: Recipe, optimiser: torch.optim.AdamW, step: int, batch: Batch, device: str
+) -> dict[str, Any]:
+    """One update; returns what the log says of it."""
+    before = time.monotonic()
+    rng = np.random.default_rng([recipe.seed, recipe.stage, 1, step])
+    space = model.space
+    subnets = [space.largest] if recipe.stage == 1 else step_subnets(space, recipe.sampler, rng)
+    wav, targets = batch.wav.to(device), batch.targets.to(device)
+    weights = torch.tensor(recipe.layer_weights[-targets.shape[2] :], device=device)
+    for group in optimiser.param_groups:
+        group["lr"] = recipe.learning_rate_at(step)
+    optimiser.zero_grad(set_to_none=True)
+    dtype = PRECISIONS[recipe.precision]
+    with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
+        features = model.front_end(wav)
+        frames = features.shape[1]
+        mask = model.frame_mask(batch.lengths.to(device), wav.shape[1], frames)
+        masked = _masked(recipe.mask_prob_at(step), rng, model, batch, frames, device)
+        losses = []
+        for subnet in subnets:
+            with model.active(subnet):
+                hidden = model.encode(features, mask, masked).hidden_states
+                losses.append(distillation_loss(model, model.predict(hidden), targets[:, :frames], mask))
+    per_layer = torch.stack(losses)
+    loss = (per_layer * weights / weights.sum()).sum(1).mean()
+    if not torch.isfinite(loss):
+        raise NasError(f"loss is {loss.item()} at step {step} of stage {recipe.stage}; recordings: {', '.join(batch.ids)}")
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+    optimiser.step()
+    return {
+        "loss": round(loss.item(), 5),
+        "layers": [round(value, 4) for value in per_layer.mean(0).tolist()],
+        "grad_norm": round(float(norm), 4),
+        "seconds": round(time.monotonic() - before, 3),
+        "audio_seconds": round(float(batch.lengths.sum()) / 16000, 1),
+    }
+
+
+def _masked(
+    prob: float, rng: np.random.Generator, model: HubertSupernet, batch: Batch, frames: int, device: str
+) -> Tensor | None:
+    if not prob:
+        return None
+    lengths = [model.space.network.frames(int(length)) for length in batch.lengths]
+    return torch.from_numpy(span_mask(rng, lengths, frames, prob)).to(device)
+
+
+@torch.no_grad()
+def validate(
+    model: HubertSupernet,
+    dev: Sequence[Utterance],
+    cache: TargetCache,
+    statistics: tuple[Tensor, Tensor],
+    recipe: Recipe,
+    device: str = "cpu",
+) -> dict[str, list[float]]:
+    """Teacher distance of the smallest, middle and largest subnet on `dev`: one number for each head.
+
+    Mean squared error of standardised targets over all speech frames, unmasked: 1.0 knows nothing.
+    """
+    was_training = model.training
+    model.eval()
+    space = model.space
+    named = {"smallest": space.smallest, "middle": space.middle, "largest": space.largest}
+    sums = {name: torch.zeros(len(model.head_layers), dtype=torch.float64) for name in named}
+    total = 0
+    dtype = PRECISIONS[recipe.precision]
+    for rows in batches([utterance.seconds for utterance in dev], recipe.batch_seconds):
+        batch = load_batch([dev[row] for row in rows], cache, *statistics, recipe.target_clip)
+        wav, targets = batch.wav.to(device), batch.targets.to(device)
+        with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
+            features = model.front_end(wav)
+            mask = model.frame_mask(batch.lengths.to(device), wav.shape[1], features.shape[1])
+            count = int(mask.sum()) if mask is not None else features.shape[0] * features.shape[1]
+            for name, subnet in named.items():
+                with model.active(subnet):
+                    predictions = model.predict(model.encode(features, mask).hidden_states)
+                    losses = distillation_loss(model, predictions, targets[:, : features.shape[1]], mask)
+                    sums[name] += losses.double().cpu() * count
+        total += count
+    model.train(was_training)
+    return {name: [round(value, 5) for value in (sums[name] / total).tolist()] for name in named}
+
+
+# -------------------------------------------------------------------- checkpoints
+
+
+def _checkpoint(out: Path, recipe: Recipe, model: HubertSupernet, optimiser: torch.optim.AdamW, step: int) -> None:
+    state = {"recipe": asdict(recipe), "step": step, "model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    partial = out / ".state.pt.partial"
+    try:
+        torch.save(state, partial)
+        os.replace(partial, out / "state.pt")
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"cannot write a checkpoint into {out}: {error}; the one before is kept, run again to go on") from None
+
+
+def _restore(out: Path, recipe: Recipe, model: HubertSupernet, optimiser: torch.optim.AdamW) -> int:
+    """The step to go on from: that of the checkpoint in `out`, or 0."""
+    file = out / "state.pt"
+    if not file.exists():
+        return 0
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        was = state["recipe"]
+    except Exception as error:
+        raise RunError(f"cannot read checkpoint {file}: {str(error).splitlines()[0]}; delete it to begin anew") from None
+    now = asdict(recipe)
+    for key in now:
+        same = tuple(was.get(key, ())) == now[key] if isinstance(now[key], tuple) else was.get(key) == now[key]
+        if not same and key not in ("validate_every", "checkpoint_every"):
+            raise RunError(
+                f"{out} was begun with {key}={was.get(key)}, now {key}={now[key]}: train into another folder, or set it back"
+            )
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["step"])
+
+
+def _trim_log(log: Path, step: int) -> None:
+    """Drops lines of steps that the checkpoint does not have: they will be done again."""
+    if not log.exists():
+        return
+    kept = []
+    for line in log.read_text(encoding="utf-8").splitlines(keepends=True):
+        record = json.loads(line) if line.endswith("\n") else None
+        if record is None or record["step"] >= step + ("dev" in record):
+            break
+        kept.append(line)
+    partial = log.with_name(".log.jsonl.partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    os.replace(partial, log)
+
+
+def new_supernet(space: Space, head_layers: tuple[int, ...], head_dim: int, seed: int) -> HubertSupernet:
+    """An untrained supernet whose weights depend on `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return HubertSupernet(space, head_layers, head_dim)
