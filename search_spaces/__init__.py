@@ -7,6 +7,7 @@ additive.py  AdditiveTable: count, sample, best and front by dynamic programming
 errors.py    the errors a user can cause
 """
 
+from search_spaces.additive import AdditiveTable, Feasible, FrontPoint
 from search_spaces.errors import (
     AudioError,
     CheckFailed,
@@ -21,9 +22,12 @@ from search_spaces.space import Network, Space
 from search_spaces.subnet import Subnet
 
 __all__ = [
+    "AdditiveTable",
     "AudioError",
     "CheckFailed",
     "CheckpointError",
+    "Feasible",
+    "FrontPoint",
     "InfeasibleError",
     "NasError",
     "Network",

@@ -58,6 +58,15 @@ class Subnet:
         """12 hex digits, the same on every machine: SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
+    @classmethod
+    def _trusted(cls, embed_dim: int, heads: tuple[int, ...], ffn_ratios: tuple[float, ...]) -> Subnet:
+        """The subnet without its checks: for choices that come from a space, drawn by the thousand."""
+        subnet = object.__new__(cls)
+        object.__setattr__(subnet, "embed_dim", embed_dim)
+        object.__setattr__(subnet, "heads", heads)
+        object.__setattr__(subnet, "ffn_ratios", ffn_ratios)
+        return subnet
+
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, in the canonical key order."""
         return {"embed_dim": self.embed_dim, "heads": list(self.heads), "ffn_ratios": list(self.ffn_ratios)}

@@ -1,0 +1,11 @@
+"""Costs and scores of subnets.
+
+costs/   params, macs (exact, additive) and latency_ms (measured)
+scores/  what a subnet is worth: distillation (teacher distance), synthetic
+
+Neither imports torch until something needs weights.
+"""
+
+from evaluators import costs, scores
+
+__all__ = ["costs", "scores"]
