@@ -361,17 +361,17 @@ class Feasible:
             subnet = table.cheapest()
             if table.of(subnet) > limit:
                 return InfeasibleError(
-                    f"no subnet of '{self.space.name}' keeps {table.name}<={limit:,}; "
-                    f"the smallest has {table.of(subnet):,} {table.unit} (subnet {subnet.to_json()})"
+                    f"no subnet of '{self.space.name}' keeps {table.name}<={_said(limit)}; "
+                    f"the smallest has {_said(table.of(subnet))} {table.unit} (subnet {subnet.to_json()})"
                 )
         nearest = []
         for i, (table, limit) in enumerate(self.limits):
             others = Feasible(self.space, [*self.limits[:i], *self.limits[i + 1 :]])
             if others.count():
-                nearest.append(f"{table.name} could be {table.of(others.cheapest(table)):,} instead of {limit:,}")
+                nearest.append(f"{table.name} could be {_said(table.of(others.cheapest(table)))} instead of {_said(limit)}")
         return InfeasibleError(
             f"no subnet of '{self.space.name}' keeps "
-            + " and ".join(f"{table.name}<={limit:,}" for table, limit in self.limits)
+            + " and ".join(f"{table.name}<={_said(limit)}" for table, limit in self.limits)
             + " together; the others kept, " + ", or ".join(nearest or ["none of them can be kept"])
         )
 
@@ -427,6 +427,10 @@ def _values(trellis: _Trellis, table: AdditiveTable, sign: int) -> list[Array]:
 
 def _lowest(table: AdditiveTable) -> Number:
     return -(1 << 62) if table.exact else -np.inf
+
+
+def _said(value: Number) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
 
 
 def _least(table: AdditiveTable, e: int, p: int, kept: tuple[int, ...]) -> Number:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from search_spaces import Network, Space, SpaceError, Subnet
+from supernet.calibration import Calibration
 from supernet.layers import FRAME_MASKS, Encoder, Features, FrontEnd, Hubert, frame_mask
 from supernet.slicing import slice_weights
 
@@ -60,6 +61,7 @@ class HubertSupernet(nn.Module):
         self.space, self.frame_rule = space, frame_rule
         self.head_layers, self.head_dim = head_layers, head_dim
         self.provenance: dict[str, Any] = dict(provenance or {})
+        self.calibration: Calibration | None = None  # set by load_supernet where the folder brings one
         self.front_end = FrontEnd(network)
         full = Subnet(network.width, (network.heads,) * network.num_layers, (network.ffn_dim / network.width,) * network.num_layers)
         self.encoder = Encoder(network, full)

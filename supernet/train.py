@@ -20,14 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from search_spaces import NasError, RunError, Space
-from supernet.audio import Utterance, batches, load_audio, normalise
+from search_spaces import AudioError, NasError, RunError, Space
+from supernet.audio import Utterance, batches, load_audio, normalise, read_manifest
+from supernet.calibration import Calibration, save_calibration
 from supernet.checkpoint import save_supernet
 from supernet.distill import SAMPLERS, distillation_loss, span_mask, step_subnets
 from supernet.model import HubertSupernet
-from supernet.teacher import TargetCache
+from supernet.teacher import TargetCache, Teacher
 
-__all__ = ["Batch", "Recipe", "load_batch", "train_stage", "validate"]
+__all__ = ["Batch", "Recipe", "calibrate", "distil", "load_batch", "train_stage", "untrained", "validate"]
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -266,6 +267,104 @@ def validate(
     return {name: [round(value, 5) for value in (sums[name] / total).tolist()] for name in named}
 
 
+# -------------------------------------------------------------------- both stages
+
+
+def distil(
+    space: Space,
+    teacher: Teacher,
+    audio: Path,
+    out: Path,
+    recipes: Sequence[Recipe],
+    device: str = "cpu",
+    progress: Callable[[dict[str, Any]], None] = lambda record: None,
+    targets: Path | None = None,
+    stop_after: float = math.inf,
+) -> Path | None:
+    """Trains a supernet of `space` from `teacher` on the manifest `audio`; the finished folder, or None if stopped.
+
+    `out/targets` (or `targets`) keeps the teacher's targets, `out/stage1` and `out/stage2` the stages, `out/supernet`
+    the result: float16 weights, provenance and calibration speech. Whatever is done already is not done again.
+    """
+    began = time.monotonic()
+    train, dev = _splits(audio)
+    cache = TargetCache(targets or out / "targets", teacher, space.network.frames)
+    for name, utterances in (("dev", dev), ("train", train)):
+        missing = cache.missing(utterances)
+        total = sum(utterance.seconds for utterance in missing)
+        cache.fill(
+            utterances,
+            lambda seconds, name=name, total=total: progress({"targets": name, "seconds": seconds, "of": total}),  # type: ignore[misc]
+        )
+    statistics = cache.statistics(train)
+    heads = tuple(round(space.network.num_layers * (k + 1) / len(teacher.layers)) for k in range(len(teacher.layers)))
+    model = untrained(space, heads, teacher.dim, recipes[0].seed)
+    model.provenance = _provenance(teacher, train, recipes)
+    for recipe in recipes:
+        left = stop_after - (time.monotonic() - began)
+        progress({"stage": recipe.stage, "steps": recipe.steps})
+        folder = out / f"stage{recipe.stage}"
+        if not train_stage(model, recipe, train, dev, cache, statistics, folder, device, progress, left):
+            return None
+    finished = save_supernet(model, out / "supernet", torch.float16)
+    save_calibration(calibrate(model.to("cpu"), dev, cache, statistics), finished / "calibration.safetensors")
+    return finished
+
+
+def untrained(space: Space, head_layers: tuple[int, ...], head_dim: int, seed: int) -> HubertSupernet:
+    """An untrained supernet whose weights depend on `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return HubertSupernet(space, head_layers, head_dim)
+
+
+@torch.no_grad()
+def calibrate(
+    model: HubertSupernet,
+    utterances: Sequence[Utterance],
+    cache: TargetCache,
+    statistics: tuple[Tensor, Tensor],
+    seconds: float = 62.0,
+) -> Calibration:
+    """Front-end features and targets of at least `seconds` of evenly chosen utterances (the weights rounded to fp16)."""
+    rounded = untrained(model.space, model.head_layers, model.head_dim, 0).eval()
+    rounded.load_state_dict({name: value.half().float() for name, value in model.state_dict().items()})
+    every = max(1, int(sum(u.seconds for u in utterances) / seconds * 0.9))
+    order = [u for start in range(every) for u in utterances[start::every]]
+    features, targets, total = [], [], 0.0
+    for utterance in order:
+        if total >= seconds:
+            break
+        wave = torch.from_numpy(normalise(load_audio(utterance.audio)))
+        features.append(rounded.front_end(wave[None])[0])
+        target = torch.from_numpy(cache[utterance.id].astype(np.float32))
+        targets.append(((target - statistics[0]) / statistics[1]).clamp(-4, 4))
+        total += len(wave) / 16_000
+    return Calibration(features, targets)
+
+
+def _splits(audio: Path) -> tuple[list[Utterance], list[Utterance]]:
+    """Training and validation speech: the manifest's splits, or every 20th utterance held out where it has none."""
+    everything = read_manifest(audio)
+    train, dev = ([u for u in everything if u.split == split] for split in ("train", "dev"))
+    if not train and not dev and len(everything) > 1:
+        train, dev = [u for i, u in enumerate(everything) if i % 20], everything[::20]
+    if not train or not dev:
+        raise AudioError(f"manifest {audio} needs utterances of the splits train and dev (or no splits at all)")
+    return train, dev[:: max(1, round(sum(u.seconds for u in dev) / 300))]
+
+
+def _provenance(teacher: Teacher, train: Sequence[Utterance], recipes: Sequence[Recipe]) -> dict[str, Any]:
+    return {
+        "teacher": teacher.kind,
+        "teacher_sha256": teacher.fingerprint,
+        "teacher_layers": list(teacher.layers),
+        "hours_of_speech": round(sum(utterance.seconds for utterance in train) / 3600, 2),
+        "recipes": [asdict(recipe) for recipe in recipes],
+        "torch": torch.__version__,
+    }
+
+
 # -------------------------------------------------------------------- checkpoints
 
 
@@ -315,10 +414,3 @@ def _trim_log(log: Path, step: int) -> None:
     partial = log.with_name(".log.jsonl.partial")
     partial.write_text("".join(kept), encoding="utf-8")
     os.replace(partial, log)
-
-
-def new_supernet(space: Space, head_layers: tuple[int, ...], head_dim: int, seed: int) -> HubertSupernet:
-    """An untrained supernet whose weights depend on `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return HubertSupernet(space, head_layers, head_dim)

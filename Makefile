@@ -1,0 +1,46 @@
+# make demo   set up, search the shipped supernet within a budget, export the winner, show its costs
+# make test   set up, lint, types, tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_FLAGS := --quiet --disable-pip-version-check
+
+.PHONY: demo test lint types tests benchmarks clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed
+	rm -rf exported/demo runs/demo
+	$(BIN)/nas space hubert-tiny --budget 'params<=2.5M'
+	$(BIN)/nas search --supernet hubert-tiny --budget 'params<=2.5M' --evals 128 --seed 0 --out runs/demo
+	$(BIN)/nas export runs/demo --format json,safetensors --out exported/demo
+	$(BIN)/nas cost --supernet hubert-tiny --subnet exported/demo/subnet.json
+
+test: lint types tests
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+tests: $(VENV)/.installed-dev
+	$(BIN)/pytest
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || { \
+	  echo "python3-venv is needed: trying apt-get" >&2; apt-get update -q && apt-get install -qy python3-venv && \
+	  $(PYTHON) -m venv $(VENV); }
+
+# soundfile brings libsndfile in its wheels; no system package is needed
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[counters]'
+	touch $@
+
+# s3prl pins torchaudio, which has no CPU build: its LightHuBERT, the reference the tests compare with, needs omegaconf only
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install $(PIP_FLAGS) --no-deps s3prl==0.4.18
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,173 @@
+"""The ledger of a run: one JSON line for each evaluation, only ever appended to. Everything else is rebuilt from it.
+
+Lines are written and fsynced chunk by chunk. A crash can only tear the end off the last line: a torn end is cut when
+the ledger is next opened, and its evaluation is made again. A line that is broken anywhere else was not broken by us,
+so it is refused rather than guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from search_spaces import RunError, Subnet
+
+__all__ = ["Evaluation", "Ledger", "read_ledger"]
+
+Number = int | float
+
+_STATUSES = ("ok", "failed", "over budget")
+_KEYS = ("index", "id", "subnet", "costs", "score", "status", "error", "seconds", "at")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A subnet with its costs and score, and how and when they were got.
+
+    `status` is "ok"; "failed" (`error` says why, in one line); or "over budget", for a subnet whose cost could only
+    be measured, and was too much: it has no score. `at` is the UTC time, ISO 8601; `seconds` what it took.
+    """
+
+    index: int
+    subnet: Subnet
+    costs: Mapping[str, Number]
+    score: float | None
+    status: str = "ok"
+    error: str | None = None
+    seconds: float = 0.0
+    at: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it may be the best, or on the front."""
+        return self.status == "ok"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, with the subnet's id."""
+        fields = {**asdict(self), "id": self.subnet.id, "subnet": self.subnet.to_dict(), "costs": dict(self.costs)}
+        return {key: fields[key] for key in _KEYS}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Evaluation:
+        """The evaluation that `to_dict` wrote; raises ValueError, KeyError or TypeError for anything else."""
+        if set(fields) != set(_KEYS) or fields["status"] not in _STATUSES:
+            raise ValueError(f"an evaluation has the keys {', '.join(_KEYS)}")
+        subnet = Subnet.from_dict(fields["subnet"])
+        if subnet.id != fields["id"]:
+            raise ValueError(f"its id is {fields['id']}, but its subnet's id is {subnet.id}")
+        if (fields["score"] is None) is (fields["status"] == "ok"):
+            raise ValueError("an evaluation has a score when its status is ok, and only then")
+        return cls(**{**{key: fields[key] for key in _KEYS if key != "id"}, "subnet": subnet})
+
+
+class Ledger:
+    """The evaluations of a run in ask order, each subnet once; in a file if `path` is given, else in memory.
+
+    Raises `RunError` for a file that is not a ledger, and when a write fails: what was appended before is safe.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.evaluations: list[Evaluation] = []
+        self._ids: set[str] = set()
+        self._file: int | None = None
+        if path is not None:
+            self._open(path)
+
+    def append(self, evaluations: Sequence[Evaluation]) -> None:
+        """Adds evaluations, on disk before it returns."""
+        lines = []
+        for index, evaluation in enumerate(evaluations, start=len(self.evaluations)):
+            assert evaluation.index == index, "evaluations are appended in ask order"
+            if evaluation.subnet.id in self._ids:
+                raise RunError(f"subnet {evaluation.subnet.id} was proposed twice; a searcher must not repeat itself")
+            self._ids.add(evaluation.subnet.id)
+            lines.append(json.dumps(evaluation.to_dict(), separators=(",", ":"), allow_nan=False) + "\n")
+        if self._file is not None:
+            self._write("".join(lines).encode())
+        self.evaluations += evaluations
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _open(self, path: Path) -> None:
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            data = path.read_bytes() if path.stat().st_size else b""
+            self.evaluations, good = _parse(path, data)
+            if good < len(data):
+                os.ftruncate(self._file, good)
+            self._ids = {evaluation.subnet.id for evaluation in self.evaluations}
+            self._size = good
+            if good and data[good - 1 : good] != b"\n":
+                self._write(b"\n")  # only the newline was torn off
+        except OSError as error:
+            self.close()
+            raise RunError(f"cannot open ledger {path}: {error.strerror or error}") from None
+        except RunError:
+            self.close()
+            raise
+
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(self._file, left) :]
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, self._size)
+            raise RunError(
+                f"cannot write {self.path}: {error.strerror or error}; its {len(self.evaluations)} evaluations are "
+                f"safe: make room, then continue with --resume"
+            ) from None
+        self._size += len(data)
+
+
+def read_ledger(path: Path) -> list[Evaluation]:
+    """The evaluations in a ledger that may still be written to by another process; changes nothing."""
+    try:
+        return _parse(path, path.read_bytes())[0]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(f"cannot read ledger {path}: {error.strerror or error}") from None
+
+
+def _parse(path: Path, data: bytes) -> tuple[list[Evaluation], int]:
+    """The evaluations in `data`, and how many of its bytes hold them: the rest is a torn end."""
+    evaluations: list[Evaluation] = []
+    ids: set[str] = set()
+    good = 0
+    lines = [line + b"\n" for line in data.split(b"\n")]
+    lines[-1] = lines[-1][:-1]
+    for number, line in enumerate(filter(None, lines), start=1):
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError):
+            if good + len(line) == len(data):
+                break
+            raise RunError(f"line {number} of {path} is broken, and later lines are not; restore the line") from None
+        evaluation = _evaluation(path, number, fields)
+        if evaluation.subnet.id in ids:
+            raise RunError(f"line {number} of {path} holds subnet {evaluation.subnet.id} a second time; remove one")
+        ids.add(evaluation.subnet.id)
+        evaluations.append(evaluation)
+        good += len(line)
+    return evaluations, good
+
+
+def _evaluation(path: Path, number: int, fields: Any) -> Evaluation:
+    try:
+        evaluation = Evaluation.from_dict(fields)
+        if evaluation.index != number - 1:
+            raise ValueError(f"its index is {evaluation.index}, and should be {number - 1}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"line {number} of {path} is not an evaluation of this run: {error}") from None
+    return evaluation

@@ -1,0 +1,58 @@
+"""What a search optimises: one score under the budgets, or the front of the score against a cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nas import pareto
+from nas.ledger import Evaluation
+from search_spaces import AdditiveTable, NasError
+
+__all__ = ["Objective"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`maximize`: whether a greater score is better. `cost`: minimised beside the score, or None.
+
+    `table` is the cost as a table, or None where the cost is not additive and only measured.
+    """
+
+    maximize: bool = True
+    cost: str | None = None
+    table: AdditiveTable | None = None
+
+    @classmethod
+    def parse(
+        cls, names: Sequence[str], maximize: bool, known: Sequence[str], tables: Mapping[str, AdditiveTable]
+    ) -> Objective:
+        """The objective called ("score",), or ("score", a cost of `known`)."""
+        if isinstance(names, str) or len(names) not in (1, 2) or names[0] != "score":
+            raise NasError(f"objectives must be ('score',) or ('score', a cost); got {names!r}")
+        if len(names) == 1:
+            return cls(maximize)
+        if names[1] not in known:
+            raise NasError(f"unknown cost '{names[1]}' in objectives; known here: {', '.join(known) or 'none'}")
+        return cls(maximize, names[1], tables.get(names[1]))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("score",) if self.cost is None else ("score", self.cost)
+
+    def best(self, evaluations: Sequence[Evaluation]) -> Evaluation | None:
+        """The evaluation with the best score that keeps the budgets: the first of equals, None if there is none."""
+        return max((e for e in evaluations if e.ok), key=self.worth, default=None)
+
+    def parents(self, evaluations: Sequence[Evaluation], k: int) -> list[Evaluation]:
+        """The `k` best: by score, or by non-dominated rank and crowding where there is a cost to minimise."""
+        ok = [e for e in evaluations if e.ok]
+        if self.cost is None:
+            return sorted(ok, key=self.worth, reverse=True)[:k]
+        costs = [e.costs[self.cost] for e in ok]
+        return [ok[i] for i in pareto.select(costs, [self.worth(e) for e in ok], k)]
+
+    def worth(self, evaluation: Evaluation) -> float:
+        """The score with its sign turned so that greater is better."""
+        assert evaluation.score is not None
+        return evaluation.score if self.maximize else -evaluation.score

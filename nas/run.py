@@ -1,0 +1,156 @@
+"""A run folder: settings, ledger, front and best, held by one process at a time.
+
+    run.json       every setting and version, and what resuming must repeat
+    ledger.jsonl   the evaluations: the truth
+    front.json     rebuilt from the ledger when the search ends
+    best.json      the chosen subnet, its costs, its score and the budgets it keeps
+    lock           names the process that holds the folder; the lock itself dies with the process, even by kill -9
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from nas.ledger import Evaluation, Ledger
+from search_spaces import RunError
+
+__all__ = ["RunFolder", "read_settings"]
+
+_COMPARED = ("space", "searcher", "budgets", "objectives", "maximize", "costs", "score", "seed", "batch")
+
+
+class RunFolder:
+    """`with RunFolder(path, settings, resume) as run`: holds the folder; `run.ledger` and `run.settings` are open.
+
+    A new run needs a folder that is missing or empty. A resumed one needs the same settings, save that `evals` may
+    be raised. Raises `RunError` otherwise, and never deletes anything.
+    """
+
+    ledger: Ledger
+
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any], resume: bool = False) -> None:
+        self.path = Path(path)
+        self.settings: dict[str, Any] = dict(settings)
+        self._resume = resume
+        self._lock: int | None = None
+
+    def __enter__(self) -> RunFolder:
+        if self._resume:
+            read_settings(self.path)  # says what is missing before a folder or lock is made
+        self._take_lock()
+        try:
+            self._begin()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ledger.close()
+        self._release()
+
+    def finish(self, best: Evaluation | None, front: Sequence[Evaluation]) -> None:
+        """Writes front.json, and best.json if there is a best."""
+        write_json(self.path / "front.json", [_chosen(evaluation) for evaluation in front])
+        if best is not None:
+            write_json(self.path / "best.json", {**_chosen(best), "budgets": self.settings["budgets"]})
+
+    def _begin(self) -> None:
+        if self._resume:
+            self.settings = _continued(self.path, read_settings(self.path), self.settings)
+        else:
+            found = sorted(entry.name for entry in self.path.iterdir() if entry.name not in ("lock", ".run.json.tmp"))
+            if found:
+                raise RunError(
+                    f"{self.path} is not empty (it holds {found[0]}); continue its run with --resume, or name another folder"
+                )
+        write_json(self.path / "run.json", self.settings)
+        self.ledger = Ledger(self.path / "ledger.jsonl")
+
+    def _take_lock(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._lock, 0)
+            os.write(self._lock, f"{os.getpid()}\n".encode())
+        except BlockingIOError:
+            assert self._lock is not None
+            holder = os.read(self._lock, 20).decode().strip()
+            self._release()
+            raise RunError(f"run folder {self.path} is in use by process {holder or '(unknown)'}") from None
+        except OSError as error:
+            self._release()
+            raise RunError(f"cannot use {self.path} as a run folder: {error.strerror or error}") from None
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings in a folder's run.json; raises `RunError` where there is none, or it cannot be read."""
+    file = Path(path) / "run.json"
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"{path} holds no run: there is no {file}") from None
+    except OSError as error:
+        raise RunError(f"cannot read {file}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise RunError(f"{file} is broken: {error}") from None
+    missing = [key for key in (*_COMPARED, "evals") if not isinstance(settings, dict) or key not in settings]
+    if missing:
+        raise RunError(f"{file} is not the settings of a run: it has no {missing[0]}")
+    return dict(settings)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Writes `data` under a temporary name and renames it, so that a reader sees all of it or the old file."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(data, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; evaluations in the ledger are safe: make room, then "
+            f"continue with --resume"
+        ) from None
+
+
+def _continued(path: Path, old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a resumed run: the old ones, and the new number of evaluations."""
+    wanted = json.loads(json.dumps(new))  # as JSON spells them: lists, string keys
+    for key in _COMPARED:
+        if old[key] != wanted[key]:
+            raise RunError(f"{path} cannot be resumed with another {_difference(key, old[key], wanted[key])}")
+    if wanted["evals"] < old["evals"]:
+        raise RunError(f"{path} was planned with evals={old['evals']}; resuming may only raise it; got {wanted['evals']}")
+    return {**old, "evals": wanted["evals"]}
+
+
+def _difference(key: str, old: Any, new: Any) -> str:
+    """`key: it was ..., now ...`, down to the first entry that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*old, *new]:
+            if old.get(name) != new.get(name):
+                return _difference(f"{key}.{name}", old.get(name), new.get(name))
+    return f"{key}: it was {json.dumps(old)}, now {json.dumps(new)}"
+
+
+def _chosen(evaluation: Evaluation) -> dict[str, Any]:
+    fields = evaluation.to_dict()
+    return {key: fields[key] for key in ("subnet", "id", "costs", "score", "index")}
