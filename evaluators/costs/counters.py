@@ -46,10 +46,10 @@ def closed_macs(net: nn.Module, seconds: float) -> int:
 def _fvcore(net: Hubert, wav: torch.Tensor) -> Count:
     if find_spec("fvcore") is None:
         return Count("fvcore", None, None, "not installed: pip install 'lighthubert-nas[counters]'")
-    from fvcore.nn import FlopCountAnalysis, parameter_count
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        from fvcore.nn import FlopCountAnalysis, parameter_count
+
         logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
         analysis = FlopCountAnalysis(_LastState(net), wav).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         total = int(analysis.total())
