@@ -53,17 +53,6 @@ class FrontEnd(nn.Module):
         return x.transpose(1, 2)
 
 
-class _PositionalConv(nn.Conv1d):
-    """Relative positions by a wide grouped convolution, its last frame dropped where the kernel is even."""
-
-    def __init__(self, dim: int, kernel: int, groups: int) -> None:
-        super().__init__(dim, dim, kernel, padding=kernel // 2, groups=groups)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = super().forward(x.transpose(1, 2)).transpose(1, 2)
-        return F.gelu(out[:, : x.shape[1]])
-
-
 class EncoderLayer(nn.Module):
     """One post-norm Transformer layer of embed dim D, `heads` heads and FFN dim F."""
 
@@ -93,7 +82,8 @@ class Encoder(nn.Module):
         D = subnet.embed_dim
         self.input_norm = nn.LayerNorm(network.conv_channels)
         self.projection = nn.Linear(network.conv_channels, D)
-        self.pos_conv = _PositionalConv(D, network.pos_conv_kernel, network.pos_conv_groups)
+        kernel = network.pos_conv_kernel
+        self.pos_conv = nn.Conv1d(D, D, kernel, padding=kernel // 2, groups=network.pos_conv_groups)
         self.norm = nn.LayerNorm(D)
         self.layers = nn.ModuleList(
             EncoderLayer(D, heads, network.head_dim, ffn_dim)
@@ -113,7 +103,8 @@ class Encoder(nn.Module):
             x = x * mask.unsqueeze(-1).to(x.dtype)
             keys = mask[:, None, None, :]
         hidden = [x]
-        x = self.norm(x + self.pos_conv(x))
+        positions = self.pos_conv(x.transpose(1, 2)).transpose(1, 2)[:, : x.shape[1]]  # an even kernel gives T + 1
+        x = self.norm(x + F.gelu(positions))
         for layer in self.layers:
             x = layer(x, keys)
             hidden.append(x)

@@ -54,7 +54,7 @@ def _fvcore(net: Hubert, wav: torch.Tensor) -> Count:
         analysis = FlopCountAnalysis(_LastState(net), wav).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         total = int(analysis.total())
         unseen = sorted(name.removeprefix("aten::") for name in analysis.unsupported_ops())
-    return Count("fvcore", int(parameter_count(net)[""]), total, ", ".join(unseen))
+    return Count("fvcore", int(parameter_count(net)[""]), total, f"{', '.join(unseen)} (but counts norms)")
 
 
 def _thop(net: Hubert, wav: torch.Tensor) -> Count:
@@ -67,7 +67,7 @@ def _thop(net: Hubert, wav: torch.Tensor) -> Count:
         from thop import profile
 
         macs, counted = profile(_LastState(copy.deepcopy(net)), inputs=(wav,), verbose=False)
-    return Count("thop", int(counted), int(macs), "attention products; counts module types it knows")
+    return Count("thop", int(counted), int(macs), "attention products (but counts norms)")
 
 
 class _LastState(nn.Module):

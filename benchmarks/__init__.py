@@ -1,0 +1,1 @@
+"""Measurements that stand in the README and docs; each prints its commit and command."""

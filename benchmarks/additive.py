@@ -1,0 +1,49 @@
+"""How fast exact questions about whole spaces are.
+
+python benchmarks/additive.py
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from _common import header, milliseconds, spread
+from rich.console import Console
+from rich.table import Table
+
+from evaluators.costs import macs, params
+from search_spaces import AdditiveTable, Feasible, get_space
+
+
+def main() -> None:
+    space = get_space("lighthubert-small")
+    rng = np.random.default_rng(0)
+    cost, work = params(space).table, macs(space).table
+    score = AdditiveTable.build(space, "score", "", lambda *_: float(rng.normal()), lambda *_: float(rng.normal()))
+    latency = AdditiveTable.build(
+        space, "latency_ms", "ms", lambda D, depth: 4.0, lambda D, heads, ratio, *_: D * (heads + ratio) * 2e-4
+    )
+    limits = [(cost, 27_000_000), (work, 3_600_000_000), (latency, latency.of(space.middle))]
+    rows = {
+        "count, params<=13M": lambda: cost.count(13_000_000),
+        "count, params<=27M": lambda: cost.count(27_000_000),
+        "10,000 uniform draws, params<=13M": lambda: cost.sample(13_000_000, np.random.default_rng(0), 10_000),
+        "best by a real-valued score, params<=13M": lambda: cost.best(score, 13_000_000),
+        "front of params and a real-valued score": lambda: cost.front(score),
+        "front of two real-valued tables": lambda: latency.front(score),
+        "count under params, MACs and latency together": lambda: Feasible(space, limits).count(),
+        "10,000 uniform draws under all three": lambda: Feasible(space, limits).sample(np.random.default_rng(0), 10_000),
+    }
+    table = Table(title=f"all {space.size:,} subnets of {space.name}", title_justify="left")
+    for column in ("question", "median (least – most)", "answer"):
+        table.add_column(column)
+    for name, call in rows.items():
+        answer = call()
+        said = f"{answer:,}" if isinstance(answer, int) else (f"{len(answer)} subnets" if isinstance(answer, list) else answer.id)
+        table.add_row(name, spread(milliseconds(call)), said)
+    console = Console(width=120)
+    console.print(table)
+    console.print(header())
+
+
+if __name__ == "__main__":
+    main()
