@@ -306,13 +306,8 @@ def _sub_space(model: HubertSupernet, name: str | None) -> Space:
     """The supernet's space, or the named part of it."""
     if name is None:
         return model.space
-    space = get_space(name)
-    if space.network != model.space.network:
-        raise NasError(f"space '{space.name}' is of another network than supernet space '{model.space.name}'")
-    for subnet in (space.smallest, space.largest):
-        model.space.check(subnet)
-    model.space = space
-    return space
+    model.use_space(get_space(name))
+    return model.space
 
 
 def _costs(model: HubertSupernet, space: Space, seconds: float, named: Sequence[str]) -> dict[str, Any]:

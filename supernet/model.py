@@ -99,6 +99,17 @@ class HubertSupernet(nn.Module):
         finally:
             self._subnet = before
 
+    def use_space(self, space: Space) -> None:
+        """Confines the supernet to a part of its space: another set of subnets of the same network."""
+        if space.network != self.space.network:
+            raise SpaceError(f"space '{space.name}' is of another network than supernet space '{self.space.name}'")
+        for depth in space.depths:
+            if space.kept_layers(depth) != self.space.kept_layers(depth):
+                raise SpaceError(f"space '{space.name}' keeps other layers at depth {depth} than '{self.space.name}'")
+        for subnet in (space.smallest, space.middle, space.largest):
+            self.space.check(subnet)
+        self.space, self._subnet = space, space.largest
+
     def sliced_weights(self, subnet: Subnet | None = None) -> dict[str, Tensor]:
         """The (active) subnet's encoder weights, named as in `layers.Encoder`: slices of the stored ones."""
         stored = dict(self.encoder.named_parameters())

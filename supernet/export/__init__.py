@@ -1,0 +1,65 @@
+"""The chosen subnet as files. `EXPORTERS` maps a format to "module:Exporter"; one file a format.
+
+Nothing is left half-written: every format is written into a folder beside the target, read back and compared with
+the supernet's slice, and only then moved into place.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from search_spaces import NasError, RunError, Subnet
+from supernet.model import HubertSupernet
+
+__all__ = ["EXPORTERS", "Exporter", "export_subnet", "get_exporter"]
+
+EXPORTERS = {
+    "json": "supernet.export.json_file:JsonExporter",
+    "safetensors": "supernet.export.safetensors_file:SafetensorsExporter",
+}
+
+
+class Exporter(Protocol):
+    """One format: `write` the files into a folder, then `check` what was written against the supernet."""
+
+    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, Any]) -> None: ...
+
+    def check(self, model: HubertSupernet, subnet: Subnet, folder: Path) -> None: ...
+
+
+def get_exporter(name: str) -> Exporter:
+    """The exporter of this name. Raises `NasError` listing the known ones."""
+    if name not in EXPORTERS:
+        raise NasError(f"unknown export format '{name}'; known: {', '.join(EXPORTERS)}")
+    module, _, kind = EXPORTERS[name].partition(":")
+    return getattr(importlib.import_module(module), kind)()  # type: ignore[no-any-return]
+
+
+def export_subnet(
+    model: HubertSupernet, subnet: Subnet, folder: Path | str, formats: Sequence[str], about: Mapping[str, Any]
+) -> list[Path]:
+    """Writes `subnet` in every format into `folder`, which must be new or empty; the files, each checked.
+
+    Raises `CheckFailed` where what was read back differs from the supernet's slice; then nothing is left.
+    """
+    folder = Path(folder)
+    exporters = [get_exporter(name) for name in formats]
+    if not exporters:
+        raise NasError(f"no export format given; known: {', '.join(EXPORTERS)}")
+    model.space.check(subnet)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} is not empty: give a new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        for exporter in exporters:
+            exporter.write(model, subnet, Path(scratch), about)
+            exporter.check(model, subnet, Path(scratch))
+        folder.mkdir(exist_ok=True)
+        for file in sorted(Path(scratch).iterdir()):
+            shutil.move(file, folder / file.name)
+    return sorted(folder.iterdir())

@@ -1,0 +1,28 @@
+"""The architecture alone, in our JSON and in LightHuBERT's dict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search_spaces import CheckFailed, Subnet
+from supernet.model import HubertSupernet
+
+__all__ = ["JsonExporter"]
+
+
+class JsonExporter:
+    """`subnet.json` (ours) and `lighthubert.json` (what LightHuBERT's `set_sample_config` takes)."""
+
+    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, Any]) -> None:
+        (folder / "subnet.json").write_text(subnet.to_json() + "\n", encoding="utf-8")
+        foreign = subnet.to_lighthubert(model.space.network.head_dim)
+        (folder / "lighthubert.json").write_text(json.dumps(foreign) + "\n", encoding="utf-8")
+
+    def check(self, model: HubertSupernet, subnet: Subnet, folder: Path) -> None:
+        own = Subnet.from_json((folder / "subnet.json").read_text(encoding="utf-8"))
+        fields = json.loads((folder / "lighthubert.json").read_text(encoding="utf-8"))
+        if own != subnet or Subnet.from_lighthubert(fields, model.space.network.head_dim) != subnet:
+            raise CheckFailed(f"the JSON read back is not subnet {subnet.id}")
