@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from search_spaces import NasError
 
@@ -82,10 +82,10 @@ def _limit(text: str, cost: str, amount: str) -> Number:
     digits, unit = match.groups()
     units = next(units for suffix, units in _UNITS.items() if cost.endswith(suffix))
     if unit not in units:
-        raise NasError(f"unknown unit '{unit}' in budget {text!r}; known for {cost}: {', '.join(u for u in units if u)}")
+        raise NasError(f"unknown unit '{unit}' in budget {text!r}; known for {cost}: {', '.join(filter(None, units))}")
     try:
         limit = Decimal(digits.replace("_", "")) * Decimal(units[unit])
-    except InvalidOperation:
+    except ArithmeticError:
         limit = _MOST
     if limit >= _MOST:  # and never ask Python for an integer of a billion digits
         raise NasError(f"the limit in budget {text!r} must be below {_MOST:.0e}")

@@ -70,7 +70,7 @@ class RunFolder:
             found = sorted(entry.name for entry in self.path.iterdir() if entry.name not in ("lock", ".run.json.tmp"))
             if found:
                 raise RunError(
-                    f"{self.path} is not empty (it holds {found[0]}); continue its run with --resume, or name another folder"
+                    f"{self.path} is not empty (it holds {found[0]}): continue with --resume, or take another folder"
                 )
         write_json(self.path / "run.json", self.settings)
         self.ledger = Ledger(self.path / "ledger.jsonl")
@@ -119,7 +119,7 @@ def write_json(path: Path, data: object) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1, allow_nan=False)
+            json.dump(data, file, indent=1, allow_nan=False, default=str)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -133,13 +133,14 @@ def write_json(path: Path, data: object) -> None:
 
 def _continued(path: Path, old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a resumed run: the old ones, and the new number of evaluations."""
-    wanted = json.loads(json.dumps(new))  # as JSON spells them: lists, string keys
+    wanted = json.loads(json.dumps(new, default=str))  # as run.json spells them: lists, string keys
     for key in _COMPARED:
         if old[key] != wanted[key]:
             raise RunError(f"{path} cannot be resumed with another {_difference(key, old[key], wanted[key])}")
     if wanted["evals"] < old["evals"]:
-        raise RunError(f"{path} was planned with evals={old['evals']}; resuming may only raise it; got {wanted['evals']}")
-    return {**old, "evals": wanted["evals"]}
+        raise RunError(f"{path} was planned with evals={old['evals']}; resume may only raise it; got {wanted['evals']}")
+    again = {key: wanted[key] for key in ("command", "versions", "started")}
+    return {**old, "evals": wanted["evals"], "resumed": [*old.get("resumed", []), again]}
 
 
 def _difference(key: str, old: Any, new: Any) -> str:

@@ -67,7 +67,7 @@ def _thop(net: Hubert, wav: torch.Tensor) -> Count:
         from thop import profile
 
         macs, counted = profile(_LastState(copy.deepcopy(net)), inputs=(wav,), verbose=False)
-    return Count("thop", int(counted), int(macs), "attention products (but counts norms)")
+    return Count("thop", int(counted), int(macs), "attention products, GroupNorm (but counts LayerNorm)")
 
 
 class _LastState(nn.Module):

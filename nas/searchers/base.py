@@ -13,6 +13,8 @@ from search_spaces import Feasible, Subnet
 
 __all__ = ["Searcher"]
 
+_MOST_DRAWS = 4096
+
 
 class Searcher(ABC):
     """Proposes subnets that keep the budgets, each once.
@@ -33,18 +35,33 @@ class Searcher(ABC):
         self.feasible, self.objective, self.rng, self.evals = feasible, objective, rng, evals
         self.space = feasible.space
         self.told: list[Evaluation] = []
-        self._proposed: set[Subnet] = set()
+        self.seen: set[Subnet] = set()
 
+    @abstractmethod
     def ask(self, n: int) -> list[Subnet]:
         """Up to `n` subnets that keep the budgets and were never returned before."""
-        subnets: list[Subnet] = []
-        while len(subnets) < n and (left := self.propose(n - len(subnets))):
-            subnets += self._new(left)
-        return subnets
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Takes in the evaluations of what was asked for, in that order."""
         self.told += evaluations
 
-    @abstractmethod
-    def propose(self, n: int) -> list[Subnet]: ...
+    def draw(self, n: int) -> list[Subnet]:
+        """Up to `n` new subnets, uniformly from those that keep the budgets and were not seen.
+
+        Draws again what was seen before: the number that fit is known exactly, so this ends, however few are left.
+        """
+        subnets: list[Subnet] = []
+        total, size = self.feasible.count(), n
+        while len(subnets) < n and len(self.seen) < total:
+            for subnet in self.feasible.sample(self.rng, size):
+                if len(subnets) < n and self.take(subnet):
+                    subnets.append(subnet)
+            size = min(2 * size, _MOST_DRAWS)
+        return subnets
+
+    def take(self, subnet: Subnet) -> bool:
+        """Whether `subnet` is new; from now on it is not."""
+        if subnet in self.seen:
+            return False
+        self.seen.add(subnet)
+        return True

@@ -1,0 +1,34 @@
+"""The search for the best subnet within a budget.
+
+loop.py       search(): ask, evaluate, tell
+budget.py     Budget: a hard limit on one cost
+objective.py  Objective: a score, or a score against a cost
+pareto.py     non-dominated sets and hypervolume
+ledger.py     Evaluation, and the append-only file of them
+run.py        the run folder and its lock
+searchers/    SEARCHERS: what proposes subnets
+executors/    where subnets are scored
+report.py     what a run found, for a terminal or as JSON
+"""
+
+from nas.budget import Budget
+from nas.ledger import Evaluation, Ledger
+from nas.loop import SearchResult, search
+from nas.objective import Objective
+from nas.pareto import hypervolume
+from nas.run import RunFolder
+from nas.searchers import SEARCHERS, Searcher, get_searcher
+
+__all__ = [
+    "Budget",
+    "Evaluation",
+    "Ledger",
+    "Objective",
+    "RunFolder",
+    "SEARCHERS",
+    "SearchResult",
+    "Searcher",
+    "get_searcher",
+    "hypervolume",
+    "search",
+]

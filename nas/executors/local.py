@@ -1,0 +1,80 @@
+"""Scores subnets in this process."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces import NasError, Subnet
+
+__all__ = ["LocalExecutor", "Outcome", "told_in_one_line"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What scoring one subnet gave: a finite score, or an error in one line; and the seconds it took."""
+
+    score: float | None
+    error: str | None
+    seconds: float
+
+
+class LocalExecutor:
+    """Calls `score` (list of subnets -> one number for each) on whole batches.
+
+    Where a batch raises, its subnets are scored one by one, so that only those at fault fail. KeyboardInterrupt is
+    never caught.
+    """
+
+    def __init__(self, score: Callable[[list[Subnet]], Sequence[Any]]) -> None:
+        self.score = score
+
+    def run(self, subnets: Sequence[Subnet]) -> Iterator[list[Outcome]]:
+        """Outcomes in the order of `subnets`, in the chunks in which they become known."""
+        if not subnets:
+            return
+        try:
+            yield self._scored(subnets)
+            return
+        except _ScoreError as error:
+            if len(subnets) == 1:
+                yield [Outcome(None, str(error), error.seconds)]
+                return
+        for subnet in subnets:
+            yield from self.run([subnet])
+
+    def _scored(self, subnets: Sequence[Subnet]) -> list[Outcome]:
+        start = time.perf_counter()
+        try:
+            values = list(self.score(list(subnets)))
+        except Exception as error:  # whatever a user's score raises: recorded, and the search goes on
+            raise _ScoreError(told_in_one_line(error), time.perf_counter() - start) from error
+        seconds = (time.perf_counter() - start) / len(subnets)
+        if len(values) != len(subnets):
+            raise NasError(f"a score must give one number for each subnet; got {len(values)} for {len(subnets)}")
+        return [_outcome(value, seconds) for value in values]
+
+
+class _ScoreError(Exception):
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+def _outcome(value: Any, seconds: float) -> Outcome:
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        return Outcome(None, f"score is not a number but {type(value).__name__}", seconds)
+    if not math.isfinite(score):
+        return Outcome(None, f"score is {'NaN' if math.isnan(score) else 'infinite'}", seconds)
+    return Outcome(score, None, seconds)
+
+
+def told_in_one_line(error: BaseException) -> str:
+    """The type and the first line of an error, at most 200 characters."""
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}"[:200].removesuffix(": ")

@@ -1,0 +1,272 @@
+"""The search: ask the searcher, evaluate, write the ledger, tell the searcher; until the evaluations are spent."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas import pareto
+from nas.budget import Budget
+from nas.executors.local import LocalExecutor, Outcome, told_in_one_line
+from nas.ledger import Evaluation, Ledger
+from nas.objective import Objective
+from nas.run import RunFolder
+from nas.searchers import Searcher, get_searcher
+from search_spaces import AdditiveTable, Feasible, NasError, RunError, Space, SpaceError, Subnet
+
+__all__ = ["SearchResult", "search"]
+
+Number = int | float
+Score = Callable[[list[Subnet]], Sequence[Any]]
+Progress = Callable[[Sequence[Evaluation]], None]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    `best` has the best score within the budgets (None if nothing could be scored). `front` is the score against the
+    objective's cost or, with the score alone as objective, against the first budget's: what less would have bought.
+    """
+
+    best: Evaluation | None
+    front: list[Evaluation]
+    evaluations: list[Evaluation]
+    folder: Path | None = None
+
+
+def search(
+    space: Space,
+    score: Score,
+    costs: Mapping[str, Any] | None = None,
+    budgets: Sequence[str | Budget] = (),
+    searcher: str = "evolution",
+    evals: int = 64,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    batch: int = 16,
+    objectives: Sequence[str] = ("score",),
+    on_progress: Progress | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> SearchResult:
+    """The best subnet of `space` by `score` within `budgets`, from `evals` evaluations.
+
+    `score` takes a list of subnets and returns one number for each; greater is better unless its attribute
+    `higher_is_better` is False. `costs` maps a name to an `AdditiveTable`, to something with `.table` and
+    `.of(subnet)`, or, where the cost can only be measured, to something with `.of(subnet)` alone. Budgets on the
+    first two are kept by construction; on the last, each proposal is measured, and is not scored if it is over.
+
+    `out` is a folder for the run (see `nas.run`), `resume` continues the one in it. The same seed gives the same
+    run, interrupted or not. `batch` subnets are asked for and scored at a time, and are what an interruption can cost.
+    `on_progress` is called with all evaluations so far, after each chunk. `settings` is kept in run.json as it is.
+
+    Raises `InfeasibleError` before the first evaluation where no subnet keeps the budgets, `RunError` for a folder
+    that cannot be used, and `NasError` for the rest of a user's mistakes. A score that raises, or gives NaN, for
+    some subnets makes those evaluations "failed", and the search goes on.
+    """
+    for name, value, least in (("evals", evals, 0), ("seed", seed, 0), ("batch", batch, 1)):
+        if type(value) is not int or value < least:
+            raise NasError(f"{name} must be a whole number, {least} or more; got {value!r}")
+    if resume and out is None:
+        raise NasError("resume=True needs out: the folder of the run to continue")
+    known = _Costs(space, costs or {})
+    limits = [Budget.parse(each, known.names) if isinstance(each, str) else each for each in budgets]
+    feasible = known.feasible(limits)
+    feasible.sample(np.random.default_rng(0))  # raises where nothing fits
+    objective = Objective.parse(objectives, getattr(score, "higher_is_better", True), known.names, known.tables)
+    front_cost = objective.cost or next((budget.cost for budget in limits), next(iter(known.names), None))
+    make = get_searcher(searcher)
+    described = {
+        "space": space.to_dict(),
+        "searcher": searcher,
+        "budgets": [str(budget) for budget in limits],
+        "objectives": list(objective.names),
+        "maximize": objective.maximize,
+        "costs": list(known.names),
+        "score": _described(score),
+        "seed": seed,
+        "batch": batch,
+        "evals": evals,
+        "planned_evals": evals,
+        "front_cost": front_cost,
+        "space_size": space.size,
+        "space_fits": feasible.count(),
+        "settings": dict(settings or {}),
+        **_circumstances(),
+    }
+    with ExitStack() as stack:
+        run = None if out is None else stack.enter_context(RunFolder(out, described, resume))
+        ledger = run.ledger if run else Ledger()
+        planned = run.settings["planned_evals"] if run else evals
+        proposer = make(feasible, objective, np.random.default_rng(seed), planned)
+
+        def result() -> SearchResult:
+            best, front = chosen(ledger.evaluations, objective, front_cost)
+            if run:
+                run.finish(best, front)
+            return SearchResult(best, front, list(ledger.evaluations), run.path if run else None)
+
+        try:
+            for _ in _chunks(proposer, ledger, _Evaluator(score, known, limits), batch, evals):
+                if on_progress:
+                    on_progress(ledger.evaluations)
+        except KeyboardInterrupt:
+            result()
+            raise
+        return result()
+
+
+def chosen(
+    evaluations: Sequence[Evaluation], objective: Objective, front_cost: str | None
+) -> tuple[Evaluation | None, list[Evaluation]]:
+    """The best evaluation and the front; without any cost, the front is the best alone."""
+    best = objective.best(evaluations)
+    if front_cost is None:
+        return best, [best] if best else []
+    return best, pareto.front(evaluations, front_cost, objective.maximize)
+
+
+def _chunks(
+    searcher: Searcher, ledger: Ledger, evaluator: _Evaluator, batch: int, evals: int
+) -> Iterator[Sequence[Evaluation]]:
+    """Runs the search; yields each chunk of new evaluations once it is in the ledger.
+
+    What the ledger held at the start is replayed: told instead of evaluated, after a check that the searcher asks
+    for it again. The searcher is always asked for whole batches, so that `evals` may be raised on resume.
+    """
+    held, done = list(ledger.evaluations), 0
+    while done < evals and (asked := searcher.ask(batch)):
+        asked = asked[: evals - done]
+        replayed = held[done : done + len(asked)]
+        for subnet, evaluation in zip(asked, replayed):
+            evaluator.check_replay(subnet, evaluation)
+        for chunk in evaluator.run(asked[len(replayed) :], done + len(replayed)):
+            ledger.append(chunk)
+            yield chunk
+        searcher.tell(ledger.evaluations[done : done + len(asked)])
+        done += len(asked)
+    if done < len(held):
+        raise RunError(f"the ledger holds {len(held)} evaluations, but this search ends after {done}: settings changed")
+
+
+class _Evaluator:
+    """Subnets to evaluations: costs first, then the score of those that keep the budgets."""
+
+    def __init__(self, score: Score, costs: _Costs, budgets: Sequence[Budget]) -> None:
+        self.costs, self.budgets, self.executor = costs, budgets, LocalExecutor(score)
+
+    def run(self, subnets: Sequence[Subnet], first: int) -> Iterator[list[Evaluation]]:
+        """Evaluations in the order of `subnets`, numbered from `first`, in chunks as they become known."""
+        waiting = [self._costed(subnet, index) for index, subnet in enumerate(subnets, start=first)]
+        for outcomes in self.executor.run([evaluation.subnet for evaluation in waiting if evaluation.ok]):
+            chunk: list[Evaluation] = []
+            for outcome in outcomes:
+                while not waiting[0].ok:
+                    chunk.append(waiting.pop(0))
+                chunk.append(_scored(waiting.pop(0), outcome))
+            yield chunk
+        if waiting:
+            yield waiting
+
+    def check_replay(self, subnet: Subnet, evaluation: Evaluation) -> None:
+        """Raises `RunError` where the ledger holds another subnet, or a table gives it other costs now."""
+        held = evaluation.subnet
+        if subnet != held:
+            raise RunError(
+                f"cannot resume: evaluation {evaluation.index} should be of subnet {subnet.id}, but the ledger holds "
+                f"{held.id}; settings or versions changed"
+            )
+        for name, table in self.costs.tables.items():
+            if table.of(subnet) != evaluation.costs.get(name):
+                raise RunError(
+                    f"cannot resume: {name} of subnet {subnet.id} is {table.of(subnet)}, but the ledger holds "
+                    f"{evaluation.costs.get(name)}; the cost changed"
+                )
+
+    def _costed(self, subnet: Subnet, index: int) -> Evaluation:
+        start = time.perf_counter()
+        try:
+            costs, error = self.costs.of(subnet), None
+        except Exception as raised:  # a cost that cannot be measured fails its subnet, not the search
+            costs, error = self.costs.of_tables(subnet), told_in_one_line(raised)
+        over = any(not budget.keeps(costs.get(budget.cost, 0)) for budget in self.budgets)
+        status = "failed" if error else "over budget" if over else "ok"
+        return Evaluation(index, subnet, costs, None, status, error, time.perf_counter() - start, _now())
+
+
+def _scored(costed: Evaluation, outcome: Outcome) -> Evaluation:
+    status = "ok" if outcome.error is None else "failed"
+    seconds = round(costed.seconds + outcome.seconds, 6)
+    return replace(costed, score=outcome.score, status=status, error=outcome.error, seconds=seconds, at=_now())
+
+
+class _Costs:
+    """The costs by name: `tables` are solved ahead of the search, the others measured."""
+
+    def __init__(self, space: Space, costs: Mapping[str, Any]) -> None:
+        self.space, self.names = space, tuple(costs)
+        self.tables: dict[str, AdditiveTable] = {}
+        for name, cost in costs.items():
+            table = cost if isinstance(cost, AdditiveTable) else getattr(cost, "table", None)
+            if isinstance(table, AdditiveTable):
+                self.tables[name] = table
+                if table.space != space:
+                    raise SpaceError(f"cost '{name}' is of space '{table.space.name}', the search is in '{space.name}'")
+            elif not callable(getattr(cost, "of", None)):
+                raise NasError(f"cost '{name}' must be an AdditiveTable or have .of(subnet); got {type(cost).__name__}")
+        self._measured = {name: cost.of for name, cost in costs.items() if name not in self.tables}
+
+    def feasible(self, budgets: Sequence[Budget]) -> Feasible:
+        """The subnets that keep the budgets on tables; of several budgets on one cost only the tightest matters."""
+        tightest: dict[str, Number] = {}
+        for budget in budgets:
+            if budget.cost not in self.names:
+                known = ", ".join(self.names) or "none"
+                raise NasError(f"unknown cost '{budget.cost}' in budget '{budget}'; known here: {known}")
+            tightest[budget.cost] = min(budget.limit, tightest.get(budget.cost, budget.limit))
+        return Feasible(self.space, [(self.tables[c], limit) for c, limit in tightest.items() if c in self.tables])
+
+    def of(self, subnet: Subnet) -> dict[str, Number]:
+        """All costs of a subnet, in the order in which they were given."""
+        costs = self.of_tables(subnet)
+        for name, measure in self._measured.items():
+            value = measure(subnet)
+            costs[name] = value if isinstance(value, int) else float(value)
+            if not math.isfinite(costs[name]):
+                raise ValueError(f"{name} is {costs[name]}")
+        return {name: costs[name] for name in self.names}
+
+    def of_tables(self, subnet: Subnet) -> dict[str, Number]:
+        return {name: table.of(subnet) for name, table in self.tables.items()}
+
+
+def _described(score: Score) -> dict[str, Any]:
+    """The name of a score and its settings, as far as it tells them."""
+    name = getattr(score, "name", None) or getattr(score, "__qualname__", type(score).__qualname__)
+    return {"name": name, **getattr(score, "settings", {})}
+
+
+def _circumstances() -> dict[str, Any]:
+    try:
+        own = version("lighthubert-nas")
+    except PackageNotFoundError:
+        own = "unknown"
+    versions = {"lighthubert-nas": own, "python": platform.python_version(), "numpy": np.__version__}
+    return {"versions": versions, "command": " ".join(sys.argv), "started": _now()}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

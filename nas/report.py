@@ -1,0 +1,152 @@
+"""What a run found, rebuilt from its settings and ledger: as a dict, or as tables for a terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nas.budget import Budget
+from nas.ledger import Evaluation, read_ledger
+from nas.loop import chosen
+from nas.objective import Objective
+from nas.run import read_settings
+
+__all__ = ["report_run", "summary"]
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the run in `folder` found so far, as plain containers; reads only, so the run may still be going on."""
+    settings = read_settings(folder)
+    evaluations = read_ledger(Path(folder) / "ledger.jsonl")
+    objective = Objective(settings["maximize"], *settings["objectives"][1:])
+    best, front = chosen(evaluations, objective, settings["front_cost"])
+    return {
+        "run": str(folder),
+        "space": settings["space"]["name"],
+        "space_size": settings["space_size"],
+        "space_fits": settings["space_fits"],
+        "searcher": settings["searcher"],
+        "score": settings["score"]["name"],
+        "budgets": settings["budgets"],
+        "front_cost": settings["front_cost"],
+        "evals": settings["evals"],
+        "counts": _counts(evaluations),
+        "seconds": round(sum(evaluation.seconds for evaluation in evaluations), 3),
+        "best": best.to_dict() if best else None,
+        "budget_used": _used(best, settings["budgets"], settings["costs"]),
+        "front": [evaluation.to_dict() for evaluation in front],
+        "convergence": _best_so_far(evaluations, objective),
+        "errors": sorted({evaluation.error for evaluation in evaluations if evaluation.error}),
+    }
+
+
+def report_run(folder: str | os.PathLike[str]) -> RenderableType:
+    """The run in `folder` for a terminal."""
+    found = summary(folder)
+    parts: list[RenderableType] = [_overview(found)]
+    if found["best"]:
+        parts += [_best(found), _front(found), _convergence(found)]
+    parts += [Text(f"failed: {error}", style="red") for error in found["errors"]]
+    return Group(*parts)
+
+
+def _counts(evaluations: Sequence[Evaluation]) -> dict[str, int]:
+    statuses = [evaluation.status for evaluation in evaluations]
+    return {
+        "proposed": len(statuses),
+        "ok": statuses.count("ok"),
+        "failed": statuses.count("failed"),
+        "over_budget": statuses.count("over budget"),
+    }
+
+
+def _used(best: Evaluation | None, budgets: Sequence[str], costs: Sequence[str]) -> dict[str, float]:
+    """The share of each budget that the best subnet takes."""
+    limits = [Budget.parse(text, costs) for text in budgets] if best else []
+    return {str(limit): best.costs[limit.cost] / limit.limit for limit in limits if best and limit.limit}
+
+
+def _best_so_far(evaluations: Sequence[Evaluation], objective: Objective) -> list[tuple[int, float]]:
+    """(evaluations, best score) whenever the best score improved."""
+    steps: list[tuple[int, float]] = []
+    best: Evaluation | None = None
+    for evaluation in evaluations:
+        if evaluation.ok and (best is None or objective.worth(evaluation) > objective.worth(best)):
+            best = evaluation
+            assert best.score is not None
+            steps.append((evaluation.index + 1, best.score))
+    return steps
+
+
+def _overview(found: Mapping[str, Any]) -> Table:
+    counts, size, fits = found["counts"], found["space_size"], found["space_fits"]
+    table = Table(title=f"Search in {found['space']}: {found['run']}", show_header=False, title_justify="left")
+    rows = {
+        "searcher, score": f"{found['searcher']}, {found['score']}",
+        "budgets": ", ".join(found["budgets"]) or "none",
+        "subnets that fit": f"{fits:,} of {size:,} ({100 * fits / size:.3g} %)",
+        "evaluations": f"{counts['proposed']} of {found['evals']}: {counts['ok']} ok, {counts['failed']} failed, "
+        f"{counts['over_budget']} measured over budget",
+        "time in evaluations": f"{found['seconds']:.1f} s",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    if not found["best"]:
+        table.add_row("best", "none: no subnet was scored", style="yellow")
+    return table
+
+
+def _best(found: Mapping[str, Any]) -> Table:
+    best = found["best"]
+    table = Table(title="Best", show_header=False, title_justify="left")
+    table.add_row("score", _number(best["score"]), style="bold")
+    for name, value in best["costs"].items():
+        table.add_row(name, _number(value))
+    for budget, share in found["budget_used"].items():
+        table.add_row("budget used", f"{100 * share:.1f} % of {budget}")
+    subnet = best["subnet"]
+    table.add_row("subnet", f"{best['id']}: embed dim {subnet['embed_dim']}, depth {len(subnet['heads'])}")
+    table.add_row("heads", " ".join(map(str, subnet["heads"])))
+    table.add_row("FFN ratios", " ".join(f"{ratio:g}" for ratio in subnet["ffn_ratios"]))
+    return table
+
+
+def _front(found: Mapping[str, Any], most: int = 20) -> Table:
+    """The front, thinned to `most` rows with both ends kept."""
+    front, costs = found["front"], list(found["best"]["costs"])
+    title = f"Front: score against {found['front_cost']}, {len(front)} subnets"
+    shown = [front[round(i * (len(front) - 1) / (most - 1))] for i in range(most)] if len(front) > most else front
+    table = Table(title=title + (f" ({most} shown)" if shown is not front else ""), title_justify="left")
+    table.add_column("subnet")
+    for name in ("score", *costs):
+        table.add_column(name, justify="right")
+    for point in shown:
+        table.add_row(point["id"], _number(point["score"]), *(_number(point["costs"][name]) for name in costs))
+    return table
+
+
+def _convergence(found: Mapping[str, Any], width: int = 40) -> Text:
+    """Best score so far against evaluations, as a line of bars."""
+    steps, total = found["convergence"], found["counts"]["proposed"]
+    scores = [score for _, score in steps]
+    first, last = scores[0], scores[-1]
+    bars = ""
+    for column in range(min(width, total)):
+        at = (column + 1) * total / min(width, total)
+        reached = [score for done, score in steps if done <= at]
+        share = (reached[-1] - first) / ((last - first) or 1.0) if reached else 0.0
+        bars += _BARS[round(share * (len(_BARS) - 1))] if reached else " "
+    found_at = steps[-1][0]
+    return Text(f"Best so far: {_number(first)} {bars} {_number(last)}, found at evaluation {found_at} of {total}")
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"

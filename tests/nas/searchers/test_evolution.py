@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import statistics
+
+import numpy as np
+import pytest
+
+import nas
+from evaluators.scores import synthetic
+from nas import Objective, get_searcher
+from search_spaces import Feasible, get_space
+from tests.nas.helpers import evaluation, params_of, tiny_space
+
+
+@pytest.mark.parametrize("interactions", [0.0, 0.3])
+def test_evolution_beats_random_under_equal_evaluations(interactions):
+    space = get_space("hubert-tiny")
+    params = params_of(space)
+    low, high = params.range()
+    budget = nas.Budget("params", low + (high - low) // 3)
+    gains = []
+    for seed in range(7):
+        score = synthetic(space, seed=seed, interactions=interactions)
+        best = {
+            name: nas.search(space, score, {"params": params}, [budget], name, evals=192, seed=seed).best.score
+            for name in ("random", "evolution")
+        }
+        gains.append(best["evolution"] - best["random"])
+    assert statistics.median(gains) > 0.02
+    assert sum(gain > 0 for gain in gains) >= 6
+
+
+def test_a_front_search_covers_more_than_random():
+    space = get_space("hubert-tiny")
+    params = params_of(space)
+    high = params.range()[1]
+    gains = []
+    for seed in range(5):
+        score = synthetic(space, seed=seed)
+        worst = score.table.range()[0]
+        areas = {}
+        for name in ("random", "evolution"):
+            result = nas.search(
+                space, score, {"params": params}, searcher=name, evals=192, seed=seed, objectives=("score", "params")
+            )
+            points = [(e.costs["params"], e.score) for e in result.front]
+            areas[name] = nas.hypervolume(*zip(*points), reference=(high, worst))
+        gains.append(areas["evolution"] / areas["random"])
+    assert statistics.median(gains) > 1.05
+
+
+def test_repair_takes_the_nearest_subnet_that_fits():
+    space = tiny_space()
+    params = params_of(space)
+    limit = int(np.quantile([params.of(subnet) for subnet in space], 0.2))
+    feasible = Feasible(space, [(params, limit)])
+    made = get_searcher("evolution")(feasible, Objective(), np.random.default_rng(0), 64)
+
+    def steps(a, b):
+        """Of choices, counted by hand: shape changes cost four."""
+        shape = abs((128, 192).index(a.embed_dim) - (128, 192).index(b.embed_dim)) + abs(a.depth - b.depth)
+        one, other = space.layers_of(a), space.layers_of(b)
+        both = [(one[layer], other[layer]) for layer in one if layer in other]
+        return 4 * shape + sum(abs(h - g) // 2 + (r != q) for (h, r), (g, q) in both)
+
+    fits = [subnet for subnet in space if params.of(subnet) <= limit]
+    for child in list(space)[::17]:
+        repaired = made._repaired(child)
+        assert params.of(repaired) <= limit
+        assert steps(child, repaired) == min(steps(child, subnet) for subnet in fits)
+
+
+def test_children_come_from_the_best():
+    space = tiny_space()
+    made = get_searcher("evolution")(Feasible(space), Objective(), np.random.default_rng(0), 400)
+    first = made.ask(50)
+    made.tell([evaluation(i, s, float(s.embed_dim == 192 and s.depth == 3)) for i, s in enumerate(first)])
+    children = made.ask(60)
+    assert sum(s.embed_dim == 192 and s.depth == 3 for s in children) > 40

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+
+from nas import Budget
+from search_spaces import NasError
+
+
+@pytest.mark.parametrize(
+    ("text", "cost", "limit"),
+    [
+        ("params<=27M", "params", 27_000_000),
+        ("params <= 26.8736 M", "params", 26_873_600),
+        ("params<=13100K", "params", 13_100_000),
+        ("params≤5", "params", 5),
+        ("params<=27_000_000", "params", 27_000_000),
+        ("macs<=1.2G", "macs", 1_200_000_000),
+        ("macs<=1e3T", "macs", 10**15),
+        ("latency_ms<=20", "latency_ms", 20),
+        ("latency_ms<=20ms", "latency_ms", 20),
+        ("latency_ms<=0.02s", "latency_ms", 20),
+        ("latency_ms<=0.5ms", "latency_ms", 0.5),
+        ("latency_ms<=250us", "latency_ms", 0.25),
+        ("memory_bytes<=64MiB", "memory_bytes", 64 * 2**20),
+    ],
+)
+def test_parse_reads_cost_number_and_unit(text, cost, limit):
+    budget = Budget.parse(text)
+    assert budget == Budget(cost, limit)
+    assert type(budget.limit) is type(limit)
+
+
+@pytest.mark.parametrize("text", ["params<=27M", "macs<=1.5", "latency_ms<=0.3s"])
+def test_a_written_budget_reads_as_itself(text):
+    assert Budget.parse(str(Budget.parse(text))) == Budget.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("params<27M", "written with <="),
+        ("params=27M", "written with <="),
+        ("params>=27M", "upper limit"),
+        ("speed<=3", "known here: params, macs"),
+        ("params<=27X", "unknown unit 'X'.*K, M, G, T"),
+        ("params<=27ms", "unknown unit 'ms'"),
+        ("latency_ms<=20M", "unknown unit 'M'.*us, ms, s"),
+        ("params<=many", "must be a number"),
+        ("params<=", "must be a number"),
+        ("params<=-3", "must be a number"),
+        ("params<=nan", "must be a number"),
+        ("params<=1e999999999", "must be below"),
+        ("latency_ms<=20@jetson", "target"),
+        ("27M", "is written like"),
+        ("", "is written like"),
+    ],
+)
+def test_parse_refuses_in_one_line_that_says_what_to_write(text, says):
+    with pytest.raises(NasError, match=says) as caught:
+        Budget.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_known_costs_are_those_of_the_search():
+    assert Budget.parse("energy<=2K", known=["energy"]).limit == 2000
+    with pytest.raises(NasError, match="known here: energy"):
+        Budget.parse("params<=2K", known=["energy"])
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf"), "27M", True, None])
+def test_a_limit_is_a_finite_number(limit):
+    with pytest.raises(NasError, match="must be a number"):
+        Budget("params", limit)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+import nas
+from evaluators.scores import synthetic
+from nas.report import report_run, summary
+from search_spaces import RunError
+from tests.nas.helpers import params_of, tiny_space
+
+SPACE = tiny_space()
+
+
+def shown(folder, width=100):
+    console = Console(file=StringIO(), width=width)
+    console.print(report_run(folder))
+    return console.file.getvalue()
+
+
+def test_the_report_tells_best_front_counts_and_share(tmp_path):
+    params = params_of(SPACE)
+    result = nas.search(SPACE, synthetic(SPACE), {"params": params}, ["params<=400K"], evals=40, out=tmp_path)
+    found = summary(tmp_path)
+    assert json.loads(json.dumps(found))["best"] == result.best.to_dict()
+    assert found["space_fits"] == sum(params.of(subnet) <= 400_000 for subnet in SPACE)
+    assert found["counts"] == {"proposed": 40, "ok": 40, "failed": 0, "over_budget": 0}
+    assert found["budget_used"] == {"params<=400000": result.best.costs["params"] / 400_000}
+    assert found["convergence"][-1] == (result.best.index + 1, result.best.score)
+    assert [point["id"] for point in found["front"]] == [e.subnet.id for e in result.front]
+    text = shown(tmp_path)
+    best = result.best
+    for word in (best.subnet.id, f"{best.costs['params']:,}", "of 504", "% of params<=400000", "40 of 40"):
+        assert word in text
+
+
+@pytest.mark.parametrize(("evals", "value"), [(0, 1.0), (1, 1.0), (5, 1.0), (5, float("nan"))])
+def test_a_run_with_little_in_it_has_a_report(tmp_path, evals, value):
+    nas.search(SPACE, lambda subnets: [value] * len(subnets), evals=evals, out=tmp_path)
+    text = shown(tmp_path, width=60)
+    assert ("no subnet was scored" in text) == (evals == 0 or value != value)
+    assert ("failed: score is NaN" in text) == (value != value)
+
+
+def test_a_folder_without_a_run_is_one_line(tmp_path):
+    with pytest.raises(RunError, match="holds no run"):
+        summary(tmp_path)
