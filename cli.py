@@ -78,7 +78,7 @@ def search(
     score = scores.distillation(
         model, device=settings["device"], audio=settings["audio"], teacher=settings["teacher"]
     )
-    with _progress(json_) as on_progress:
+    with _progress(settings["evals"], quiet=json_) as on_progress:
         try:
             nas.search(
                 chosen, score, costs=costs, budgets=tuple(settings["budgets"]), searcher=settings["searcher"],
@@ -164,7 +164,7 @@ def cost(
     json_: JsonOption = False,
 ) -> None:
     """Show what a subnet costs: ours beside other counters with what each did not count, and measured latency."""
-    from evaluators.costs import LatencyCost, macs, params
+    from evaluators.costs import latency_ms, macs, params
     from evaluators.costs.counters import counters
 
     model = _load(supernet, device)
@@ -177,7 +177,7 @@ def cost(
         "macs": macs(model, seconds).of(chosen),
     }
     others = counters(net, seconds)
-    latency = LatencyCost(model, seconds=max(seconds, 2.0), threads=threads, device=device)
+    latency = latency_ms(model, seconds=max(seconds, 2.0), threads=threads, device=device)
     measured, largest = latency.measure([chosen, model.space.largest])
     if json_:
         _print_json({
@@ -311,11 +311,11 @@ def _sub_space(model: HubertSupernet, name: str | None) -> Space:
 
 
 def _costs(model: HubertSupernet, space: Space, seconds: float, named: Sequence[str]) -> dict[str, Any]:
-    from evaluators.costs import LatencyCost, macs, params
+    from evaluators.costs import latency_ms, macs, params
 
     costs: dict[str, Any] = {"params": params(space), "macs": macs(space, seconds)}
     if any(words.strip().startswith("latency_ms") for words in named):
-        costs["latency_ms"] = LatencyCost(model)
+        costs["latency_ms"] = latency_ms(model)
     return costs
 
 
@@ -404,22 +404,23 @@ def _print_json(record: Any) -> None:
 class _progress:  # noqa: N801 - used as a with block
     """A rich bar of evaluations; plain silence where output is JSON or not a terminal."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, total: int, quiet: bool) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
             TextColumn("searching"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("best {task.fields[best]}"), console=err, disable=quiet or not err.is_terminal,
         )
-        self._task = self._bar.add_task("searching", total=None, best="—")
+        self._task = self._bar.add_task("searching", total=total, best="—")
 
     def __enter__(self) -> Any:
         self._bar.start()
         return self._update
 
-    def _update(self, done: int, total: int, best: Any) -> None:
-        said = "—" if best is None or best.score is None else f"{best.score:.5f}"
-        self._bar.update(self._task, completed=done, total=total, best=said)
+    def _update(self, evaluations: Sequence[Any]) -> None:
+        scores = [e.score for e in evaluations if e.status == "ok"]
+        said = f"{min(scores):.5f}" if scores else "—"
+        self._bar.update(self._task, completed=len(evaluations), best=said)
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
