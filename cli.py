@@ -23,7 +23,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Neural architecture search for speech Transformers: the best subnet of a once-for-all supernet within a budget.",
+    help="Neural architecture search for speech Transformers: the best subnet of a supernet within a budget.",
 )
 out = Console()
 err = Console(stderr=True)
@@ -62,9 +62,18 @@ def search(
     from nas.report import report_run, summary
 
     settings: dict[str, Any] = {
-        "supernet": supernet, "budgets": budget or [], "searcher": searcher, "objectives": objective or ["score"],
-        "evals": 64 if evals is None else evals, "seed": seed, "space": space, "batch": batch, "macs_seconds": seconds,
-        "device": device, "audio": _absolute(audio), "teacher": _absolute(teacher),
+        "supernet": supernet,
+        "budgets": budget or [],
+        "searcher": searcher,
+        "objectives": objective or ["score"],
+        "evals": 64 if evals is None else evals,
+        "seed": seed,
+        "space": space,
+        "batch": batch,
+        "macs_seconds": seconds,
+        "device": device,
+        "audio": _absolute(audio),
+        "teacher": _absolute(teacher),
     }
     if resume is not None:
         settings = {**_run_settings(resume), **({} if evals is None else {"evals": evals})}
@@ -75,15 +84,22 @@ def search(
     model = _load(settings["supernet"], settings["device"])
     chosen = _sub_space(model, settings["space"])
     costs = _costs(model, chosen, settings["macs_seconds"], [*settings["budgets"], *settings["objectives"]])
-    score = scores.distillation(
-        model, device=settings["device"], audio=settings["audio"], teacher=settings["teacher"]
-    )
+    score = scores.distillation(model, device=settings["device"], audio=settings["audio"], teacher=settings["teacher"])
     with _progress(settings["evals"], quiet=json_) as on_progress:
         try:
             nas.search(
-                chosen, score, costs=costs, budgets=tuple(settings["budgets"]), searcher=settings["searcher"],
-                evals=settings["evals"], seed=settings["seed"], out=folder, resume=resume is not None,
-                batch=settings["batch"], objectives=tuple(settings["objectives"]), on_progress=on_progress,
+                chosen,
+                score,
+                costs=costs,
+                budgets=tuple(settings["budgets"]),
+                searcher=settings["searcher"],
+                evals=settings["evals"],
+                seed=settings["seed"],
+                out=folder,
+                resume=resume is not None,
+                batch=settings["batch"],
+                objectives=tuple(settings["objectives"]),
+                on_progress=on_progress,
                 settings={**settings, "command": _command()},
             )
         except KeyboardInterrupt:
@@ -125,9 +141,12 @@ def show_space(
     limits = _limits(tables, budget or [])
     fits = Feasible(space, limits)
     record: dict[str, Any] = {
-        "space": space.to_dict(), "size": space.size, "fits": fits.count(),
+        "space": space.to_dict(),
+        "size": space.size,
+        "fits": fits.count(),
         "range": {cost: list(table.range()) for cost, table in tables.items()},
-        "smallest": space.smallest.to_dict(), "largest": space.largest.to_dict(),
+        "smallest": space.smallest.to_dict(),
+        "largest": space.largest.to_dict(),
     }
     if json_:
         _print_json(record)
@@ -180,17 +199,29 @@ def cost(
     latency = latency_ms(model, seconds=max(seconds, 2.0), threads=threads, device=device)
     measured, largest = latency.measure([chosen, model.space.largest])
     if json_:
-        _print_json({
-            "subnet": chosen.to_dict(), "id": chosen.id, **own, "macs_seconds": seconds,
-            "latency_ms": measured.value, "latency_spread_ms": measured.spread, "latency_of": measured.method,
-            "largest_latency_ms": largest.value, "counters": [vars(row) for row in others],
-        })
+        _print_json(
+            {
+                "subnet": chosen.to_dict(),
+                "id": chosen.id,
+                **own,
+                "macs_seconds": seconds,
+                "latency_ms": measured.value,
+                "latency_spread_ms": measured.spread,
+                "latency_of": measured.method,
+                "largest_latency_ms": largest.value,
+                "counters": [vars(row) for row in others],
+            }
+        )
         return
     table = Table(title=f"subnet {chosen.id}, {seconds:g} s of audio", title_justify="left")
     for column in ("counter", "params", "MACs", "of ours", "did not count"):
         table.add_column(column, justify="left" if column in ("counter", "did not count") else "right")
-    table.add_row("ours (LightHuBERT's way)", f"{own['params']:,}", f"{own['macs']:,}", "1.000", "norms, softmax, GELU, biases")
-    table.add_row("ours (exported module)", f"{own['params_exported']:,}", "", "", "the mask embedding, which is not exported")
+    table.add_row(
+        "ours (LightHuBERT's way)", f"{own['params']:,}", f"{own['macs']:,}", "1.000", "norms, softmax, GELU, biases"
+    )
+    table.add_row(
+        "ours (exported module)", f"{own['params_exported']:,}", "", "", "the mask embedding, which is not exported"
+    )
     for row in others:
         ratio = "" if row.macs is None else f"{row.macs / own['macs']:.3f}"
         table.add_row(row.counter, _number(row.params), _number(row.macs), ratio, row.unseen)
@@ -261,8 +292,12 @@ def train(
     from supernet.train import Recipe, distil
 
     common: dict[str, Any] = {
-        "batch_seconds": batch_seconds, "mask_prob": mask_prob, "mask_from": mask_from, "sampler": sampler,
-        "precision": precision, "seed": seed,
+        "batch_seconds": batch_seconds,
+        "mask_prob": mask_prob,
+        "mask_from": mask_from,
+        "sampler": sampler,
+        "precision": precision,
+        "seed": seed,
     }
     recipes = (
         Recipe(stage=1, steps=stage1_steps, learning_rate=learning_rate, **common),
@@ -274,7 +309,14 @@ def train(
     with _training_progress() as progress:
         try:
             finished = distil(
-                get_space(space), loaded, audio, out_, recipes, device, progress, targets,
+                get_space(space),
+                loaded,
+                audio,
+                out_,
+                recipes,
+                device,
+                progress,
+                targets,
                 float("inf") if minutes is None else 60 * minutes,
             )
         except KeyboardInterrupt:
@@ -408,8 +450,13 @@ class _progress:  # noqa: N801 - used as a with block
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
-            TextColumn("searching"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("best {task.fields[best]}"), console=err, disable=quiet or not err.is_terminal,
+            TextColumn("searching"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("best {task.fields[best]}"),
+            console=err,
+            disable=quiet or not err.is_terminal,
         )
         self._task = self._bar.add_task("searching", total=total, best="—")
 
@@ -433,8 +480,12 @@ class _training_progress:  # noqa: N801 - used as a with block
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeElapsedColumn(),
-            TimeRemainingColumn(), console=err,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[said]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=err,
         )
         self._task = self._bar.add_task("starting", total=None, said="")
 

@@ -31,14 +31,20 @@ def main() -> None:
         "front of params and a real-valued score": lambda: cost.front(score),
         "front of two real-valued tables": lambda: latency.front(score),
         "count under params, MACs and latency together": lambda: Feasible(space, limits).count(),
-        "10,000 uniform draws under all three": lambda: Feasible(space, limits).sample(np.random.default_rng(0), 10_000),
+        "10,000 uniform draws under all three": lambda: Feasible(space, limits).sample(
+            np.random.default_rng(0), 10_000
+        ),
     }
     table = Table(title=f"all {space.size:,} subnets of {space.name}", title_justify="left")
     for column in ("question", "median (least – most)", "answer"):
         table.add_column(column)
     for name, call in rows.items():
         answer = call()
-        said = f"{answer:,}" if isinstance(answer, int) else (f"{len(answer)} subnets" if isinstance(answer, list) else answer.id)
+        said = (
+            f"{answer:,}"
+            if isinstance(answer, int)
+            else (f"{len(answer)} subnets" if isinstance(answer, list) else answer.id)
+        )
         table.add_row(name, spread(milliseconds(call)), said)
     console = Console(width=120)
     console.print(table)

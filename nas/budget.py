@@ -1,9 +1,9 @@
 """Budgets: hard limits on one cost, as people write them.
 
-    budget  = cost "<=" number [unit]            spaces allowed: params<=27M, latency_ms <= 0.02 s
-    unit    = K M G T                            of counts (params, macs): thousands, never 1024s
-            | us ms s                            of costs in `_ms`
-            | B KB MB GB KiB MiB GiB             of costs in `_bytes`
+budget  = cost "<=" number [unit]            spaces allowed: params<=27M, latency_ms <= 0.02 s
+unit    = K M G T                            of counts (params, macs): thousands, never 1024s
+        | us ms s                            of costs in `_ms`
+        | B KB MB GB KiB MiB GiB             of costs in `_bytes`
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ KNOWN_COSTS = ("params", "macs", "memory_bytes", "latency_ms")
 _UNITS: dict[str, dict[str, str]] = {
     "_ms": {"": "1", "us": "0.001", "ms": "1", "s": "1000"},
     "_bytes": {
-        "": "1", "B": "1", "KB": "1e3", "MB": "1e6", "GB": "1e9", "KiB": "1024", "MiB": "1048576", "GiB": "1073741824",
+        "": "1",
+        "B": "1",
+        "KB": "1e3",
+        "MB": "1e6",
+        "GB": "1e9",
+        "KiB": "1024",
+        "MiB": "1048576",
+        "GiB": "1073741824",
     },
     "": {"": "1", "K": "1e3", "M": "1e6", "G": "1e9", "T": "1e12"},
 }

@@ -1,10 +1,10 @@
 """A run folder: settings, ledger, front and best, held by one process at a time.
 
-    run.json       every setting and version, and what resuming must repeat
-    ledger.jsonl   the evaluations: the truth
-    front.json     rebuilt from the ledger when the search ends
-    best.json      the chosen subnet, its costs, its score and the budgets it keeps
-    lock           names the process that holds the folder; the lock itself dies with the process, even by kill -9
+run.json       every setting and version, and what resuming must repeat
+ledger.jsonl   the evaluations: the truth
+front.json     rebuilt from the ledger when the search ends
+best.json      the chosen subnet, its costs, its score and the budgets it keeps
+lock           names the process that holds the folder; the lock itself dies with the process, even by kill -9
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from search_spaces.errors import (
 )
 from search_spaces.hubert import SPACES, get_space, space_from_dict
 from search_spaces.space import Network, Space
-from search_spaces.subnet import Subnet
+from search_spaces.subnet import Subnet, ffn_ratio
 
 __all__ = [
     "AdditiveTable",
@@ -36,6 +36,7 @@ __all__ = [
     "Space",
     "SpaceError",
     "Subnet",
+    "ffn_ratio",
     "get_space",
     "space_from_dict",
 ]

@@ -91,10 +91,12 @@ class AdditiveTable:
             unit,
             np.array([[constant(D, depth) for depth in space.depths] for D in space.embed_dims]),
             tuple(
-                np.array([
-                    [[layer(D, heads, ratio, i, depth) for heads, ratio in choices] for depth in space.depths]
-                    for D in space.embed_dims
-                ])
+                np.array(
+                    [
+                        [[layer(D, heads, ratio, i, depth) for heads, ratio in choices] for depth in space.depths]
+                        for D in space.embed_dims
+                    ]
+                )
                 for i, choices in enumerate(space.choices)
             ),
         )
@@ -112,7 +114,7 @@ class AdditiveTable:
         """The quantity (N,) of N subnets, given as rows of `Space.encode`."""
         rows = np.asarray(vectors, dtype=np.int64)
         e, p = rows[:, 0], rows[:, 1]
-        total = self.constant[e, p].copy()
+        total: Array = self.constant[e, p].copy()
         for layer, terms in enumerate(self.layers):
             heads, ratio = rows[:, 2 + 2 * layer], rows[:, 3 + 2 * layer]
             kept = self._keeps[layer][p]
@@ -173,7 +175,7 @@ class _Trellis:
 
     def counts(self, dtype: type) -> list[Array]:
         """Completions of each state, before each kept layer and after the last."""
-        counts = [np.ones(1, dtype=dtype)]
+        counts: list[Array] = [np.ones(1, dtype=dtype)]
         for moves in reversed(self.moves):
             after = np.append(counts[0], np.zeros(1, dtype=dtype))  # index -1: no completion
             counts.insert(0, after[moves].sum(1))
@@ -223,7 +225,10 @@ class Feasible:
         _, trellis, values = best
         state, choices = 0, []
         for i, layer in enumerate(trellis.kept):
-            gains = sign * table.layers[layer][trellis.e, trellis.p] + np.append(values[i + 1], _lowest(table))[trellis.moves[i][state]]
+            gains = (
+                sign * table.layers[layer][trellis.e, trellis.p]
+                + np.append(values[i + 1], _lowest(table))[trellis.moves[i][state]]
+            )
             gains = np.where(trellis.moves[i][state] < 0, _lowest(table), gains)
             choices.append(int(gains.argmax()))
             state = int(trellis.moves[i][state, choices[-1]])
@@ -346,7 +351,9 @@ class Feasible:
                 rank = rank - np.where(choice > 0, ends[np.arange(len(mine)), np.maximum(choice - 1, 0)], 0)
                 state = moves[state, choice]
                 columns.append(choice)
-            for i, choices in zip(mine.tolist(), zip(*(column.tolist() for column in columns), strict=True), strict=True):
+            for i, choices in zip(
+                mine.tolist(), zip(*(column.tolist() for column in columns), strict=True), strict=True
+            ):
                 subnets[i] = self._subnet(trellis, choices)
         return [subnet for subnet in subnets if subnet is not None]
 
@@ -368,11 +375,14 @@ class Feasible:
         for i, (table, limit) in enumerate(self.limits):
             others = Feasible(self.space, [*self.limits[:i], *self.limits[i + 1 :]])
             if others.count():
-                nearest.append(f"{table.name} could be {_said(table.of(others.cheapest(table)))} instead of {_said(limit)}")
+                nearest.append(
+                    f"{table.name} could be {_said(table.of(others.cheapest(table)))} instead of {_said(limit)}"
+                )
         return InfeasibleError(
             f"no subnet of '{self.space.name}' keeps "
             + " and ".join(f"{table.name}<={_said(limit)}" for table, limit in self.limits)
-            + " together; the others kept, " + ", or ".join(nearest or ["none of them can be kept"])
+            + " together; the others kept, "
+            + ", or ".join(nearest or ["none of them can be kept"])
         )
 
 
@@ -441,7 +451,7 @@ def _least(table: AdditiveTable, e: int, p: int, kept: tuple[int, ...]) -> Numbe
 
 
 def _spread(table: AdditiveTable, e: int, p: int, kept: tuple[int, ...]) -> Number:
-    return sum(np.ptp(table.layers[layer][e, p]).item() for layer in kept)
+    return float(sum(np.ptp(table.layers[layer][e, p]) for layer in kept))
 
 
 def _unique_rows(rows: Array, most: Array) -> tuple[Array, Array]:
@@ -452,7 +462,7 @@ def _unique_rows(rows: Array, most: Array) -> tuple[Array, Array]:
     for i in range(len(most) - 1, 0, -1):
         scale[i - 1] = scale[i] * (int(most[i]) + 1)
     if scale[0] * (int(most[0]) + 1) < 1 << 62:
-        keys, index, inverse = np.unique(rows @ scale.astype(np.int64), return_index=True, return_inverse=True)
+        _, index, inverse = np.unique(rows @ scale.astype(np.int64), return_index=True, return_inverse=True)
         return rows[index], inverse.reshape(-1)
     unique, inverse = np.unique(rows, axis=0, return_inverse=True)
     return unique, inverse.reshape(-1)

@@ -137,7 +137,9 @@ def _network(name: str, fields: object) -> Network:
     if missing:
         raise SpaceError(f"network of space '{name}' has no {', '.join(missing)}")
     layers = fields["conv_layers"]
-    if not isinstance(layers, list) or any(not isinstance(row, list) or any(type(n) is not int for n in row) for row in layers):
+    if not isinstance(layers, list) or any(
+        not isinstance(row, list) or any(type(n) is not int for n in row) for row in layers
+    ):
         raise SpaceError(f"conv_layers of space '{name}' must be a list of [channels, kernel, stride]; got {layers!r}")
     return Network(**{**fields, "conv_layers": tuple(tuple(row) for row in layers)})
 

@@ -115,10 +115,14 @@ class Space:
         if not self.depth_map:
             raise SpaceError(f"space '{self.name}' needs at least one depth")
         for depth, kept in self.depth_map.items():
-            if len(kept) != depth or list(kept) != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] < network.num_layers:
+            if (
+                len(kept) != depth
+                or list(kept) != sorted(set(kept))
+                or not 0 <= kept[0] <= kept[-1] < network.num_layers
+            ):
                 raise SpaceError(
-                    f"depth_map of space '{self.name}' must name {depth} different layers of 1..{network.num_layers} in "
-                    f"rising order for depth {depth}; got {[layer + 1 for layer in kept]}"
+                    f"depth_map of space '{self.name}' must name {depth} different layers of 1..{network.num_layers} "
+                    f"in rising order for depth {depth}; got {[layer + 1 for layer in kept]}"
                 )
         object.__setattr__(self, "depth_map", dict(sorted(self.depth_map.items())))
         self._check_fits_network()
@@ -133,7 +137,10 @@ class Space:
                 )
             for ratio in {ratio for ratios in self.ffn_ratios for ratio in ratios}:
                 blocks, rest = divmod(int(ratio * embed_dim), embed_dim)
-                if blocks * network.width + (rest or embed_dim - network.width) > network.ffn_dim or ratio * embed_dim < 1:
+                if (
+                    blocks * network.width + (rest or embed_dim - network.width) > network.ffn_dim
+                    or ratio * embed_dim < 1
+                ):
                     raise SpaceError(
                         f"FFN ratio {ratio:g} at embed dim {embed_dim} of space '{self.name}' does not fit the stored "
                         f"ffn_dim={network.ffn_dim} in blocks of {network.width}"
@@ -203,7 +210,9 @@ class Space:
                 ("ffn_ratios", subnet.ffn_ratios[i], self.ffn_ratios[layer]),
             ):
                 if value not in allowed:
-                    raise SpaceError(f"{name}[{i}]={value:g} is not in space '{self.name}'; allowed: {_listed(allowed)}")
+                    raise SpaceError(
+                        f"{name}[{i}]={value:g} is not in space '{self.name}'; allowed: {_listed(allowed)}"
+                    )
 
     def contains(self, subnet: Subnet) -> bool:
         try:
@@ -299,7 +308,9 @@ class Space:
 
 def _choices(space: str, name: str, values: Sequence[float]) -> None:
     if not values or list(values) != sorted(set(values)) or values[0] <= 0:
-        raise SpaceError(f"{name} of space '{space}' must be different positive numbers in rising order; got {list(values)}")
+        raise SpaceError(
+            f"{name} of space '{space}' must be different positive numbers in rising order; got {list(values)}"
+        )
 
 
 def _folded(per_layer: tuple[tuple[Any, ...], ...]) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from search_spaces.errors import SpaceError
 
-__all__ = ["Subnet"]
+__all__ = ["Subnet", "ffn_ratio"]
 
 _KEYS = ("embed_dim", "heads", "ffn_ratios")
 _LIGHTHUBERT_KEYS = ("atten_dim", "embed_dim", "ffn_embed", "heads_num", "layer_num", "slide_wsz")
@@ -115,7 +115,9 @@ class Subnet:
         `atten_dim`, `slide_wsz` and the release's `ffn_ratio` may be missing, but may not contradict the rest.
         Integer attention windows (`slide_wsz`) are refused: only global attention is supported.
         """
-        _check_keys(fields, (*_LIGHTHUBERT_KEYS, "ffn_ratio"), "a LightHuBERT subnet", ("atten_dim", "slide_wsz", "ffn_ratio"))
+        _check_keys(
+            fields, (*_LIGHTHUBERT_KEYS, "ffn_ratio"), "a LightHuBERT subnet", ("atten_dim", "slide_wsz", "ffn_ratio")
+        )
         depth = _whole("layer_num", fields["layer_num"])
         per_layer: dict[str, list[Any]] = {}
         for key in ("heads_num", "ffn_embed", "atten_dim", "slide_wsz"):
@@ -134,14 +136,14 @@ class Subnet:
                 raise SpaceError(
                     f"atten_dim[{i}]={attention_dim} must be {head_dim} * heads_num[{i}]={head_dim * heads[i]}"
                 )
-        ratios = [_ratio(_whole(f"ffn_embed[{i}]", f), embed_dim) for i, f in enumerate(per_layer["ffn_embed"])]
+        ratios = [ffn_ratio(_whole(f"ffn_embed[{i}]", f), embed_dim) for i, f in enumerate(per_layer["ffn_embed"])]
         return cls(embed_dim, tuple(heads), tuple(ratios))
 
 
 _EXAMPLE = '{"embed_dim":384,"heads":[6,6],"ffn_ratios":[4.0,3.5]}'
 
 
-def _ratio(ffn_dim: int, embed_dim: int) -> float:
+def ffn_ratio(ffn_dim: int, embed_dim: int) -> float:
     """The shortest decimal ratio r with int(r * D) == F."""
     for digits in range(1, 17):
         ratio = round(ffn_dim / embed_dim, digits)
@@ -163,7 +165,7 @@ def _check_keys(fields: object, known: tuple[str, ...], what: str, optional: tup
 
 
 def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) and not hasattr(value, "__index__"):
+    if isinstance(value, bool) or (not isinstance(value, (int, float)) and not hasattr(value, "__index__")):
         raise SpaceError(f"{name} must be a positive whole number; got {value!r}")
     if not math.isfinite(value) or value != int(value) or value < 1:
         raise SpaceError(f"{name} must be a positive whole number; got {value!r}")

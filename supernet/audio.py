@@ -97,7 +97,8 @@ def load_audio(path: Path | str, least_samples: int = 400) -> Samples:
 def normalise(samples: Samples, eps: float = 1e-5) -> Samples:
     """`samples` with mean 0 and variance 1, as HuBERT was trained (s3prl applies a layer norm to the waveform)."""
     centred = samples - samples.mean(dtype=np.float64)
-    return (centred / np.sqrt((centred**2).mean(dtype=np.float64) + eps)).astype(np.float32)
+    normalised: Samples = (centred / np.sqrt((centred**2).mean(dtype=np.float64) + eps)).astype(np.float32)
+    return normalised
 
 
 def batches(

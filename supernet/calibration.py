@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def save_calibration(calibration: Calibration, file: Path | str) -> None:
     }
     partial = Path(file).with_name(f".{Path(file).name}.partial")
     save_file(tensors, partial)
-    os.replace(partial, file)
+    partial.replace(file)
 
 
 def load_calibration(file: Path | str) -> Calibration:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from search_spaces import CheckpointError, Space, SpaceError, get_space, space_from_dict
+from search_spaces import CheckpointError, Space, SpaceError, ffn_ratio, get_space, space_from_dict
 from supernet.calibration import load_calibration
 from supernet.model import HubertSupernet
 
@@ -41,7 +40,10 @@ _FAIRSEQ = {
     "encoder.pos_conv.0.weight_g": "encoder.pos_conv.weight_g",
     "encoder.pos_conv.0.weight_v": "encoder.pos_conv.weight_v",
     "encoder.layer_norm.{p}": "encoder.norm.{p}",
-    **{f"encoder.layers.{{n}}.self_attn.{x}_proj.{{p}}": f"encoder.layers.{{n}}.{x}.{{p}}" for x in ("q", "k", "v", "out")},
+    **{
+        f"encoder.layers.{{n}}.self_attn.{x}_proj.{{p}}": f"encoder.layers.{{n}}.{x}.{{p}}"
+        for x in ("q", "k", "v", "out")
+    },
     "encoder.layers.{n}.self_attn_layer_norm.{p}": "encoder.layers.{n}.attention_norm.{p}",
     "encoder.layers.{n}.fc1.{p}": "encoder.layers.{n}.fc1.{p}",
     "encoder.layers.{n}.fc2.{p}": "encoder.layers.{n}.fc2.{p}",
@@ -71,7 +73,9 @@ _HUGGING_FACE = {
 }
 _IGNORED = {
     "fairseq": re.compile(r"label_embs_concat|final_proj\.(weight|bias)"),
-    "hugging face": re.compile(r"lm_head\.(weight|bias)|projector\.(weight|bias)|classifier\.(weight|bias)|layer_weights"),
+    "hugging face": re.compile(
+        r"lm_head\.(weight|bias)|projector\.(weight|bias)|classifier\.(weight|bias)|layer_weights"
+    ),
 }
 
 
@@ -97,10 +101,7 @@ def load_supernet(path_or_name: Path | str, device: str = "cpu", space: Space | 
             f"no supernet '{name}': neither a file or folder nor a shipped name ({', '.join(shipped()) or 'none'})"
         )
     try:
-        if path.is_dir():
-            model = _from_folder(path, space)
-        else:
-            model = _from_pickle(path, space)
+        model = _from_folder(path, space) if path.is_dir() else _from_pickle(path, space)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
     except SpaceError as error:
@@ -121,7 +122,9 @@ def save_supernet(model: HubertSupernet, folder: Path | str, dtype: torch.dtype 
     return write_folder(folder, model.state_dict(), config, dtype)
 
 
-def write_folder(folder: Path | str, weights: Mapping[str, Tensor], config: Mapping[str, Any], dtype: torch.dtype) -> Path:
+def write_folder(
+    folder: Path | str, weights: Mapping[str, Tensor], config: Mapping[str, Any], dtype: torch.dtype
+) -> Path:
     """Writes `model.safetensors` and `config.json`, each complete or not at all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,8 +133,8 @@ def write_folder(folder: Path | str, weights: Mapping[str, Tensor], config: Mapp
     try:
         save_file(plain, partial, metadata={"format": "pt"})
         text.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, folder / "model.safetensors")
-        os.replace(text, folder / "config.json")
+        partial.replace(folder / "model.safetensors")
+        text.replace(folder / "config.json")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write {folder}: {error}") from None
     finally:
@@ -212,11 +215,15 @@ def _from_hugging_face(folder: Path, config: dict[str, Any], space: Space | None
         raise CheckpointError(f"model_type of {folder} must be 'hubert' to be searched; got {config['model_type']!r}")
     if config.get("do_stable_layer_norm") or config.get("feat_extract_norm", "group") != "group":
         raise CheckpointError(
-            f"{folder} is a pre-norm model (HuBERT Large): only post-norm networks (HuBERT Base, LightHuBERT) are supported"
+            f"{folder} is a pre-norm model (HuBERT Large): only post-norm ones (HuBERT Base, LightHuBERT) are supported"
         )
     for key, needed in (
-        ("conv_bias", False), ("hidden_act", "gelu"), ("feat_extract_activation", "gelu"), ("conv_pos_batch_norm", False),
-        ("feat_proj_layer_norm", True), ("layer_norm_eps", 1e-5),
+        ("conv_bias", False),
+        ("hidden_act", "gelu"),
+        ("feat_extract_activation", "gelu"),
+        ("conv_pos_batch_norm", False),
+        ("feat_proj_layer_norm", True),
+        ("layer_norm_eps", 1e-5),
     ):
         if config.get(key, needed) != needed:
             raise CheckpointError(f"{key} of {folder} must be {needed!r}; got {config[key]!r}")
@@ -227,7 +234,7 @@ def _from_hugging_face(folder: Path, config: dict[str, Any], space: Space | None
     else:
         raise CheckpointError(f"{folder} holds neither model.safetensors nor pytorch_model.bin")
     weights = {name.removeprefix("hubert."): value for name, value in weights.items()}
-    renamed, heads, ignored = _renamed(folder, weights, _HUGGING_FACE, _IGNORED["hugging face"])
+    renamed, _, ignored = _renamed(folder, weights, _HUGGING_FACE, _IGNORED["hugging face"])
     found = space or _hubert_space(folder, config)
     if "mask_embedding" not in renamed and config.get("mask_time_prob", 0.05) == 0:
         renamed["mask_embedding"] = torch.zeros(found.network.width)
@@ -241,11 +248,18 @@ def _hubert_space(folder: Path, config: dict[str, Any]) -> Space:
     try:
         width, heads = int(config.get("hidden_size", 768)), int(config.get("num_attention_heads", 12))
         ffn_dim, layers = int(config.get("intermediate_size", 3072)), int(config.get("num_hidden_layers", 12))
-        rows = [config.get("conv_dim", [512] * 7), config.get("conv_kernel", [10, 3, 3, 3, 3, 2, 2]),
-                config.get("conv_stride", [5, 2, 2, 2, 2, 2, 2])]
+        rows = [
+            config.get("conv_dim", [512] * 7),
+            config.get("conv_kernel", [10, 3, 3, 3, 3, 2, 2]),
+            config.get("conv_stride", [5, 2, 2, 2, 2, 2, 2]),
+        ]
         network = {
-            "conv_layers": [[int(n) for n in row] for row in zip(*rows, strict=True)], "width": width, "heads": heads,
-            "ffn_dim": ffn_dim, "num_layers": layers, "head_dim": width // heads,
+            "conv_layers": [[int(n) for n in row] for row in zip(*rows, strict=True)],
+            "width": width,
+            "heads": heads,
+            "ffn_dim": ffn_dim,
+            "num_layers": layers,
+            "head_dim": width // heads,
             "pos_conv_kernel": int(config.get("num_conv_pos_embeddings", 128)),
             "pos_conv_groups": int(config.get("num_conv_pos_embedding_groups", 16)),
         }
@@ -254,10 +268,16 @@ def _hubert_space(folder: Path, config: dict[str, Any]) -> Space:
     base = get_space("lighthubert-base")
     if network == base.network.to_dict():
         return base
-    return space_from_dict({
-        "name": f"hubert-{width}", "embed_dims": [width], "heads": [heads], "ffn_ratios": [ffn_dim / width],
-        "depth_map": {str(layers): list(range(1, layers + 1))}, "network": network,
-    })
+    return space_from_dict(
+        {
+            "name": f"hubert-{width}",
+            "embed_dims": [width],
+            "heads": [heads],
+            "ffn_ratios": [ffn_ratio(ffn_dim, width)],
+            "depth_map": {str(layers): list(range(1, layers + 1))},
+            "network": network,
+        }
+    )
 
 
 # -------------------------------------------------------------------- pickles
@@ -266,7 +286,9 @@ def _hubert_space(folder: Path, config: dict[str, Any]) -> Space:
 def _from_pickle(file: Path, space: Space | None) -> HubertSupernet:
     content = _unpickled(file)
     if not isinstance(content, Mapping) or "model" not in content:
-        raise CheckpointError(f"{file} must hold a dict with 'cfg' and 'model', as LightHuBERT and fairseq save; it does not")
+        raise CheckpointError(
+            f"{file} must hold a dict with 'cfg' and 'model', as LightHuBERT and fairseq save; it does not"
+        )
     weights = _tensors(file, content["model"])
     config = content.get("cfg")
     settings = config.get("model") if isinstance(config, Mapping) else None
@@ -284,11 +306,20 @@ def _from_pickle(file: Path, space: Space | None) -> HubertSupernet:
 
 def _identified(file: Path, settings: Mapping[str, Any], space: Space | None) -> tuple[str, Space]:
     """What a `.pt` says it is, and its space; refused where its settings are not LightHuBERT's or HuBERT Base's."""
-    for key, needed in (("layer_norm_first", False), ("extractor_mode", "default"), ("conv_bias", False), ("pos_conv_depth", 1)):
+    for key, needed in (
+        ("layer_norm_first", False),
+        ("extractor_mode", "default"),
+        ("conv_bias", False),
+        ("pos_conv_depth", 1),
+    ):
         value = settings.get(key, needed)
         value = getattr(value, "name", value)
         if value != needed:
-            said = "pre-norm (HuBERT Large) is not supported" if key in ("layer_norm_first", "extractor_mode") else "not supported"
+            said = (
+                "pre-norm (HuBERT Large) is not supported"
+                if key in ("layer_norm_first", "extractor_mode")
+                else "not supported"
+            )
             raise CheckpointError(f"{file}: {key}={value!r}; {said}, only {key}={needed!r}")
     kind = settings.get("_name") or settings.get("arch")
     if kind == "hubert_pruner":
@@ -343,7 +374,8 @@ def _renamed(
     ]
     renamed: dict[str, Tensor] = {}
     heads: dict[int, Tensor] = {}
-    skipped, unexpected = [], []
+    skipped: list[str] = []
+    unexpected: list[str] = []
     for key, value in weights.items():
         match, name = next(((m, name) for p, name in patterns if (m := p.fullmatch(key))), (None, ""))
         if match is None:

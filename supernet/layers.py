@@ -91,7 +91,10 @@ class Encoder(nn.Module):
         )
 
     def forward(
-        self, features: Tensor, mask: Tensor | None = None, masked: Tensor | None = None,
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        masked: Tensor | None = None,
         mask_embedding: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """`mask` (B, T): True where speech. `masked` (B, T): frames replaced by `mask_embedding` (D), in training."""

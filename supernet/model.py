@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from search_spaces import Network, Space, SpaceError, Subnet
+from search_spaces import Network, Space, SpaceError, Subnet, ffn_ratio
 from supernet.calibration import Calibration
 from supernet.layers import FRAME_MASKS, Encoder, Features, FrontEnd, Hubert, frame_mask
 from supernet.slicing import slice_weights
@@ -63,11 +63,17 @@ class HubertSupernet(nn.Module):
         self.provenance: dict[str, Any] = dict(provenance or {})
         self.calibration: Calibration | None = None  # set by load_supernet where the folder brings one
         self.front_end = FrontEnd(network)
-        full = Subnet(network.width, (network.heads,) * network.num_layers, (network.ffn_dim / network.width,) * network.num_layers)
+        full = Subnet(
+            network.width,
+            (network.heads,) * network.num_layers,
+            (ffn_ratio(network.ffn_dim, network.width),) * network.num_layers,
+        )
         self.encoder = Encoder(network, full)
-        self.encoder.pos_conv = _StoredPositionalConv(network)
+        self.encoder.pos_conv = _StoredPositionalConv(network)  # type: ignore[assignment]
         self.mask_embedding = nn.Parameter(torch.empty(network.width).uniform_())
-        self.heads = nn.ModuleList(nn.Linear(network.width, head_dim, bias=False) for _ in head_layers)
+        self.heads: Sequence[nn.Linear] = nn.ModuleList(  # type: ignore[assignment]
+            nn.Linear(network.width, head_dim, bias=False) for _ in head_layers
+        )
         self._init_weights()
         self._subnet = space.largest
 
@@ -136,18 +142,20 @@ class HubertSupernet(nn.Module):
         subnet = self._subnet
         embedding = None if masked is None else self.mask_embedding[: subnet.embed_dim]
         hidden = functional_call(
-            _skeleton(self.space.network, subnet), self.sliced_weights(subnet), (features, mask, masked, embedding),
+            _skeleton(self.space.network, subnet),
+            self.sliced_weights(subnet),
+            (features, mask, masked, embedding),
             strict=True,
         )
         return Features(hidden, mask)
 
     def predict(self, hidden_states: tuple[Tensor, ...]) -> list[Tensor]:
         """One prediction (B, T, head_dim) of the teacher for each of `head_layers`, from the active subnet."""
-        kept = self.space.kept_layers(self._subnet.depth)
+        kept, width = self.space.kept_layers(self._subnet.depth), self._subnet.embed_dim
         predictions = []
         for layer, head in zip(self.head_layers, self.heads, strict=True):
             position = sum(k < layer for k in kept)  # kept layers up to and including this 1-based layer
-            predictions.append(F.linear(hidden_states[position], head.weight[:, : self._subnet.embed_dim]))
+            predictions.append(F.linear(hidden_states[position], head.weight[:, :width]))
         return predictions
 
     def extract(self, subnet: Subnet | None = None) -> Hubert:

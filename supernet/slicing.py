@@ -21,8 +21,10 @@ __all__ = ["ffn_segments", "slice_weights", "weight_normed"]
 
 def ffn_segments(network: Network, embed_dim: int, ffn_dim: int) -> list[slice]:
     """Ranges of the stored FFN units that a layer of this embed dim D and FFN dim F keeps, in order."""
-    blocks = [slice(start, start + min(embed_dim, ffn_dim - i * embed_dim))
-              for i, start in enumerate(range(0, -(-ffn_dim // embed_dim) * network.width, network.width))]
+    blocks = [
+        slice(start, start + min(embed_dim, ffn_dim - i * embed_dim))
+        for i, start in enumerate(range(0, -(-ffn_dim // embed_dim) * network.width, network.width))
+    ]
     merged = [blocks[0]]
     for block in blocks[1:]:  # whole blocks (D = width) join into one plain prefix: a view, not a copy
         if block.start == merged[-1].stop:

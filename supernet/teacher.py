@@ -37,7 +37,7 @@ class Teacher(nn.Module):
     (Whisper's middle layers have frames of 25 times the median norm), as data2vec does before averaging.
     """
 
-    def __init__(self, model: nn.Module, kind: str, layers: tuple[int, ...], extractor: Any, fingerprint: str) -> None:
+    def __init__(self, model: Any, kind: str, layers: tuple[int, ...], extractor: Any, fingerprint: str) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self.kind, self.layers, self.fingerprint = kind, layers, fingerprint
@@ -78,7 +78,9 @@ class Teacher(nn.Module):
         ).input_features
         positions = 50 * seconds
         self.model.config.max_source_positions = positions
-        self.model.embed_positions = nn.Embedding.from_pretrained(self._positions[:positions].to(device))
+        self.model.embed_positions = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+            self._positions[:positions].to(device)
+        )
         hidden: tuple[Tensor, ...] = self.model(mel.to(device), output_hidden_states=True).hidden_states
         return hidden
 
@@ -125,8 +127,10 @@ def load_teacher(path: Path | str, layers: Sequence[int] | None = None, device: 
 
 def _fingerprint(file: Path) -> str:
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else (
-            hashlib.sha256(stream.read()).hexdigest()
+        return (
+            hashlib.file_digest(stream, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else (hashlib.sha256(stream.read()).hexdigest())
         )
 
 

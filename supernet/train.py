@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -56,7 +55,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.stage not in (1, 2) or self.steps < 1:
-            raise NasError(f"a recipe needs stage 1 or 2 and at least one step; got stage={self.stage}, steps={self.steps}")
+            raise NasError(
+                f"a recipe needs stage 1 or 2 and at least one step; got stage={self.stage}, steps={self.steps}"
+            )
         if self.sampler not in SAMPLERS:
             raise NasError(f"sampler must be one of {', '.join(SAMPLERS)}; got {self.sampler!r}")
         if self.precision not in PRECISIONS:
@@ -85,9 +86,7 @@ class Batch:
     ids: tuple[str, ...]
 
 
-def load_batch(
-    utterances: Sequence[Utterance], cache: TargetCache, mean: Tensor, std: Tensor, clip: float
-) -> Batch:
+def load_batch(utterances: Sequence[Utterance], cache: TargetCache, mean: Tensor, std: Tensor, clip: float) -> Batch:
     """Reads the recordings and their cached targets; waveforms are normalised, targets standardised and clipped."""
     waves = [torch.from_numpy(normalise(load_audio(utterance.audio))) for utterance in utterances]
     lengths = torch.tensor([len(wave) for wave in waves])
@@ -109,7 +108,9 @@ def _plan(seconds: Sequence[float], recipe: Recipe) -> Iterator[list[int]]:
         epoch += 1
 
 
-def _prefetched(plan: Iterator[list[int]], load: Callable[[list[int]], Batch], ahead: int = 3) -> Iterator[Batch]:
+def _prefetched(
+    plan: Iterator[list[int]], load: Callable[[list[int]], Batch], ahead: int = 3
+) -> Generator[Batch, None, None]:
     """Batches in order, read by one thread while the step before runs."""
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(load, next(plan)) for _ in range(ahead)]
@@ -208,8 +209,10 @@ def _step(
     per_layer = torch.stack(losses)
     loss = (per_layer * weights / weights.sum()).sum(1).mean()
     if not torch.isfinite(loss):
-        raise NasError(f"loss is {loss.item()} at step {step} of stage {recipe.stage}; recordings: {', '.join(batch.ids)}")
-    loss.backward()
+        raise NasError(
+            f"loss is {loss.item()} at step {step} of stage {recipe.stage}; recordings: {', '.join(batch.ids)}"
+        )
+    loss.backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
     optimiser.step()
     return {
@@ -326,7 +329,7 @@ def calibrate(
     statistics: tuple[Tensor, Tensor],
     seconds: float = 62.0,
 ) -> Calibration:
-    """Front-end features and targets of at least `seconds` of evenly chosen utterances (the weights rounded to fp16)."""
+    """Front-end features and targets of at least `seconds` of evenly chosen utterances (weights rounded to fp16)."""
     rounded = untrained(model.space, model.head_layers, model.head_dim, 0).eval()
     rounded.load_state_dict({name: value.half().float() for name, value in model.state_dict().items()})
     every = max(1, int(sum(u.seconds for u in utterances) / seconds * 0.9))
@@ -373,10 +376,12 @@ def _checkpoint(out: Path, recipe: Recipe, model: HubertSupernet, optimiser: tor
     partial = out / ".state.pt.partial"
     try:
         torch.save(state, partial)
-        os.replace(partial, out / "state.pt")
+        partial.replace(out / "state.pt")
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
-        raise RunError(f"cannot write a checkpoint into {out}: {error}; the one before is kept, run again to go on") from None
+        raise RunError(
+            f"cannot write a checkpoint into {out}: {error}; the one before is kept, run again to go on"
+        ) from None
 
 
 def _restore(out: Path, recipe: Recipe, model: HubertSupernet, optimiser: torch.optim.AdamW) -> int:
@@ -388,13 +393,16 @@ def _restore(out: Path, recipe: Recipe, model: HubertSupernet, optimiser: torch.
         state = torch.load(file, map_location="cpu", weights_only=True)
         was = state["recipe"]
     except Exception as error:
-        raise RunError(f"cannot read checkpoint {file}: {str(error).splitlines()[0]}; delete it to begin anew") from None
+        raise RunError(
+            f"cannot read checkpoint {file}: {str(error).splitlines()[0]}; delete it to begin anew"
+        ) from None
     now = asdict(recipe)
     for key in now:
         same = tuple(was.get(key, ())) == now[key] if isinstance(now[key], tuple) else was.get(key) == now[key]
         if not same and key not in ("validate_every", "checkpoint_every"):
             raise RunError(
-                f"{out} was begun with {key}={was.get(key)}, now {key}={now[key]}: train into another folder, or set it back"
+                f"{out} was begun with {key}={was.get(key)}, now {key}={now[key]}: "
+                "train into another folder, or set it back"
             )
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
@@ -413,4 +421,4 @@ def _trim_log(log: Path, step: int) -> None:
         kept.append(line)
     partial = log.with_name(".log.jsonl.partial")
     partial.write_text("".join(kept), encoding="utf-8")
-    os.replace(partial, log)
+    partial.replace(log)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from search_spaces import AdditiveTable, Network, NasError, Space, Subnet
+from search_spaces import AdditiveTable, NasError, Network, Space, Subnet
 
 __all__ = ["CONVENTIONS", "AnalyticCost", "macs", "params"]
 

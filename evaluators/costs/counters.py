@@ -30,7 +30,7 @@ class Count:
 
 
 def counters(net: Hubert, seconds: float = 1.0) -> list[Count]:
-    """torch's FlopCounterMode (closed: attention as plain matmuls), fvcore and thop on `net`, for `seconds` of audio."""
+    """torch's FlopCounterMode (attention as plain matmuls), fvcore and thop on `net`, for `seconds` of audio."""
     wav = torch.zeros(1, round(seconds * 16_000))
     own = sum(parameter.numel() for parameter in net.parameters())
     return [Count("torch FlopCounterMode", own, closed_macs(net, seconds), "—"), _fvcore(net, wav), _thop(net, wav)]
@@ -51,7 +51,9 @@ def _fvcore(net: Hubert, wav: torch.Tensor) -> Count:
         from fvcore.nn import FlopCountAnalysis, parameter_count
 
         logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
-        analysis = FlopCountAnalysis(_LastState(net), wav).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        analysis = (
+            FlopCountAnalysis(_LastState(net), wav).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        )
         total = int(analysis.total())
         unseen = sorted(name.removeprefix("aten::") for name in analysis.unsupported_ops())
     return Count("fvcore", int(parameter_count(net)[""]), total, f"{', '.join(unseen)} (but counts norms)")

@@ -24,7 +24,7 @@ class LatencyCost:
     """Milliseconds of one forward pass of the EXTRACTED module, batch 1: median of interleaved repeats.
 
     Several subnets are measured in turns, so that a slow spell of the machine falls on all of them. `spread` is
-    the interquartile range. float32, `threads` CPU threads, on `seconds` of noise (time does not depend on what is said).
+    the interquartile range. float32, `threads` CPU threads, on `seconds` of noise: time does not depend on words.
     """
 
     name = "latency_ms"
@@ -40,7 +40,13 @@ class LatencyCost:
                 f"latency needs at least one frame of audio, one thread and one repeat; "
                 f"got seconds={seconds:g}, threads={threads}, repeats={repeats}"
             )
-        self.supernet, self.seconds, self.threads, self.repeats, self.device = supernet, seconds, threads, repeats, device
+        self.supernet, self.seconds, self.threads, self.repeats, self.device = (
+            supernet,
+            seconds,
+            threads,
+            repeats,
+            device,
+        )
 
     @property
     def convention(self) -> str:

@@ -34,5 +34,6 @@ def ridge_probe(train_x: Tensor, train_y: list[str], test_x: Tensor, test_y: lis
         press = float((((y - u @ (shrink[:, None] * projected)) / (1 - leverage).clamp(min=1e-6)[:, None]) ** 2).mean())
         if press < best:
             best, weights = press, vt.T @ ((s / (s**2 + penalty))[:, None] * projected)
-    guesses = (test @ weights + centre).argmax(1).tolist()
-    return sum(labels[guess] == truth for guess, truth in zip(guesses, test_y, strict=True)) / len(test_y)
+    guesses: list[int] = (test @ weights + centre).argmax(1).tolist()
+    right = [labels[guess] == truth for guess, truth in zip(guesses, test_y, strict=True)]
+    return sum(right) / len(right)

@@ -142,8 +142,10 @@ def _from_manifest(
     if teacher is None:
         with model.active(model.space.largest):
             states = [model.encode(f[None]).hidden_states for f in features]
-            raw = [torch.stack([p[0] for p in model.predict(s)], 1) if model.head_layers else s[-1][0].unsqueeze(1)
-                   for s in states]
+            raw = [
+                torch.stack([p[0] for p in model.predict(s)], 1) if model.head_layers else s[-1][0].unsqueeze(1)
+                for s in states
+            ]
         source = f"{audio}, against the largest subnet"
     else:
         from supernet.teacher import load_teacher

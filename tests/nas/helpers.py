@@ -10,16 +10,23 @@ from search_spaces import AdditiveTable, Space, Subnet, space_from_dict
 
 def tiny_space(heads: Sequence[int] = (2, 4, 6)) -> Space:
     """Three layers, depths 2 and 3: 2 * (36 + 216) = 504 subnets with three choices of heads."""
-    return space_from_dict({
-        "name": "test",
-        "embed_dims": [128, 192],
-        "heads": list(heads),
-        "ffn_ratios": [1.5, 3.5],
-        "depth_map": {"2": [1, 3], "3": [1, 2, 3]},
-        "network": {
-            "conv_layers": [[32, 400, 320]], "width": 192, "heads": 6, "ffn_dim": 672, "head_dim": 32, "num_layers": 3,
-        },
-    })
+    return space_from_dict(
+        {
+            "name": "test",
+            "embed_dims": [128, 192],
+            "heads": list(heads),
+            "ffn_ratios": [1.5, 3.5],
+            "depth_map": {"2": [1, 3], "3": [1, 2, 3]},
+            "network": {
+                "conv_layers": [[32, 400, 320]],
+                "width": 192,
+                "heads": 6,
+                "ffn_dim": 672,
+                "head_dim": 32,
+                "num_layers": 3,
+            },
+        }
+    )
 
 
 def params_of(space: Space) -> AdditiveTable:

@@ -17,7 +17,10 @@ PROPERTY = settings(max_examples=40, deadline=None)
 def small_space(rng):
     layers = int(rng.integers(2, 5))
     network = Network(((4, 2, 2),), width=64, heads=4, ffn_dim=256, num_layers=layers, head_dim=4)
-    some = lambda values: tuple(sorted(rng.choice(values, int(rng.integers(1, len(values) + 1)), replace=False).tolist()))  # noqa: E731
+
+    def some(values):
+        return tuple(sorted(rng.choice(values, int(rng.integers(1, len(values) + 1)), replace=False).tolist()))
+
     depths = {layers: tuple(range(layers))}
     if rng.random() < 0.7:
         depths[layers - 1] = tuple(sorted(rng.choice(layers, layers - 1, replace=False).tolist()))
@@ -63,7 +66,9 @@ def test_of_is_constant_plus_layers(case):
 def test_integer_limits_are_exact(case, a, b):
     space, tables, rng = case
     everything = list(space)
-    limits = [(t, int(np.quantile([by_hand(t, s) for s in everything], q))) for t, q in zip(tables, (a, b), strict=True)]
+    limits = [
+        (t, int(np.quantile([by_hand(t, s) for s in everything], q))) for t, q in zip(tables, (a, b), strict=True)
+    ]
     fit = {s for s in everything if all(by_hand(t, s) <= limit for t, limit in limits)}
     feasible = Feasible(space, limits)
     assert feasible.count() == len(fit)

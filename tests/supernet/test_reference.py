@@ -25,7 +25,7 @@ def randomise(module, seed):
     with torch.no_grad():
         for name, value in module.named_parameters():
             scale = 0.5 if "norm" in name or name.endswith(("bias", "weight_g")) else 0.03
-            centre = 1.0 if "norm" in name and name.endswith("weight") or name.endswith("weight_g") else 0.0
+            centre = 1.0 if ("norm" in name and name.endswith("weight")) or name.endswith("weight_g") else 0.0
             value.copy_(centre + scale * torch.randn(value.shape, generator=generator) * (0.2 if centre else 1))
     return module.eval()
 
@@ -42,8 +42,18 @@ def lighthubert(request, tmp_path_factory):
     config = LightHuBERTConfig()
     config.supernet_type, config.extractor_mode = request.param, "default"
     reference = randomise(LightHuBERT(config), seed=1)
-    state = {**reference.state_dict(), "label_embs_concat": torch.zeros(4, 256), "final_proj.weight": torch.zeros(2, 768)}
-    cfg = {"model": {"_name": "hubert_pruner", "pruner_supernet": f"configs/{request.param}.yaml", "extractor_mode": "default"}}
+    state = {
+        **reference.state_dict(),
+        "label_embs_concat": torch.zeros(4, 256),
+        "final_proj.weight": torch.zeros(2, 768),
+    }
+    cfg = {
+        "model": {
+            "_name": "hubert_pruner",
+            "pruner_supernet": f"configs/{request.param}.yaml",
+            "extractor_mode": "default",
+        }
+    }
     file = tmp_path_factory.mktemp("lighthubert") / "lighthubert.pt"
     torch.save({"cfg": cfg, "model": state}, file)
     return f"lighthubert-{request.param}", reference, load_supernet(file)

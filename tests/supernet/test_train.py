@@ -16,7 +16,9 @@ from supernet.distill import span_mask, step_subnets
 from supernet.teacher import TargetCache, load_teacher
 from supernet.train import Recipe, distil, train_stage, untrained, validate
 
-RECIPE = Recipe(stage=2, steps=8, batch_seconds=3, checkpoint_every=3, validate_every=4, precision="fp32", mask_from=0.5)
+RECIPE = Recipe(
+    stage=2, steps=8, batch_seconds=3, checkpoint_every=3, validate_every=4, precision="fp32", mask_from=0.5
+)
 
 
 @pytest.fixture
@@ -124,7 +126,9 @@ def test_whisper_targets_lie_on_the_students_frames(tmp_path):
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
     torch.manual_seed(0)
-    config = WhisperConfig(d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=32, decoder_layers=1)
+    config = WhisperConfig(
+        d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=32, decoder_layers=1
+    )
     WhisperEncoder(config).save_pretrained(tmp_path)
     WhisperFeatureExtractor().save_pretrained(tmp_path)
     teacher = load_teacher(tmp_path, layers=(0,))
@@ -136,7 +140,14 @@ def test_whisper_targets_lie_on_the_students_frames(tmp_path):
     assert abs(float((change * torch.arange(49)).sum() / change.sum()) - 20) < 0.5
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "needs config.json"), ("{}", "not a Hugging Face config"), ('{"model_type": "bert"}', "must be one of hubert")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "needs config.json"),
+        ("{}", "not a Hugging Face config"),
+        ('{"model_type": "bert"}', "must be one of hubert"),
+    ],
+)
 def test_folders_that_hold_no_teacher_are_refused(tmp_path, content, said):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
@@ -169,9 +180,8 @@ def test_a_sandwich_has_the_largest_the_smallest_and_one_at_random(small_space):
 def test_kill_9_in_the_middle_of_training_loses_nothing(small_space, corpus, teacher_folder, tmp_path):
     (tmp_path / "space.toml").write_text(_toml(small_space))
     command = [
-        sys.executable, "-c", "import cli; cli.main()", "train", "--teacher", str(teacher_folder), "--audio", str(corpus),
+        sys.executable, "-m", "cli", "train", "--teacher", str(teacher_folder), "--audio", str(corpus), "--precision", "fp32",
         "--space", str(tmp_path / "space.toml"), "--stage1-steps", "100", "--stage2-steps", "1", "--batch-seconds", "3",
-        "--precision", "fp32",
     ]  # fmt: skip
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
     log = tmp_path / "killed" / "stage1" / "log.jsonl"
