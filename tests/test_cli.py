@@ -1,0 +1,142 @@
+"""The command line as its users meet it: real processes, real supernet, exit statuses and one clear line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+BUDGET = ("--budget", "params<=2.5M")
+
+
+def nas(*arguments, cwd=None, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run folder."""
+    folder = tmp_path_factory.mktemp("runs") / "a"
+    done = nas("search", *BUDGET, "--evals", 8, "--batch", 4, "--out", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+def test_the_main_job_from_search_to_export(run, tmp_path):
+    from evaluators.costs import params
+    from supernet import load_extracted, load_supernet
+
+    folder, _ = run
+    best = json.loads((folder / "best.json").read_text())
+    assert best["costs"]["params"] <= 2_500_000
+    assert "Best" in nas("report", folder).stdout
+    exported = nas("export", folder, "--out", tmp_path / "out")
+    assert exported.returncode == 0, exported.stderr
+    assert "equal to the supernet's slice" in exported.stdout
+    net = load_extracted(tmp_path / "out")
+    assert sum(p.numel() for p in net.parameters()) == params(load_supernet("hubert-tiny"), "exported").of(net.subnet)
+    cost = nas("cost", "--subnet", tmp_path / "out" / "subnet.json", "--json")
+    assert json.loads(cost.stdout)["params"] == best["costs"]["params"]
+    assert nas("export", folder, "--out", tmp_path / "out").returncode == 2
+
+
+def test_the_same_seed_is_the_same_run_and_a_resumed_run_goes_on(run, tmp_path):
+    folder, _ = run
+    short = nas("search", *BUDGET, "--evals", 4, "--batch", 4, "--out", tmp_path / "b")
+    assert short.returncode == 0, short.stderr
+    longer = nas("search", "--resume", tmp_path / "b", "--evals", 8)
+    assert longer.returncode == 0, longer.stderr
+    found = []
+    for ledger in (folder / "ledger.jsonl", tmp_path / "b" / "ledger.jsonl"):
+        lines = map(json.loads, ledger.read_text().splitlines())
+        found.append([(line["subnet"], line["score"]) for line in lines])
+    assert found[0][:4] == found[1][:4]
+    assert len(found[1]) == 8
+
+
+def test_a_space_is_counted():
+    shown = json.loads(nas("space", "lighthubert-small", "--budget", "params<=13.1M", "--json").stdout)
+    assert shown["size"] == 951_892_141_473
+    assert shown["fits"] / shown["size"] == pytest.approx(0.00086, abs=1e-5)  # measured by drawing, too: FACTS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("space", "nothing"), 2, "unknown space 'nothing'; known: lighthubert-base"),
+        (("space", "hubert-tiny", "--budget", "weight<=3"), 2, "weight"),
+        (("space", "hubert-tiny", "--budget", "params<=3X"), 2, "params<=3X"),
+        (("space", "hubert-tiny", "--budget", "params<3M"), 2, "<="),
+        (("space", "hubert-tiny", "--budget", "params<=1M"), 3, "the smallest has 1,123,584 params (subnet {"),
+        (("search", "--budget", "params<=1M", "--out", "x"), 3, "the smallest has 1,123,584 params (subnet {"),
+        (("search", "--budget", "params<=1.2M", "--budget", "macs<=139.1M", "--out", "x"), 0, ""),
+        (("search", "--supernet", "nothing", "--out", "x"), 2, "no supernet 'nothing'"),
+        (("search", "--searcher", "magic", "--out", "x"), 2, "magic"),
+        (("search", "--objective", "beauty", "--out", "x"), 2, "beauty"),
+        (("search", "--device", "cuda", "--out", "x"), 2, "device=cuda is not on this machine"),
+        (("search", "--device", "tpu", "--out", "x"), 2, "device must be cpu or cuda"),
+        (("search", "--audio", "missing.jsonl", "--out", "x"), 2, "cannot read manifest"),
+        (("search", "--resume", "missing"), 2, "not a run folder"),
+        (("report", "missing"), 2, "missing"),
+        (("export", "missing.json", "--supernet", "hubert-tiny", "--out", "x"), 2, "cannot read subnet"),
+        (("export", "missing.json", "--out", "x"), 2, "say which supernet"),
+        (("cost", "--subnet", "missing.json"), 2, "cannot read subnet"),
+        (("cost", "--seconds", "0.01"), 2, "too short for one frame"),
+        (("train", "--teacher", "missing", "--audio", "missing.jsonl", "--out", "x"), 2, "needs config.json"),
+    ],
+)
+def test_bad_words_end_with_one_clear_line(arguments, status, said, tmp_path):
+    if status == 0:
+        arguments = (*arguments, "--evals", "1")
+    done = nas(*arguments, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr
+    if status:
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith("nas: ")
+
+
+def test_a_run_folder_is_not_overwritten(run):
+    again = nas("search", *BUDGET, "--out", run[0])
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_searches_keep_what_is_done(how, tmp_path):
+    command = [sys.executable, "-m", "cli", "search", *BUDGET, "--evals", "40", "--batch", "2", "--out", str(tmp_path / "a")]
+    ledger = tmp_path / "a" / "ledger.jsonl"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        for _ in range(2_000):
+            if process.poll() is not None or (ledger.exists() and ledger.read_text().count("\n") >= 4):
+                break
+            time.sleep(0.05)
+        process.send_signal(how)
+        _, stderr = process.communicate()
+    assert process.returncode in (130, -how)
+    if how == signal.SIGINT:
+        assert "nas search --resume" in stderr
+    before = [line for line in ledger.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    assert nas("search", "--resume", tmp_path / "a").returncode == 0
+    after = ledger.read_text().splitlines(keepends=True)
+    assert after[: len(before)] == before
+    assert len({json.loads(line)["id"] for line in after}) == len(after) == 40
+
+
+def test_a_run_folder_in_use_is_left_alone(tmp_path):
+    command = [sys.executable, "-m", "cli", "search", *BUDGET, "--evals", "500", "--batch", "2", "--out", str(tmp_path / "a")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        for _ in range(2_000):
+            if (tmp_path / "a" / "ledger.jsonl").exists():
+                break
+            time.sleep(0.05)
+        second = nas("search", "--resume", tmp_path / "a")
+        process.kill()
+    assert second.returncode == 2
+    assert str(process.pid) in second.stderr
