@@ -132,7 +132,7 @@ def write_json(path: Path, data: object) -> None:
 
 
 def _continued(path: Path, old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a resumed run: the old ones, and the new number of evaluations."""
+    """The settings of a resumed run: the old ones, with the new number of evaluations and the caller's own."""
     wanted = json.loads(json.dumps(new, default=str))  # as run.json spells them: lists, string keys
     for key in _COMPARED:
         if old[key] != wanted[key]:
@@ -140,7 +140,8 @@ def _continued(path: Path, old: dict[str, Any], new: Mapping[str, Any]) -> dict[
     if wanted["evals"] < old["evals"]:
         raise RunError(f"{path} was planned with evals={old['evals']}; resume may only raise it; got {wanted['evals']}")
     again = {key: wanted[key] for key in ("command", "versions", "started")}
-    return {**old, "evals": wanted["evals"], "resumed": [*old.get("resumed", []), again]}
+    latest = {key: wanted[key] for key in ("evals", "settings")}
+    return {**old, **latest, "resumed": [*old.get("resumed", []), again]}
 
 
 def _difference(key: str, old: Any, new: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,6 +105,14 @@ class HubertSupernet(nn.Module):
             yield self
         finally:
             self._subnet = before
+
+    def fingerprint(self) -> str:
+        """12 hex digits that stand for the weights: another supernet has others."""
+        digest = hashlib.sha256()
+        for name, value in self.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     def use_space(self, space: Space) -> None:
         """Confines the supernet to a part of its space: another set of subnets of the same network."""

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+NAS = (sys.executable, "-m", "cli")
 BUDGET = ("--budget", "params<=2.5M")
 
 
 def nas(*arguments, cwd=None, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "cli", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False, **options
-    )
+    command = [*NAS, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_a_run_folder_is_not_overwritten(run):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_searches_keep_what_is_done(how, tmp_path):
-    command = [sys.executable, "-m", "cli", "search", *BUDGET, "--evals", "40", "--batch", "2", "--out", str(tmp_path / "a")]
+    command = [*NAS, "search", *BUDGET, "--evals", "40", "--batch", "2", "--out", str(tmp_path / "a")]
     ledger = tmp_path / "a" / "ledger.jsonl"
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         for _ in range(2_000):
@@ -130,7 +130,7 @@ def test_interrupted_searches_keep_what_is_done(how, tmp_path):
 
 
 def test_a_run_folder_in_use_is_left_alone(tmp_path):
-    command = [sys.executable, "-m", "cli", "search", *BUDGET, "--evals", "500", "--batch", "2", "--out", str(tmp_path / "a")]
+    command = [*NAS, "search", *BUDGET, "--evals", "500", "--batch", "2", "--out", str(tmp_path / "a")]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         for _ in range(2_000):
             if (tmp_path / "a" / "ledger.jsonl").exists():

@@ -71,6 +71,7 @@ class DistillationScore:
                 "this supernet brings no calibration speech: give a manifest of recordings (--audio manifest.jsonl)"
             )
         self.seconds = round(sum(len(f) for f in calibration.features) * model.space.network.hop / 16_000, 1)
+        self.settings = {"speech": self.source, "seconds": self.seconds, "weights": self.model.fingerprint()}
         self._batches = [_padded(calibration, rows, device) for rows in _rows(calibration)]
 
     @torch.no_grad()

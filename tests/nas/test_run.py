@@ -171,3 +171,10 @@ def test_a_file_is_not_a_folder(tmp_path):
     for resume in (False, True):
         with pytest.raises(RunError, match="file"):
             nas.search(SPACE, synthetic(SPACE), evals=3, out=tmp_path / "file", resume=resume)
+
+
+def test_run_json_of_a_continued_run_tells_what_was_planned_first_and_last(tmp_path):
+    for evals in (3, 5):
+        nas.search(SPACE, synthetic(SPACE), evals=evals, out=tmp_path, resume=evals > 3, settings={"evals": evals})
+    run = read_settings(tmp_path)
+    assert (run["planned_evals"], run["evals"], run["settings"], len(run["resumed"])) == (3, 5, {"evals": 5}, 1)

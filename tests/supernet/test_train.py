@@ -181,7 +181,8 @@ def test_kill_9_in_the_middle_of_training_loses_nothing(small_space, corpus, tea
     (tmp_path / "space.toml").write_text(_toml(small_space))
     command = [
         sys.executable, "-m", "cli", "train", "--teacher", str(teacher_folder), "--audio", str(corpus),
-        "--space", str(tmp_path / "space.toml"), "--stage1-steps", "100", "--stage2-steps", "1", "--batch-seconds", "3", "--precision", "fp32",
+        "--space", str(tmp_path / "space.toml"), "--stage1-steps", "100", "--stage2-steps", "1", "--batch-seconds", "3",
+        "--precision", "fp32",
     ]  # fmt: skip
     subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
     log = tmp_path / "killed" / "stage1" / "log.jsonl"
