@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from search_spaces import Network, Subnet
 
-__all__ = ["FRAME_MASKS", "Encoder", "Features", "FrontEnd", "Hubert", "frame_mask"]
+__all__ = ["Encoder", "FRAME_MASKS", "Features", "FrontEnd", "Hubert", "frame_mask"]
 
 FRAME_MASKS = ("conv", "fairseq")
 

@@ -9,7 +9,7 @@ from evaluators.costs.analytic import AnalyticCost, macs, params
 if TYPE_CHECKING:
     from evaluators.costs.latency import LatencyCost
 
-__all__ = ["COSTS", "AnalyticCost", "latency_ms", "macs", "params"]
+__all__ = ["AnalyticCost", "COSTS", "latency_ms", "macs", "params"]
 
 COSTS = {
     "params": "evaluators.costs.analytic:params",

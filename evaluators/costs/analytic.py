@@ -7,7 +7,7 @@ from typing import Any
 
 from search_spaces import AdditiveTable, NasError, Network, Space, Subnet
 
-__all__ = ["CONVENTIONS", "AnalyticCost", "macs", "params"]
+__all__ = ["AnalyticCost", "CONVENTIONS", "macs", "params"]
 
 CONVENTIONS = ("lighthubert", "exported")
 

@@ -108,6 +108,21 @@ def test_the_largest_prediction_equals_lighthuberts_head(lighthubert):
     assert ((ours - theirs).abs().max() / theirs.abs().max()).item() < MOST
 
 
+@pytest.mark.parametrize(
+    ("settings", "source"),
+    [({"_name": "student_hubert"}, "LightHuBERT stage 1"), ({"_name": "hubert", "layer_norm_first": False}, "fairseq")],
+)
+def test_stage_1_and_plain_fairseq_checkpoints_are_read_without_heads(lighthubert, tmp_path, settings, source):
+    _, reference, _ = lighthubert
+    state = {name: value for name, value in reference.state_dict().items() if not name.startswith("layer_pred_heads")}
+    torch.save({"args": None, "cfg": {"model": settings}, "model": state}, tmp_path / "hubert.pt")
+    model = load_supernet(tmp_path / "hubert.pt")
+    assert model.space.name == "lighthubert-base"
+    assert model.head_layers == ()
+    assert model.provenance["source"].startswith(source)
+    assert torch.equal(model.encoder.layers[11].fc1.weight, state["encoder.layers.11.fc1.weight"])
+
+
 @pytest.fixture(scope="module", params=["base", "narrow"])
 def hugging_face(request, tmp_path_factory):
     from transformers import HubertConfig, HubertModel
