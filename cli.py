@@ -13,7 +13,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from search_spaces import AdditiveTable, CheckFailed, Feasible, NasError, RunError, Space, Subnet, get_space
+from search_spaces import (
+    AdditiveTable,
+    CheckFailed,
+    Feasible,
+    InfeasibleError,
+    NasError,
+    RunError,
+    Space,
+    Subnet,
+    get_space,
+)
 
 if TYPE_CHECKING:
     from supernet import HubertSupernet
@@ -87,7 +97,7 @@ def search(
     score = scores.distillation(model, device=settings["device"], audio=settings["audio"], teacher=settings["teacher"])
     with _progress(settings["evals"], quiet=json_) as on_progress:
         try:
-            nas.search(
+            result = nas.search(
                 chosen,
                 score,
                 costs=costs,
@@ -109,7 +119,23 @@ def search(
         _print_json(summary(folder))
     else:
         out.print(report_run(folder))
-        out.print(f"run folder: {folder}\nnext: nas export {folder} --out exported/")
+        out.print(f"run folder: {folder}")
+    if result.evaluations and result.best is None:
+        raise _nothing_found(result.evaluations, settings["budgets"])
+    if not json_ and result.best:
+        out.print(f"next: nas export {folder} --out exported/")
+
+
+def _nothing_found(evaluations: Sequence[Any], budgets: Sequence[str]) -> NasError:
+    """Why a search that evaluated something has no best."""
+    over = [e for e in evaluations if e.status == "over budget"]
+    if not over:
+        return CheckFailed(f"all {len(evaluations)} evaluations failed; the first: {evaluations[0].error}")
+    fastest = min(over, key=lambda e: e.costs["latency_ms"])
+    return InfeasibleError(
+        f"none of the {len(over)} subnets measured keeps {' and '.join(budgets)}; the fastest took "
+        f"{fastest.costs['latency_ms']:.1f} ms (subnet {fastest.subnet.to_json()})"
+    )
 
 
 @app.command()
@@ -215,7 +241,8 @@ def cost(
         return
     table = Table(title=f"subnet {chosen.id}, {seconds:g} s of audio", title_justify="left")
     for column in ("counter", "params", "MACs", "of ours", "did not count"):
-        table.add_column(column, justify="left" if column in ("counter", "did not count") else "right")
+        left = column in ("counter", "did not count")
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
     table.add_row(
         "ours (LightHuBERT's way)", f"{own['params']:,}", f"{own['macs']:,}", "1.000", "norms, softmax, GELU, biases"
     )
