@@ -8,6 +8,7 @@ so it is refused rather than guessed at.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,13 @@ __all__ = ["Evaluation", "Ledger", "read_ledger"]
 Number = int | float
 
 _STATUSES = ("ok", "failed", "over budget")
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "index": int,
+    "costs": dict,
+    "error": (str, type(None)),
+    "seconds": (int, float),
+    "at": str,
+}
 _KEYS = ("index", "id", "subnet", "costs", "score", "status", "error", "seconds", "at")
 
 
@@ -61,17 +69,24 @@ class Evaluation:
             raise ValueError(f"its id is {fields['id']}, but its subnet's id is {subnet.id}")
         if (fields["score"] is None) is (fields["status"] == "ok"):
             raise ValueError("an evaluation has a score when its status is ok, and only then")
+        for name, kind in _KINDS.items():
+            if not isinstance(fields[name], kind):
+                raise ValueError(f"its {name} is {fields[name]!r}")
+        for name, value in (*fields["costs"].items(), ("score", fields["score"]), ("seconds", fields["seconds"])):
+            if value is not None and not _is_number(value):
+                raise ValueError(f"its {name} is {value!r}, not a finite number")
         return cls(**{**{key: fields[key] for key in _KEYS if key != "id"}, "subnet": subnet})
 
 
 class Ledger:
     """The evaluations of a run in ask order, each subnet once; in a file if `path` is given, else in memory.
 
+    `costs` names what every evaluation in the file must hold, if its status is ok.
     Raises `RunError` for a file that is not a ledger, and when a write fails: what was appended before is safe.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | None = None, costs: Sequence[str] = ()) -> None:
+        self.path, self._costs = path, costs
         self.evaluations: list[Evaluation] = []
         self._ids: set[str] = set()
         self._file: int | None = None
@@ -100,7 +115,7 @@ class Ledger:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             data = path.read_bytes() if path.stat().st_size else b""
-            self.evaluations, good = _parse(path, data)
+            self.evaluations, good = _parse(path, data, self._costs)
             if good < len(data):
                 os.ftruncate(self._file, good)
             self._ids = {evaluation.subnet.id for evaluation in self.evaluations}
@@ -130,17 +145,17 @@ class Ledger:
         self._size += len(data)
 
 
-def read_ledger(path: Path) -> list[Evaluation]:
+def read_ledger(path: Path, costs: Sequence[str] = ()) -> list[Evaluation]:
     """The evaluations in a ledger that may still be written to by another process; changes nothing."""
     try:
-        return _parse(path, path.read_bytes())[0]
+        return _parse(path, path.read_bytes(), costs)[0]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise RunError(f"cannot read ledger {path}: {error.strerror or error}") from None
 
 
-def _parse(path: Path, data: bytes) -> tuple[list[Evaluation], int]:
+def _parse(path: Path, data: bytes, costs: Sequence[str]) -> tuple[list[Evaluation], int]:
     """The evaluations in `data`, and how many of its bytes hold them: the rest is a torn end."""
     evaluations: list[Evaluation] = []
     ids: set[str] = set()
@@ -154,7 +169,7 @@ def _parse(path: Path, data: bytes) -> tuple[list[Evaluation], int]:
             if good + len(line) == len(data):
                 break
             raise RunError(f"line {number} of {path} is broken, and later lines are not; restore the line") from None
-        evaluation = _evaluation(path, number, fields)
+        evaluation = _evaluation(path, number, fields, costs)
         if evaluation.subnet.id in ids:
             raise RunError(f"line {number} of {path} holds subnet {evaluation.subnet.id} a second time; remove one")
         ids.add(evaluation.subnet.id)
@@ -163,11 +178,20 @@ def _parse(path: Path, data: bytes) -> tuple[list[Evaluation], int]:
     return evaluations, good
 
 
-def _evaluation(path: Path, number: int, fields: Any) -> Evaluation:
+def _evaluation(path: Path, number: int, fields: Any, costs: Sequence[str]) -> Evaluation:
     try:
         evaluation = Evaluation.from_dict(fields)
         if evaluation.index != number - 1:
             raise ValueError(f"its index is {evaluation.index}, and should be {number - 1}")
+        missing = [name for name in costs if evaluation.ok and evaluation.costs.get(name) is None]
+        if missing:
+            raise ValueError(f"it has no {missing[0]}")
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"line {number} of {path} is not an evaluation of this run: {error}") from None
     return evaluation
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, int) or math.isfinite(value)

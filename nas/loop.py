@@ -82,11 +82,15 @@ def search(
             raise NasError(f"{name} must be a whole number, {least} or more; got {value!r}")
     if resume and out is None:
         raise NasError("resume=True needs out: the folder of the run to continue")
+    if not isinstance(space, Space):
+        raise NasError(f"space must be a Space, as get_space() gives it; got {space!r}")
+    if not callable(score):
+        raise NasError(f"score must be a function of a list of subnets; got {score!r}")
     known = _Costs(space, costs or {})
-    limits = [Budget.parse(each, known.names) if isinstance(each, str) else each for each in budgets]
+    limits = _budgets(budgets, known.names)
     feasible = known.feasible(limits)
     feasible.sample(np.random.default_rng(0))  # raises where nothing fits
-    objective = Objective.parse(objectives, getattr(score, "higher_is_better", True), known.names, known.tables)
+    objective = Objective.parse(objectives, bool(getattr(score, "higher_is_better", True)), known.names, known.tables)
     front_cost = objective.cost or next((budget.cost for budget in limits), next(iter(known.names), None))
     make = get_searcher(searcher)
     described = {
@@ -217,6 +221,8 @@ class _Costs:
     """The costs by name: `tables` are solved ahead of the search, the others measured."""
 
     def __init__(self, space: Space, costs: Mapping[str, Any]) -> None:
+        if not isinstance(costs, Mapping):
+            raise NasError(f"costs must map names to costs, as in {{'params': table}}; got {type(costs).__name__}")
         self.space, self.names = space, tuple(costs)
         self.tables: dict[str, AdditiveTable] = {}
         for name, cost in costs.items():
@@ -251,6 +257,12 @@ class _Costs:
 
     def of_tables(self, subnet: Subnet) -> dict[str, Number]:
         return {name: table.of(subnet) for name, table in self.tables.items()}
+
+
+def _budgets(budgets: Sequence[str | Budget], known: Sequence[str]) -> list[Budget]:
+    if not isinstance(budgets, (tuple, list)) or not all(isinstance(each, (str, Budget)) for each in budgets):
+        raise NasError(f"budgets must be a tuple like ('params<=27M',); got {budgets!r}")
+    return [Budget.parse(each, known) if isinstance(each, str) else each for each in budgets]
 
 
 def _described(score: Score) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Objective:
         cls, names: Sequence[str], maximize: bool, known: Sequence[str], tables: Mapping[str, AdditiveTable]
     ) -> Objective:
         """The objective called ("score",), or ("score", a cost of `known`)."""
-        if isinstance(names, str) or len(names) not in (1, 2) or names[0] != "score":
+        if not isinstance(names, (tuple, list)) or len(names) not in (1, 2) or names[0] != "score":
             raise NasError(f"objectives must be ('score',) or ('score', a cost); got {names!r}")
         if len(names) == 1:
             return cls(maximize)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -25,7 +26,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What the run in `folder` found so far, as plain containers; reads only, so the run may still be going on."""
     settings = read_settings(folder)
-    evaluations = read_ledger(Path(folder) / "ledger.jsonl")
+    evaluations = read_ledger(Path(folder) / "ledger.jsonl", settings["costs"])
     objective = Objective(settings["maximize"], *settings["objectives"][1:])
     best, front = chosen(evaluations, objective, settings["front_cost"])
     return {
@@ -88,7 +89,7 @@ def _best_so_far(evaluations: Sequence[Evaluation], objective: Objective) -> lis
 
 def _overview(found: Mapping[str, Any]) -> Table:
     counts, size, fits = found["counts"], found["space_size"], found["space_fits"]
-    table = Table(title=f"Search in {found['space']}: {found['run']}", show_header=False, title_justify="left")
+    table = Table(title=escape(f"Search in {found['space']}: {found['run']}"), show_header=False, title_justify="left")
     rows = {
         "searcher, score": f"{found['searcher']}, {found['score']}",
         "budgets": ", ".join(found["budgets"]) or "none",
@@ -98,7 +99,7 @@ def _overview(found: Mapping[str, Any]) -> Table:
         "time in evaluations": f"{found['seconds']:.1f} s",
     }
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     if not found["best"]:
         table.add_row("best", "none: no subnet was scored", style="yellow")
     return table
@@ -109,9 +110,9 @@ def _best(found: Mapping[str, Any]) -> Table:
     table = Table(title="Best", show_header=False, title_justify="left")
     table.add_row("score", _number(best["score"]), style="bold")
     for name, value in best["costs"].items():
-        table.add_row(name, _number(value))
+        table.add_row(escape(name), _number(value))
     for budget, share in found["budget_used"].items():
-        table.add_row("budget used", f"{100 * share:.1f} % of {budget}")
+        table.add_row("budget used", f"{100 * share:.1f} % of {escape(budget)}")
     subnet = best["subnet"]
     table.add_row("subnet", f"{best['id']}: embed dim {subnet['embed_dim']}, depth {len(subnet['heads'])}")
     table.add_row("heads", " ".join(map(str, subnet["heads"])))
@@ -124,10 +125,10 @@ def _front(found: Mapping[str, Any], most: int = 20) -> Table:
     front, costs = found["front"], list(found["best"]["costs"])
     title = f"Front: score against {found['front_cost']}, {len(front)} subnets"
     shown = [front[round(i * (len(front) - 1) / (most - 1))] for i in range(most)] if len(front) > most else front
-    table = Table(title=title + (f" ({most} shown)" if shown is not front else ""), title_justify="left")
+    table = Table(title=escape(title) + (f" ({most} shown)" if shown is not front else ""), title_justify="left")
     table.add_column("subnet")
     for name in ("score", *costs):
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     for point in shown:
         table.add_row(point["id"], _number(point["score"]), *(_number(point["costs"][name]) for name in costs))
     return table

@@ -22,6 +22,21 @@ from search_spaces import RunError
 
 __all__ = ["RunFolder", "read_settings"]
 
+_KINDS: dict[str, type] = {
+    "space": dict,
+    "searcher": str,
+    "budgets": list,
+    "objectives": list,
+    "maximize": bool,
+    "costs": list,
+    "score": dict,
+    "seed": int,
+    "batch": int,
+    "evals": int,
+    "planned_evals": int,
+    "space_size": int,
+    "space_fits": int,
+}
 _COMPARED = ("space", "searcher", "budgets", "objectives", "maximize", "costs", "score", "seed", "batch")
 
 
@@ -73,7 +88,7 @@ class RunFolder:
                     f"{self.path} is not empty (it holds {found[0]}): continue with --resume, or take another folder"
                 )
         write_json(self.path / "run.json", self.settings)
-        self.ledger = Ledger(self.path / "ledger.jsonl")
+        self.ledger = Ledger(self.path / "ledger.jsonl", self.settings["costs"])
 
     def _take_lock(self) -> None:
         try:
@@ -106,20 +121,44 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise RunError(f"{path} holds no run: there is no {file}") from None
     except OSError as error:
         raise RunError(f"cannot read {file}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{file} is broken: {error}") from None
-    missing = [key for key in (*_COMPARED, "evals") if not isinstance(settings, dict) or key not in settings]
-    if missing:
-        raise RunError(f"{file} is not the settings of a run: it has no {missing[0]}")
+    wrong = _wrong(settings)
+    if wrong:
+        raise RunError(f"{file} is not the settings of a run: {wrong}")
     return dict(settings)
+
+
+def _wrong(settings: Any) -> str | None:
+    """What keeps `settings` from being those of a run, in the words of an error."""
+    if not isinstance(settings, dict):
+        return f"it is a {type(settings).__name__}"
+    for key, kind in _KINDS.items():
+        if key not in settings:
+            return f"it has no {key}"
+        if type(settings[key]) is not kind:
+            return f"its {key} is {settings[key]!r}"
+    for key in ("space", "score"):
+        if not isinstance(settings[key].get("name"), str):
+            return f"its {key} has no name"
+    for key in ("budgets", "objectives", "costs"):
+        if not all(isinstance(each, str) for each in settings[key]):
+            return f"its {key} are {settings[key]!r}"
+    named = [*settings["objectives"][1:], settings.get("front_cost", "")]
+    unknown = [cost for cost in named if cost is not None and cost not in settings["costs"]]
+    return f"it names the cost {unknown[0]!r}, and has {settings['costs']}" if unknown else None
 
 
 def write_json(path: Path, data: object) -> None:
     """Writes `data` under a temporary name and renames it, so that a reader sees all of it or the old file."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        text = json.dumps(data, indent=1, allow_nan=False, default=str)
+    except ValueError as error:
+        raise RunError(f"cannot write {path}: numbers in settings must be finite ({error})") from None
+    try:
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1, allow_nan=False, default=str)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -17,7 +17,7 @@ SEARCHERS: dict[str, str] = {
 
 def get_searcher(name: str) -> type[Searcher]:
     """The class of the named searcher; raises `NasError` listing the known ones."""
-    if name not in SEARCHERS:
+    if not isinstance(name, str) or name not in SEARCHERS:
         raise NasError(f"unknown searcher '{name}'; known: {', '.join(SEARCHERS)}")
     module, attribute = SEARCHERS[name].split(":")
     return getattr(import_module(module), attribute)  # type: ignore[no-any-return]

@@ -73,6 +73,11 @@ def test_a_last_line_of_zeros_after_a_power_cut_is_cut(tmp_path):
         (lambda lines: ["[]", *lines[1:]], "line 1 .* not an evaluation"),
         (lambda lines: [lines[0].replace('"ok"', '"fine"'), *lines[1:]], "line 1 .* not an evaluation"),
         (lambda lines: [lines[0].replace('"ok"', '"failed"'), *lines[1:]], "line 1 .* a score when its status is ok"),
+        (lambda lines: [lines[0].replace('"score":0.0', '"score":"0.9"'), *lines[1:]], "line 1 .* its score is '0.9'"),
+        (lambda lines: [lines[0].replace('"score":0.0', '"score":NaN'), *lines[1:]], "line 1 .* not a finite number"),
+        (lambda lines: [lines[0].replace('"params":100', '"params":[]'), *lines[1:]], r"line 1 .* its params is \[\]"),
+        (lambda lines: [lines[0].replace('"params":100', '"macs":100'), *lines[1:]], "line 1 .* it has no params"),
+        (lambda lines: [lines[0].replace('"seconds":0.0', '"seconds":[]'), *lines[1:]], "line 1 .* its seconds is"),
     ],
 )
 def test_a_broken_line_in_the_middle_is_named_and_nothing_is_changed(tmp_path, change, says):
@@ -81,7 +86,7 @@ def test_a_broken_line_in_the_middle_is_named_and_nothing_is_changed(tmp_path, c
     broken = "\n".join(change(path.read_text().splitlines())) + "\n"
     path.write_text(broken)
     with pytest.raises(RunError, match=says):
-        Ledger(path)
+        Ledger(path, costs=["params"])
     assert path.read_text() == broken
 
 

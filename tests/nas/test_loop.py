@@ -78,12 +78,20 @@ def test_an_impossible_budget_is_told_before_anything_is_scored_or_written(tmp_p
         ({"searcher": "exhaustive"}, "unknown searcher"),
         ({"objectives": ("score", "macs")}, "unknown cost 'macs' in objectives; known here: params"),
         ({"objectives": "score"}, "objectives must be"),
+        ({"objectives": None}, "objectives must be"),
         ({"resume": True}, "resume=True needs out"),
+        ({"budgets": "params<=400K"}, r"budgets must be a tuple like .*; got 'params<=400K'"),
+        ({"budgets": [("params", 400_000)]}, "budgets must be a tuple like"),
+        ({"budgets": None}, "budgets must be a tuple like"),
+        ({"costs": [PARAMS]}, "costs must map names to costs.*got list"),
+        ({"searcher": ["random"]}, "unknown searcher"),
+        ({"space": "hubert-tiny"}, r"space must be a Space, as get_space\(\) gives it; got 'hubert-tiny'"),
+        ({"score": None}, "score must be a function of a list of subnets; got None"),
     ],
 )
 def test_what_the_user_got_wrong_is_one_line(options, says):
     with pytest.raises(NasError, match=says) as caught:
-        nas.search(SPACE, never, **{"costs": {"params": PARAMS}, **options})
+        nas.search(**{"space": SPACE, "score": never, "costs": {"params": PARAMS}, **options})
     assert "\n" not in str(caught.value)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from io import StringIO
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -43,6 +44,24 @@ def test_a_run_with_little_in_it_has_a_report(tmp_path, evals, value):
     text = shown(tmp_path, width=60)
     assert ("no subnet was scored" in text) == (evals == 0 or value != value)
     assert ("failed: score is NaN" in text) == (value != value)
+
+
+def test_square_brackets_are_shown_as_they_are(tmp_path):
+    folder = tmp_path / "a[" / "b]c[red]"
+    params = params_of(SPACE)
+    nas.search(SPACE, synthetic(SPACE), {"params": params, "[/x]": params}, evals=3, out=folder)
+    text = shown(folder, width=400)
+    assert str(folder) in "".join(text.split()), "titles are wrapped, but whole"
+    assert "[/x]" in text
+
+
+def test_the_report_knows_the_direction_whatever_kind_of_bool_tells_it(tmp_path):
+    def distance(subnets):
+        return [float(subnet.heads[0]) for subnet in subnets]
+
+    distance.higher_is_better = np.False_
+    result = nas.search(SPACE, distance, evals=20, out=tmp_path)
+    assert summary(tmp_path)["best"]["score"] == result.best.score == 2.0
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path):

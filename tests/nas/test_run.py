@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ import pytest
 import nas
 from evaluators.scores import synthetic
 from nas.ledger import read_ledger
+from nas.report import report_run
 from nas.run import RunFolder, read_settings
 from search_spaces import RunError
 from tests.nas.helpers import content, params_of, tiny_space
@@ -157,7 +158,14 @@ def test_a_finished_run_is_not_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [(None, "holds no run"), ("{", "is broken"), ("[]", "not the settings"), ("{}", "has no space")]
+    ("text", "says"),
+    [
+        (None, "holds no run"),
+        ("{", "is broken"),
+        ("[]", "not the settings"),
+        ("{}", "has no space"),
+        ("[" * 100_000, "is broken"),
+    ],
 )
 def test_a_folder_without_settings_cannot_be_resumed(tmp_path, text, says):
     if text is not None:
@@ -178,3 +186,26 @@ def test_run_json_of_a_continued_run_tells_what_was_planned_first_and_last(tmp_p
         nas.search(SPACE, synthetic(SPACE), evals=evals, out=tmp_path, resume=evals > 3, settings={"evals": evals})
     run = read_settings(tmp_path)
     assert (run["planned_evals"], run["evals"], run["settings"], len(run["resumed"])) == (3, 5, {"evals": 5}, 1)
+
+
+@pytest.mark.parametrize("value", [None, "x", -0.5, [], {}, [3], "missing"])
+@pytest.mark.parametrize("key", ["space", "budgets", "objectives", "costs", "score", "evals", "planned_evals",
+                                 "front_cost", "space_size", "space_fits", "maximize"])  # fmt: skip
+def test_settings_changed_by_hand_are_refused_or_reported_but_never_a_traceback(tmp_path, key, value):
+    params = params_of(SPACE)
+    options = {"costs": {"params": params}, "budgets": ["params<=400K"], "evals": 3, "out": tmp_path}
+    nas.search(SPACE, synthetic(SPACE), **options)
+    settings = json.loads((tmp_path / "run.json").read_text())
+    settings[key] = value
+    if value == "missing":
+        del settings[key]
+    (tmp_path / "run.json").write_text(json.dumps(settings))
+    for use in (lambda: report_run(tmp_path), lambda: nas.search(SPACE, synthetic(SPACE), resume=True, **options)):
+        with suppress(RunError):
+            use()
+
+
+def test_settings_that_json_cannot_hold_are_refused_before_anything_is_scored(tmp_path):
+    with pytest.raises(RunError, match="numbers in settings must be finite"):
+        nas.search(SPACE, lambda subnets: pytest.fail("scored"), evals=3, out=tmp_path, settings={"x": float("inf")})
+    assert not (tmp_path / "run.json").exists()
