@@ -5,14 +5,15 @@ it, draws from it and optimises over it by dynamic programming.
 
 The trellis. For one embed dim and depth, subtract from each layer its cheapest choice: what is left are residuals
 >= 0, and the limit minus all the cheapest is the slack. A state is the slack that is left (one number a limit).
-Since the cheapest rest costs nothing, every state with slack >= 0 can be completed, so there are no dead ends; and
-slack beyond the dearest rest is clamped to it, so that equal futures are one state. Params and MACs have few
-distinct sums (about 600 in LightHuBERT's small space), hence few states.
+Under one limit every state with slack >= 0 can be completed, since the cheapest rest costs nothing; under several,
+whose cheapest choices differ, some states are dead ends, which have no completions to count. Slack beyond the
+dearest rest is clamped to it, so that equal futures are one state. Params and MACs have few distinct sums (about
+600 in LightHuBERT's small space), hence few states.
 
 Integer tables stay exact. Real-valued residuals are counted in quanta of 1/8192 of the largest slack, rounded UP:
 a limit is never broken, and a subnet may be left out only if it is within `layers` quanta of the limit. The
-cheapest subnet has no residual, so whether anything fits is exact for every table. Where limits together need over
-`MOST_STATES` states, quanta grow (first those of real-valued tables) until they fit.
+cheapest subnet has no residual, so whether anything fits under one limit is exact for every table. Where limits
+together need over `MOST_STATES` states, quanta grow (first those of real-valued tables) until they fit.
 """
 
 from __future__ import annotations
@@ -173,12 +174,17 @@ class _Trellis:
     kept: tuple[int, ...]
     moves: tuple[Array, ...]
 
+    @property
+    def alive(self) -> bool:
+        """Whether any path keeps all limits together."""
+        return bool(self.counts(bool)[0][0])
+
     def counts(self, dtype: type) -> list[Array]:
         """Completions of each state, before each kept layer and after the last."""
         counts: list[Array] = [np.ones(1, dtype=dtype)]
         for moves in reversed(self.moves):
             after = np.append(counts[0], np.zeros(1, dtype=dtype))  # index -1: no completion
-            counts.insert(0, after[moves].sum(1))
+            counts.insert(0, after[moves].sum(1, dtype=dtype))
         return counts
 
 
@@ -293,7 +299,8 @@ class Feasible:
             trellis = self._expand(e, p, kept, slack, quantum)
             if trellis is None:
                 return None
-            trellises.append(trellis)
+            if trellis.alive:
+                trellises.append(trellis)
         return trellises
 
     def _expand(

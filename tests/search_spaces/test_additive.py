@@ -178,3 +178,16 @@ def test_tables_of_other_shapes_or_with_nan_are_refused():
         AdditiveTable.build(space, "t", "", lambda *_: float("nan"), lambda *_: 0.0)
     with pytest.raises(SpaceError, match="is of space"):
         Feasible(get_space("lighthubert-small"), [(AdditiveTable.build(space, "t", "", lambda *_: 0, lambda *_: 0), 1)])
+
+
+def test_limits_that_exclude_each_other_layer_by_layer_are_impossible():
+    """Each limit alone has a subnet, in the same embed dim and depth; no subnet keeps both."""
+    network = Network(((4, 2, 2),), width=16, heads=2, ffn_dim=16, num_layers=2, head_dim=4)
+    space = Space("two", network, (16,), ((1, 2), (1, 2)), ((1.0,), (1.0,)), {2: (0, 1)})
+    few = AdditiveTable.build(space, "few", "heads", lambda *_: 0, lambda D, heads, *_: heads)
+    many = AdditiveTable.build(space, "many", "heads", lambda *_: 0, lambda D, heads, *_: -heads)
+    feasible = Feasible(space, [(few, 2), (many, -3)])
+    assert feasible.count() == 0
+    for ask in (lambda: feasible.best(few), lambda: feasible.front(few, many), lambda: feasible.sample(None)):
+        with pytest.raises(InfeasibleError, match="few could be 3 instead of 2, or many could be -2 instead of -3"):
+            ask()
