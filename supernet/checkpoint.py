@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from search_spaces import CheckpointError, Space, SpaceError, ffn_ratio, get_space, space_from_dict
+from search_spaces import CheckpointError, NasError, Space, SpaceError, ffn_ratio, get_space, space_from_dict
 from supernet.calibration import load_calibration
 from supernet.model import HubertSupernet
 
@@ -96,9 +97,10 @@ def load_supernet(path_or_name: Path | str, device: str = "cpu", space: Space | 
     """
     name = str(path_or_name)
     path = _SHIPPED / name if name in shipped() else Path(path_or_name)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise CheckpointError(
-            f"no supernet '{name}': neither a file or folder nor a shipped name ({', '.join(shipped()) or 'none'})"
+            f"no supernet '{name[:200]}': neither a file or folder nor a shipped name "
+            f"({', '.join(shipped()) or 'none'})"
         )
     try:
         model = _from_folder(path, space) if path.is_dir() else _from_pickle(path, space)
@@ -146,7 +148,7 @@ def write_folder(
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, as float32."""
     try:
-        return {name: value.float() for name, value in load_file(file).items()}
+        return {name: _plain(file, name, value) for name, value in load_file(file).items()}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"cannot read {file}: {error}") from None
 
@@ -200,8 +202,16 @@ def _from_ours(folder: Path, config: dict[str, Any], space: Space | None) -> Hub
     try:
         heads, head_dim = tuple(int(n) for n in config["head_layers"]), int(config["head_dim"])
         stored = space_from_dict(config["space"])
+        known = range(1, stored.network.num_layers + 1)
+        if head_dim < bool(heads) or list(heads) != sorted(set(heads)) or any(n not in known for n in heads):
+            raise CheckpointError(
+                f"head_layers of {folder} must be rising layers of 1..{known[-1]} with a head_dim; "
+                f"got {list(heads)} and {head_dim}"
+            )
         model = HubertSupernet(stored, heads, head_dim, config["frame_rule"], config["provenance"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, NasError):
+            raise
         raise CheckpointError(f"{folder / 'config.json'} lacks or misspells {error}") from None
     _fill(folder / "model.safetensors", model, read_tensors(folder / "model.safetensors"))
     calibration = folder / "calibration.safetensors"
@@ -233,8 +243,7 @@ def _from_hugging_face(folder: Path, config: dict[str, Any], space: Space | None
         weights = _tensors(folder, _unpickled(folder / "pytorch_model.bin"))
     else:
         raise CheckpointError(f"{folder} holds neither model.safetensors nor pytorch_model.bin")
-    weights = {name.removeprefix("hubert."): value for name, value in weights.items()}
-    renamed, _, ignored = _renamed(folder, weights, _HUGGING_FACE, _IGNORED["hugging face"])
+    renamed, _, ignored = _renamed(folder, weights, _HUGGING_FACE, _IGNORED["hugging face"], "hubert.")
     found = space or _hubert_space(folder, config)
     if "mask_embedding" not in renamed and config.get("mask_time_prob", 0.05) == 0:
         renamed["mask_embedding"] = torch.zeros(found.network.width)
@@ -292,10 +301,17 @@ def _from_pickle(file: Path, space: Space | None) -> HubertSupernet:
     weights = _tensors(file, content["model"])
     config = content.get("cfg")
     settings = config.get("model") if isinstance(config, Mapping) else None
-    settings = settings if isinstance(settings, Mapping) else vars(content.get("args") or argparse.Namespace())
+    if not isinstance(settings, Mapping):
+        args = content.get("args")
+        settings = vars(args) if isinstance(args, argparse.Namespace) else {}
     source, found = _identified(file, settings, space)
     renamed, heads, ignored = _renamed(file, weights, _FAIRSEQ, _IGNORED["fairseq"])
     numbers = sorted(heads)
+    if numbers and (numbers[-1] >= found.network.num_layers or heads[numbers[0]].dim() != 2):
+        raise CheckpointError(
+            f"{file}: layer_pred_heads must be matrices of layers 0..{found.network.num_layers - 1}; got layers "
+            f"{numbers} and {tuple(heads[numbers[0]].shape)}"
+        )
     head_dim = len(heads[numbers[0]]) if numbers else 0
     renamed |= {f"heads.{i}.weight": heads[n] for i, n in enumerate(numbers)}
     provenance = {"source": source, "ignored_keys": ignored}
@@ -358,14 +374,25 @@ def _tensors(file: Path, content: Any) -> dict[str, Tensor]:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{file}: {name!r} must be a tensor; got {type(value).__name__}")
-    return {name: value.float() for name, value in content.items()}
+    return {name: _plain(file, name, value) for name, value in content.items()}
+
+
+def _plain(file: Path, name: str, value: Tensor) -> Tensor:
+    """`value` as float32; refused where it is sparse, complex, quantized, without data, or larger than its data."""
+    odd = value.layout is not torch.strided or value.is_complex() or value.is_quantized or value.is_meta
+    if odd or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise CheckpointError(
+            f"{file}: {name} must be a plain tensor of real numbers; got {value.dtype}, {value.layout}, "
+            f"{tuple(value.shape)} on {value.device.type}"
+        )
+    return value.float()
 
 
 # -------------------------------------------------------------------- keys
 
 
 def _renamed(
-    file: Path, weights: Mapping[str, Tensor], table: Mapping[str, str], ignored: re.Pattern[str]
+    file: Path, weights: Mapping[str, Tensor], table: Mapping[str, str], ignored: re.Pattern[str], prefix: str = ""
 ) -> tuple[dict[str, Tensor], dict[int, Tensor], list[str]]:
     """Weights under our names, prediction heads by layer (0-based), and the known keys that are not needed."""
     patterns = [
@@ -376,14 +403,20 @@ def _renamed(
     heads: dict[int, Tensor] = {}
     skipped: list[str] = []
     unexpected: list[str] = []
+    sources: dict[str, str] = {}
     for key, value in weights.items():
-        match, name = next(((m, name) for p, name in patterns if (m := p.fullmatch(key))), (None, ""))
+        inner = key.removeprefix(prefix)
+        match, name = next(((m, name) for p, name in patterns if (m := p.fullmatch(inner))), (None, ""))
+        target = name.format(**match.groupdict()) if match else key
+        if target in sources:
+            raise CheckpointError(f"{file} has one weight under two names: {sources[target]} and {key}")
+        sources[target] = key
         if match is None:
             (skipped if ignored.fullmatch(key) else unexpected).append(key)
         elif name == "head {n}":
             heads[int(match["n"])] = value
         else:
-            renamed[name.format(**match.groupdict())] = value
+            renamed[target] = value
     if unexpected:
         raise CheckpointError(f"{file} has {len(unexpected)} unexpected weights: {_some(unexpected)}")
     return renamed, heads, sorted(skipped)

@@ -56,10 +56,14 @@ def export_subnet(
         raise RunError(f"{folder} is not empty: give a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        written = Path(scratch) / "export"  # inside, since a temporary folder is for its owner's eyes only
+        written.mkdir()
         for exporter in exporters:
-            exporter.write(model, subnet, Path(scratch), about)
-            exporter.check(model, subnet, Path(scratch))
-        folder.mkdir(exist_ok=True)
-        for file in sorted(Path(scratch).iterdir()):
-            shutil.move(file, folder / file.name)
+            exporter.write(model, subnet, written, about)
+            exporter.check(model, subnet, written)
+        if not folder.exists():
+            written.replace(folder)
+        else:  # it may be a mount, or somebody's working directory: fill it
+            for file in sorted(written.iterdir()):
+                shutil.move(file, folder / file.name)
     return sorted(folder.iterdir())

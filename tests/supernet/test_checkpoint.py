@@ -5,9 +5,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from search_spaces import CheckFailed, CheckpointError, NasError, RunError
+from search_spaces import CheckpointError
 from supernet import HubertSupernet, load_supernet, save_supernet, shipped
-from supernet.export import EXPORTERS, export_subnet
 
 
 @pytest.fixture
@@ -140,29 +139,99 @@ def test_pre_norm_and_foreign_hugging_face_models_are_refused(tmp_path):
         one_line(tmp_path, said)
 
 
-def test_exports_are_written_whole_or_not_at_all(model, small_space, tmp_path, monkeypatch):
-    files = export_subnet(model, small_space.middle, tmp_path / "new" / "out", list(EXPORTERS), {"command": "nas"})
-    assert [file.name for file in files] == ["config.json", "lighthubert.json", "model.safetensors", "subnet.json"]
-    with pytest.raises(RunError, match="is not empty"):
-        export_subnet(model, small_space.middle, tmp_path / "new" / "out", ["json"], {})
-    with pytest.raises(NasError, match="unknown export format 'gguf'; known: json, safetensors"):
-        export_subnet(model, small_space.middle, tmp_path / "other", ["json", "gguf"], {})
-    monkeypatch.setattr("supernet.export.safetensors_file.largest_difference", lambda *_: 1.0)
-    with pytest.raises(CheckFailed, match="differs from the supernet's slice"):
-        export_subnet(model, small_space.middle, tmp_path / "other", list(EXPORTERS), {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new"]
-
-
-def test_extracted_folders_that_are_broken(model, small_space, tmp_path):
-    from supernet import load_extracted, save_extracted
-
-    folder = save_extracted(model.extract(small_space.middle), tmp_path)
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"head_layers": ["x"]}, "lacks or misspells"),
+        ({"head_layers": 5}, "lacks or misspells"),
+        ({"head_layers": [4, 13]}, "head_layers of .* must be rising layers of 1..12"),
+        ({"head_dim": -1}, "head_layers of .* must be rising"),
+        ({"frame_rule": "none"}, "frame_rule must be one of"),
+        ({"provenance": "me"}, "lacks or misspells"),
+        ({"space": {"name": "x"}}, "supernet: "),
+    ],
+)
+def test_configs_that_are_broken(folder, fields, said):
     config = json.loads((folder / "config.json").read_text())
-    for change, said in (
-        ({"subnet": {}}, "does not describe a subnet"),
-        ({"frame_rule": "none"}, "frame_rule of"),
-        ({"subnet": small_space.smallest.to_dict()}, "unexpected weights"),
+    (folder / "config.json").write_text(json.dumps({**config, **fields}))
+    one_line(folder, said)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant:UserWarning")
+def test_tensors_that_are_not_plain_numbers(tmp_path):
+    file = tmp_path / "file.pt"
+    for value in (
+        torch.eye(3).to_sparse(),
+        torch.zeros(3, dtype=torch.complex64),
+        torch.zeros(3, device="meta"),
+        torch.zeros(1, dtype=torch.float16).expand(10**14),  # a small file that asks for 400 TB
     ):
-        (folder / "config.json").write_text(json.dumps({**config, **change}))
-        with pytest.raises(CheckpointError, match=said):
-            load_extracted(folder)
+        torch.save({"cfg": {"model": {"_name": "hubert"}}, "model": {"mask_emb": value}}, file)
+        one_line(file, "mask_emb must be a plain tensor of real numbers")
+
+
+def test_weights_under_two_names_and_heads_of_no_layer_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "hubert"}')
+    value = torch.zeros(768)
+    save_file({"masked_spec_embed": value, "hubert.masked_spec_embed": value + 1}, tmp_path / "model.safetensors")
+    one_line(tmp_path, "one weight under two names: .*masked_spec_embed and .*masked_spec_embed")
+    for heads in ({"layer_pred_heads.12.weight": torch.zeros(8, 768)}, {"layer_pred_heads.3.weight": torch.zeros(())}):
+        torch.save({"cfg": {"model": {"_name": "hubert"}}, "model": heads}, tmp_path / "file.pt")
+        one_line(tmp_path / "file.pt", r"layer_pred_heads must be matrices of layers 0\.\.11")
+
+
+def test_arguments_that_are_no_namespace_are_not_read(tmp_path):
+    torch.save({"args": [1], "model": {"w": torch.zeros(1)}}, tmp_path / "file.pt")
+    one_line(tmp_path / "file.pt", "1 unexpected weights: w")
+    one_line("x" * 5000, "no supernet")
+
+
+NARROW = {
+    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "conv_dim": (8,) * 7,
+    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "vocab_size": 5,
+}  # fmt: skip
+
+
+def test_hugging_face_folders_are_read_in_all_their_spellings(tmp_path):
+    """With a CTC head, as a pickle, and with the names weight norm had before parametrizations."""
+    from transformers import HubertConfig, HubertForCTC
+
+    torch.manual_seed(0)
+    HubertForCTC(HubertConfig(**NARROW)).save_pretrained(tmp_path)
+    first = load_supernet(tmp_path)
+    assert first.provenance["ignored_keys"] == ["lm_head.bias", "lm_head.weight"]
+    old = {
+        name.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): value
+        for name, value in load_file(tmp_path / "model.safetensors").items()
+    }
+    assert any(name.endswith("weight_g") for name in old)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(old, tmp_path / "pytorch_model.bin")
+    assert load_supernet(tmp_path).fingerprint() == first.fingerprint()
+
+
+def test_a_space_may_be_given_for_a_hugging_face_network(tmp_path):
+    from dataclasses import replace
+
+    from transformers import HubertConfig, HubertModel
+
+    from search_spaces import get_space
+
+    HubertModel(HubertConfig(**NARROW)).save_pretrained(tmp_path)
+    whole = load_supernet(tmp_path).space
+    assert (whole.name, whole.size) == ("hubert-16", 1)
+    space = replace(whole, name="mine", heads=((1, 2),) * 2)
+    assert load_supernet(tmp_path, space=space).space == space
+    with pytest.raises(CheckpointError, match=r"missing weights|must have the shape|unexpected weights"):
+        load_supernet(tmp_path, space=get_space("hubert-tiny"))
+
+
+def test_configs_of_hugging_face_that_make_no_network(tmp_path):
+    for change in ({"hidden_size": -1}, {"hidden_size": "wide"}, {"num_attention_heads": 0}, {"num_hidden_layers": 0}):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "hubert", **NARROW, **change}))
+        save_file({"masked_spec_embed": torch.zeros(16)}, tmp_path / "model.safetensors")
+        with pytest.raises(CheckpointError) as caught:
+            load_supernet(tmp_path)
+        assert "\n" not in str(caught.value)

@@ -16,7 +16,7 @@ with warnings.catch_warnings():
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 MOST = 1e-5
-SAMPLES = 9_600
+SAMPLES = 8_000
 
 
 def randomise(module, seed):
@@ -65,9 +65,10 @@ def subnets_of(name, n):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("lengths", [(SAMPLES, SAMPLES), (SAMPLES, 6_400, 8_123)], ids=["unpadded", "padded"])
+@pytest.mark.parametrize("lengths", [(SAMPLES, SAMPLES), (SAMPLES, 6_123)], ids=["unpadded", "padded"])
 def test_every_hidden_state_equals_lighthuberts(lighthubert, lengths):
     name, reference, model = lighthubert
+    worst: list[float] = []
     wav, sizes = speechlike(lengths), torch.tensor(lengths)
     padding = torch.arange(SAMPLES) >= sizes[:, None] if len(set(lengths)) > 1 else None
     for subnet in subnets_of(name, 20):
@@ -78,16 +79,20 @@ def test_every_hidden_state_equals_lighthuberts(lighthubert, lengths):
         assert len(ours.hidden_states) == len(theirs) == subnet.depth + 1
         valid = torch.ones(theirs[0].shape[:2], dtype=torch.bool) if padding is None else ~their_padding
         assert padding is None or torch.equal(ours.mask, valid)
-        for a, b in zip(ours.hidden_states, theirs, strict=True):
-            difference = ((a - b)[valid].abs().max() / b[valid].abs().max()).item()
-            assert difference < MOST, subnet
+        pairs = zip(ours.hidden_states, theirs, strict=True)
+        worst.append(max(((a - b)[valid].abs().max() / b[valid].abs().max()).item() for a, b in pairs))
+        assert worst[-1] < MOST, subnet
+    print(f"largest relative difference: {max(worst):.1e}")
 
 
 def test_params_equal_lighthuberts_count(lighthubert):
     name, reference, model = lighthubert
     for subnet in subnets_of(name, 10):
         reference.set_sample_config(subnet.to_lighthubert())
-        assert params(model).of(subnet) == reference.calc_sampled_param_num()
+        counted = reference.calc_sampled_param_num()
+        assert params(model).of(subnet) == counted
+        own = sum(value.numel() for value in extract_subnet(model, subnet).parameters())
+        assert own + 768 == counted  # LightHuBERT counts the mask embedding, always whole
 
 
 def test_heads_and_known_extra_keys_are_accounted_for(lighthubert):
@@ -138,7 +143,7 @@ def hugging_face(request, tmp_path_factory):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("lengths", [(SAMPLES, SAMPLES), (SAMPLES, 6_400, 8_123)], ids=["unpadded", "padded"])
+@pytest.mark.parametrize("lengths", [(SAMPLES, SAMPLES), (SAMPLES, 6_123)], ids=["unpadded", "padded"])
 def test_the_largest_subnet_equals_transformers_hubert(hugging_face, lengths):
     reference, model = hugging_face
     wav, sizes = speechlike(lengths), torch.tensor(lengths)
@@ -147,8 +152,10 @@ def test_the_largest_subnet_equals_transformers_hubert(hugging_face, lengths):
     for net in (model, extract_subnet(model, model.space.largest)):
         ours = net(wav, sizes)
         valid = torch.ones(theirs[0].shape[:2], dtype=torch.bool) if ours.mask is None else ours.mask
-        for a, b in zip(ours.hidden_states[1:], theirs[1:], strict=True):
-            assert ((a - b)[valid].abs().max() / b[valid].abs().max()).item() < MOST
+        pairs = zip(ours.hidden_states[1:], theirs[1:], strict=True)
+        worst = max(((a - b)[valid].abs().max() / b[valid].abs().max()).item() for a, b in pairs)
+        print(f"largest relative difference: {worst:.1e}")
+        assert worst < MOST
 
 
 def test_hubert_base_becomes_a_searchable_space(hugging_face):

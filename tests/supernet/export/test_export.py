@@ -1,0 +1,50 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from search_spaces import CheckFailed, NasError, RunError
+from supernet import HubertSupernet
+from supernet.export import EXPORTERS, export_subnet
+from supernet.export.safetensors_file import largest_difference
+
+
+@pytest.fixture
+def model(small_space):
+    torch.manual_seed(0)
+    return HubertSupernet(small_space, (4, 12), 8, provenance={"teacher": "t"}).eval()
+
+
+def test_exports_are_written_whole_or_not_at_all(model, small_space, tmp_path, monkeypatch):
+    files = export_subnet(model, small_space.middle, tmp_path / "new" / "out", list(EXPORTERS), {"command": "nas"})
+    assert [file.name for file in files] == ["config.json", "lighthubert.json", "model.safetensors", "subnet.json"]
+    with pytest.raises(RunError, match="is not empty"):
+        export_subnet(model, small_space.middle, tmp_path / "new" / "out", ["json"], {})
+    with pytest.raises(NasError, match="unknown export format 'gguf'; known: json, safetensors"):
+        export_subnet(model, small_space.middle, tmp_path / "other", ["json", "gguf"], {})
+    monkeypatch.setattr("supernet.export.safetensors_file.largest_difference", lambda *_: 1.0)
+    with pytest.raises(CheckFailed, match="differs from the supernet's slice"):
+        export_subnet(model, small_space.middle, tmp_path / "other", list(EXPORTERS), {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new"]
+
+
+def test_an_empty_folder_may_be_filled(model, small_space, tmp_path):
+    export_subnet(model, small_space.middle, tmp_path, ["json"], {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lighthubert.json", "subnet.json"]
+
+
+def test_a_weight_that_is_nan_is_a_difference(model, small_space):
+    net = model.extract(small_space.middle)
+    assert largest_difference(model, small_space.middle, net) < 1e-5
+    with torch.no_grad():
+        net.encoder.layers[-1].fc2.bias[0] = float("nan")
+    assert largest_difference(model, small_space.middle, net) == float("inf")
+
+
+def test_ratios_that_an_ffn_dim_cannot_tell_are_exported(small_space, tmp_path):
+    """int(1.55 * 16) = 24 = int(1.5 * 16): LightHuBERT's dict holds 24, ours the ratio."""
+    space = replace(small_space, ffn_ratios=((1.55, 2.0),) * 12)
+    export_subnet(HubertSupernet(space).eval(), space.smallest, tmp_path / "out", ["json"], {})
+    assert json.loads((tmp_path / "out" / "subnet.json").read_text())["ffn_ratios"] == [1.55] * 10
+    assert json.loads((tmp_path / "out" / "lighthubert.json").read_text())["ffn_embed"] == [24] * 10
