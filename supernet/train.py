@@ -338,11 +338,10 @@ def calibrate(
     for utterance in order:
         if total >= seconds:
             break
-        wave = torch.from_numpy(normalise(load_audio(utterance.audio)))
-        features.append(rounded.front_end(wave[None])[0])
-        target = torch.from_numpy(cache[utterance.id].astype(np.float32))
-        targets.append(((target - statistics[0]) / statistics[1]).clamp(-4, 4))
-        total += len(wave) / 16_000
+        alone = load_batch([utterance], cache, *statistics, clip=4.0)
+        features.append(rounded.front_end(alone.wav)[0])
+        targets.append(alone.targets[0])
+        total += alone.wav.shape[1] / 16_000
     return Calibration(features, targets)
 
 

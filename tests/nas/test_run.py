@@ -95,6 +95,7 @@ def full_disk(folder):
     """A real file system of a few pages; yields what gives it more room."""
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", folder], check=False).returncode:
+        # a file-size limit stands in for the full disk in the tests that need no root
         pytest.skip("mounting a small file system needs root")
     try:
         yield lambda: subprocess.run(["mount", "-o", "remount,size=4m", folder], check=True)

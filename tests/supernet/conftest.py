@@ -8,6 +8,7 @@ import soundfile
 import torch
 
 from search_spaces import space_from_dict
+from supernet import HubertSupernet
 
 SPACE = {
     "name": "small",
@@ -25,6 +26,17 @@ SPACE = {
 @pytest.fixture(scope="session")
 def small_space():
     return space_from_dict(SPACE)
+
+
+@pytest.fixture
+def model(small_space):
+    """A supernet of the small space with every weight at random, norms and biases too."""
+    torch.manual_seed(0)
+    model = HubertSupernet(small_space, (4, 12), 8, provenance={"teacher": "t"}).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from search_spaces import CheckpointError
-from supernet import HubertSupernet, load_supernet, save_supernet, shipped
-
-
-@pytest.fixture
-def model(small_space):
-    torch.manual_seed(0)
-    return HubertSupernet(small_space, (4, 12), 8, provenance={"teacher": "t"}).eval()
+from supernet import load_supernet, save_supernet, shipped
 
 
 @pytest.fixture

@@ -5,20 +5,10 @@ import pytest
 import torch
 
 from search_spaces import CheckpointError
-from supernet import HubertSupernet, extract_subnet, load_extracted, save_extracted
+from supernet import extract_subnet, load_extracted, save_extracted
 
 WAV = torch.randn(2, 8_000, generator=torch.Generator().manual_seed(0))
 LENGTHS = torch.tensor([8_000, 5_000])
-
-
-@pytest.fixture
-def model(small_space):
-    torch.manual_seed(0)
-    model = HubertSupernet(small_space, (4, 12), 8).eval()
-    with torch.no_grad():
-        for value in model.parameters():
-            value.add_(0.1 * torch.randn_like(value))
-    return model
 
 
 @torch.no_grad()

@@ -10,12 +10,6 @@ from supernet.export import EXPORTERS, export_subnet
 from supernet.export.safetensors_file import largest_difference
 
 
-@pytest.fixture
-def model(small_space):
-    torch.manual_seed(0)
-    return HubertSupernet(small_space, (4, 12), 8, provenance={"teacher": "t"}).eval()
-
-
 def test_exports_are_written_whole_or_not_at_all(model, small_space, tmp_path, monkeypatch):
     files = export_subnet(model, small_space.middle, tmp_path / "new" / "out", list(EXPORTERS), {"command": "nas"})
     assert [file.name for file in files] == ["config.json", "lighthubert.json", "model.safetensors", "subnet.json"]
