@@ -5,13 +5,15 @@ python benchmarks/additive.py
 
 from __future__ import annotations
 
+from itertools import islice, pairwise
+
 import numpy as np
 from _common import header, milliseconds, spread
 from rich.console import Console
 from rich.table import Table
 
 from evaluators.costs import macs, params
-from search_spaces import AdditiveTable, Feasible, get_space
+from search_spaces import AdditiveTable, ChainTable, Feasible, get_space
 
 
 def main() -> None:
@@ -22,12 +24,18 @@ def main() -> None:
     latency = AdditiveTable.build(
         space, "latency_ms", "ms", lambda D, depth: 4.0, lambda D, heads, ratio, *_: D * (heads + ratio) * 2e-4
     )
+    pairs = {pair: rng.normal(size=(9, 9)) for kept in space.depth_map.values() for pair in pairwise(kept)}
+    chain = ChainTable(space, "chain", "", score.constant, score.layers, pairs)
+    fits = Feasible(space, [(cost, 13_000_000)])
     limits = [(cost, 27_000_000), (work, 3_600_000_000), (latency, latency.of(space.middle))]
     rows = {
         "count, params<=13M": lambda: cost.count(13_000_000),
         "count, params<=27M": lambda: cost.count(27_000_000),
         "10,000 uniform draws, params<=13M": lambda: cost.sample(13_000_000, np.random.default_rng(0), 10_000),
         "best by a real-valued score, params<=13M": lambda: cost.best(score, 13_000_000),
+        "the same with terms of neighbouring layers": lambda: cost.best(chain, 13_000_000),
+        "the best 1,000 with terms of neighbours": lambda: list(islice(fits.ranked(chain), 1000)),
+        "front of params and a score with such terms": lambda: cost.front(chain),
         "front of params and a real-valued score": lambda: cost.front(score),
         "front of two real-valued tables": lambda: latency.front(score),
         "count under params, MACs and latency together": lambda: Feasible(space, limits).count(),

@@ -3,11 +3,14 @@
 subnet.py    Subnet: one architecture
 space.py     Space and Network: the set of subnets, and what they are slices of
 hubert.py    the named spaces, and spaces from TOML files
-additive.py  AdditiveTable: count, sample, best and front by dynamic programming
+additive.py  AdditiveTable and Feasible: count, sample, best and front by dynamic programming
+chain.py     ChainTable: with terms of neighbouring layers
+paths.py     optimal paths: best first, and fronts
 errors.py    the errors a user can cause
 """
 
 from search_spaces.additive import AdditiveTable, Feasible, FrontPoint
+from search_spaces.chain import ChainTable
 from search_spaces.errors import (
     AudioError,
     CheckFailed,
@@ -24,6 +27,7 @@ from search_spaces.subnet import Subnet, ffn_ratio
 __all__ = [
     "AdditiveTable",
     "AudioError",
+    "ChainTable",
     "CheckFailed",
     "CheckpointError",
     "Feasible",

@@ -3,29 +3,34 @@
 `AdditiveTable` holds such a quantity; `Feasible` is the set of subnets that keep limits on some of them, and counts
 it, draws from it and optimises over it by dynamic programming.
 
-The trellis. For one embed dim and depth, subtract from each layer its cheapest choice: what is left are residuals
->= 0, and the limit minus all the cheapest is the slack. A state is the slack that is left (one number a limit).
-Under one limit every state with slack >= 0 can be completed, since the cheapest rest costs nothing; under several,
-whose cheapest choices differ, some states are dead ends, which have no completions to count. Slack beyond the
-dearest rest is clamped to it, so that equal futures are one state. Params and MACs have few distinct sums (about
-600 in LightHuBERT's small space), hence few states.
+The trellis, for one embed dim and depth. A state is what a subnet's first layers spend of each limit. Under one
+limit every state that leaves enough for the cheapest rest can be completed; under several, whose cheapest choices
+differ, some states are dead ends, which have no completions to count. Spending so little that even the dearest rest
+fits is raised to the most of which that is true, so that equal futures are one state. Params and MACs have few
+distinct sums (about 600 in LightHuBERT's small space), hence few states.
 
-Integer tables stay exact. Real-valued residuals are counted in quanta of 1/8192 of the largest slack, rounded UP:
-a limit is never broken, and a subnet may be left out only if it is within `layers` quanta of the limit. The
-cheapest subnet has no residual, so whether anything fits under one limit is exact for every table. Where limits
-together need over `MOST_STATES` states, quanta grow (first those of real-valued tables) until they fit.
+Rounding. Sums are those of `of_vectors` to the last bit, so counts are exact while sums are few. Where a layer has
+over `MOST_SUMS` distinct sums of a real-valued table, or over `MOST_STATES` states, neighbouring sums become one, of
+the limit with the most of them first. They become the GREATEST of them: a limit is never broken, and a subnet is
+left out only where it is nearer to a limit than it was rounded by. What each state spends still leaves enough for
+its cheapest rest, so whether anything fits under one limit is exact for every table; and a limit that all subnets of
+an embed dim and depth keep has no part in their trellis, so it leaves out none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, product
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from search_spaces import paths
 from search_spaces.errors import InfeasibleError, SpaceError
 from search_spaces.space import Space
 from search_spaces.subnet import Subnet
@@ -36,8 +41,10 @@ Number = int | float
 Limits = Sequence[tuple["AdditiveTable", Number]]
 Array = npt.NDArray[Any]
 
-MOST_STATES = 1 << 20
-_QUANTA = 1 << 13
+MOST_STATES = 1 << 16
+MOST_SUMS = 1 << 11
+_INTEGER_BITS = 61  # sums stay below, so that the lowest of `paths` plus a sum is lowest still, and wraps nowhere
+_ROWS_AT_A_TIME = 2048  # whose indices and codes stay in the processor's cache
 
 
 class FrontPoint(NamedTuple):
@@ -54,7 +61,8 @@ class AdditiveTable:
 
     `constant` (E, P) over the space's embed dims and depths; `layers[l]` (E, P, C) over the choices of the
     supernet's layer l, in the order of `space.choices[l]`. All int64 (exact) or all float64. Terms of layers that
-    a depth does not keep are never read. Raises `SpaceError` for other shapes, or numbers that are not finite.
+    a depth does not keep are never read. Raises `SpaceError` for other shapes, numbers that are not finite, and
+    integers whose sums could reach 2^61.
     """
 
     space: Space
@@ -65,14 +73,20 @@ class AdditiveTable:
 
     def __post_init__(self) -> None:
         arrays = [np.asarray(self.constant), *map(np.asarray, self.layers)]
-        whole = all(np.issubdtype(array.dtype, np.integer) for array in arrays)
-        arrays = [array.astype(np.int64 if whole else np.float64) for array in arrays]
         E, P = len(self.space.embed_dims), len(self.space.depths)
         shapes = [(E, P), *((E, P, len(choices)) for choices in self.space.choices)]
         if [array.shape for array in arrays] != shapes:
             raise SpaceError(f"table '{self.name}' must have shapes {shapes}; got {[a.shape for a in arrays]}")
-        if not all(np.isfinite(array).all() for array in arrays):
-            raise SpaceError(f"table '{self.name}' holds numbers that are not finite")
+        whole = all(map(_is_whole, arrays))
+        reach = sum(max(abs(int(value) if whole else float(value)) for value in array.flat) for array in arrays)
+        if whole and reach >= 1 << _INTEGER_BITS:
+            raise SpaceError(
+                f"integers of table '{self.name}' must sum to less than 2^{_INTEGER_BITS}; theirs could reach "
+                f"{reach:,} (take a larger unit, or floats)"
+            )
+        arrays = [array.astype(np.int64 if whole else np.float64) for array in arrays]
+        if not all(np.isfinite(array).all() for array in arrays) or reach == math.inf:
+            raise SpaceError(f"table '{self.name}' holds numbers, or has sums, that are not finite")
         object.__setattr__(self, "constant", arrays[0])
         object.__setattr__(self, "layers", tuple(arrays[1:]))
 
@@ -86,21 +100,16 @@ class AdditiveTable:
         layer: Callable[[int, int, float, int, int], Number],
     ) -> AdditiveTable:
         """The table of `constant(embed_dim, depth)` and `layer(embed_dim, heads, ffn_ratio, layer_index, depth)`."""
-        return cls(
-            space,
-            name,
-            unit,
-            np.array([[constant(D, depth) for depth in space.depths] for D in space.embed_dims]),
-            tuple(
-                np.array(
-                    [
-                        [[layer(D, heads, ratio, i, depth) for heads, ratio in choices] for depth in space.depths]
-                        for D in space.embed_dims
-                    ]
-                )
-                for i, choices in enumerate(space.choices)
-            ),
-        )
+        constants = [[constant(D, depth) for depth in space.depths] for D in space.embed_dims]
+        layers = [
+            [
+                [[layer(D, heads, ratio, i, depth) for heads, ratio in choices] for depth in space.depths]
+                for D in space.embed_dims
+            ]
+            for i, choices in enumerate(space.choices)
+        ]
+        as_given = [np.array(values, dtype=object) for values in (constants, *layers)]  # else numpy rounds large ints
+        return cls(space, name, unit, as_given[0], tuple(as_given[1:]))
 
     @property
     def exact(self) -> bool:
@@ -114,20 +123,81 @@ class AdditiveTable:
     def of_vectors(self, vectors: npt.ArrayLike) -> Array:
         """The quantity (N,) of N subnets, given as rows of `Space.encode`."""
         rows = np.asarray(vectors, dtype=np.int64)
-        e, p = rows[:, 0], rows[:, 1]
-        total: Array = self.constant[e, p].copy()
-        for layer, terms in enumerate(self.layers):
-            heads, ratio = rows[:, 2 + 2 * layer], rows[:, 3 + 2 * layer]
-            kept = self._keeps[layer][p]
-            choice = np.where(kept, heads * len(self.space.ffn_ratios[layer]) + ratio, 0)
-            total += np.where(kept, terms[e, p, choice], 0)
-        return total
+        if rows.ndim != 2 or rows.shape[1] != len(self._sizes):
+            raise SpaceError(
+                f"vectors of space '{self.space.name}' must have shape (N, {len(self._sizes)}); got {rows.shape}"
+            )
+        totals = np.empty(len(rows), dtype=self.constant.dtype)
+        for start in range(0, len(rows), _ROWS_AT_A_TIME):
+            part = slice(start, start + _ROWS_AT_A_TIME)
+            totals[part] = self._sums(rows[part])
+        return totals
+
+    def _sums(self, rows: Array) -> Array:
+        """The quantity of each row, by one gather a layer."""
+        self._check(rows)
+        E, P, _, R = self._shape
+        constant, layers = self._flat
+        combination = rows[:, 0] * P + rows[:, 1]
+        totals = constant.take(combination)
+        codes = np.multiply(rows[:, 2::2].T, R, order="C")
+        codes += rows[:, 3::2].T
+        codes *= E * P
+        codes += combination + 1
+        for terms, code in zip(layers, codes, strict=True):
+            totals += terms.take(code, mode="clip")  # a layer that is not kept, whatever its indices, meets a 0
+        return totals
+
+    def _check(self, rows: Array) -> None:
+        """Raises `SpaceError` where an index that is read is not in the space."""
+        inside = rows.view(np.uint64) < self._sizes  # unsigned, numbers below 0 are large too
+        if not inside.all():
+            wrong = self._reads.take(rows[:, 1], axis=0, mode="clip") > inside
+            if wrong.any():
+                row, entry = np.argwhere(wrong)[0]
+                raise SpaceError(
+                    f"index {rows[row, entry]} in entry {entry} of a vector is not in space '{self.space.name}'; "
+                    f"allowed: 0..{int(self._sizes[entry]) - 1}"
+                )
 
     @cached_property
-    def _keeps(self) -> Array:
-        """(layers, P): whether a depth keeps a layer."""
-        kept = self.space.depth_map.values()
-        return np.array([[layer in layers for layers in kept] for layer in range(len(self.layers))])
+    def _shape(self) -> tuple[int, int, int, int]:
+        """Embed dims, depths, and the most choices of heads and of FFN ratios of any layer."""
+        space = self.space
+        return len(space.embed_dims), len(space.depths), max(map(len, space.heads)), max(map(len, space.ffn_ratios))
+
+    @cached_property
+    def _sizes(self) -> npt.NDArray[np.uint64]:
+        """How many choices each entry of a vector indexes."""
+        space = self.space
+        per_layer = [len(c) for pair in zip(space.heads, space.ffn_ratios, strict=True) for c in pair]
+        return np.array([*self._shape[:2], *per_layer], dtype=np.uint64)
+
+    @cached_property
+    def _reads(self) -> Array:
+        """(P, entries): whether a depth reads an entry of a vector."""
+        reads = np.ones((self._shape[1], len(self._sizes)), dtype=bool)
+        for p, kept in enumerate(self.space.depth_map.values()):
+            reads[p, 2:] = np.isin(np.arange(len(self.layers)), kept).repeat(2)
+        return reads
+
+    @cached_property
+    def _flat(self) -> tuple[Array, list[Array]]:
+        """Constant and layers, flat: by heads, ratio, embed dim, depth, with 0 in layers that a depth lacks and around.
+
+        With embed dim and depth last, no index of a layer leads to another embed dim or depth.
+        """
+        E, P, H, R = self._shape
+        layers = np.zeros((len(self.layers), H, R, E, P), dtype=self.constant.dtype)
+        for p, kept in enumerate(self.space.depth_map.values()):
+            for layer in kept:
+                h, r = len(self.space.heads[layer]), len(self.space.ffn_ratios[layer])
+                layers[layer, :h, :r, :, p] = self.layers[layer][:, p].T.reshape(h, r, E)
+        return self.constant.ravel(), [np.pad(terms.ravel(), 1) for terms in layers]
+
+    def links(self, kept: Sequence[int]) -> list[Array | None]:
+        """What each two neighbours of the kept layers add, (C, C'), or None: see `ChainTable`."""
+        return [None] * (len(kept) - 1)
 
     # Shorthands of `Feasible`; `budgets` are more limits, as (table, limit) pairs.
 
@@ -188,6 +258,59 @@ class _Trellis:
         return counts
 
 
+class _Account(NamedTuple):
+    """One limit in one (embed dim, depth): the constant, then the terms (C,) of each kept layer.
+
+    Before each kept layer and after the last, `most` may be spent: the cheapest rest fits; and at `free` any does.
+    """
+
+    start: Number
+    terms: list[Array]
+    most: list[Number]
+    free: list[Number]
+
+    @classmethod
+    def of(cls, table: AdditiveTable, limit: Number, e: int, p: int, kept: tuple[int, ...]) -> _Account:
+        start, terms = table.constant[e, p].item(), [table.layers[layer][e, p] for layer in kept]
+        if table.exact and abs(limit) != math.inf:
+            limit = math.floor(limit)
+        most = _before(limit, [row.min().item() for row in terms])
+        return cls(start, terms, most, _before(limit, [row.max().item() for row in terms]))
+
+    @property
+    def fits(self) -> bool:
+        return self.start <= self.most[0]
+
+    @property
+    def binds(self) -> bool:
+        return self.start > self.free[0]
+
+    def spend(self, i: int, before: Array) -> Array:
+        """What is spent (states, C) after kept layer i."""
+        after: Array = np.maximum(before[:, None] + self.terms[i], self.free[i + 1])
+        return after
+
+
+def _before(limit: Number, terms: list[Number]) -> list[Number]:
+    """The most before each of `terms`, and after all, that stays within `limit` when the rest are added in order."""
+    most = [limit]
+    for term in reversed(terms):
+        most.insert(0, _greatest_addend(most[0], term))
+    return most
+
+
+def _greatest_addend(total: Number, term: Number) -> Number:
+    """The greatest number that makes at most `total` with `term`: exact for floats too, whose addition rounds."""
+    addend = total - term
+    if isinstance(addend, int) or math.isinf(total):
+        return addend
+    # Sums up to half a float above `total` round down to it. The sum here is at most one float too low, so begin above.
+    addend = math.nextafter(addend + (math.nextafter(total, math.inf) - total) / 2, math.inf)
+    while addend + term > total:
+        addend = math.nextafter(addend, -math.inf)
+    return addend
+
+
 class Feasible:
     """The subnets of a space that keep every limit: table <= number. Without limits, the whole space.
 
@@ -195,12 +318,20 @@ class Feasible:
     """
 
     def __init__(self, space: Space, limits: Limits = ()) -> None:
-        for table, limit in limits:
-            if table.space != space:
-                raise SpaceError(f"table '{table.name}' is of space '{table.space.name}', not of '{space.name}'")
-            if limit != limit:
-                raise SpaceError(f"the limit on {table.name} must be a number; got {limit}")
-        self.space, self.limits = space, tuple(limits)
+        self.space = space
+        self.limits = tuple((self._plain(table), _limit(table, limit)) for table, limit in limits)
+
+    def _own(self, table: AdditiveTable) -> AdditiveTable:
+        if table.space != self.space:
+            raise SpaceError(f"table '{table.name}' is of space '{table.space.name}', not of '{self.space.name}'")
+        return table
+
+    def _plain(self, table: AdditiveTable) -> AdditiveTable:
+        if any(link is not None for kept in self.space.depth_map.values() for link in table.links(kept)):
+            raise SpaceError(
+                f"table '{table.name}' has terms of neighbouring layers, so it cannot be a limit or a cost"
+            )
+        return self._own(table)
 
     def contains(self, subnet: Subnet) -> bool:
         """Whether `subnet` is of the space and keeps every limit."""
@@ -210,35 +341,37 @@ class Feasible:
         """How many subnets keep the limits."""
         return sum(int(counts[0][0]) for counts in self._counts)
 
-    def sample(self, rng: np.random.Generator, n: int = 1) -> list[Subnet]:
-        """`n` independent draws, each subnet that keeps the limits with the same probability."""
-        total = self.count()
-        if not total:
+    def sample(self, rng: np.random.Generator, n: int = 1, balanced: bool = False) -> list[Subnet]:
+        """`n` independent draws, each subnet that keeps the limits with the same probability.
+
+        `balanced`: first an (embed dim, depth) of which any subnet fits, each as likely, then uniformly among those.
+        """
+        totals = [int(counts[0][0]) for counts in self._counts]
+        if not totals:
             raise self._impossible()
-        return self._unrank(_integers_below(rng, total, n))
+        if not balanced:
+            return self._unrank(_integers_below(rng, sum(totals), n))
+        firsts = list(accumulate(totals, initial=0))
+        which = rng.integers(len(totals), size=n).tolist()
+        return self._unrank(np.array([firsts[k] + int(_integers_below(rng, totals[k], 1)[0]) for k in which]))
+
+    def ranked(self, table: AdditiveTable, maximize: bool = True) -> Iterator[Subnet]:
+        """The subnets from the best by `table` on, as many as are taken; see `paths.ranked`."""
+        self._own(table)
+        if not self._trellises:
+            raise self._impossible()
+        found = paths.ranked(self._trellises, table, 1 if maximize else -1)
+        return (self._subnet(trellis, choices) for trellis, choices in found)
+
+    def best_of_each_shape(self, table: AdditiveTable, maximize: bool = True) -> list[Subnet]:
+        """The best by `table` of each (embed dim, depth) in which any subnet keeps the limits."""
+        self._own(table)
+        firsts = (next(paths.ranked([trellis], table, 1 if maximize else -1)) for trellis in self._trellises)
+        return [self._subnet(trellis, choices) for trellis, choices in firsts]
 
     def best(self, table: AdditiveTable, maximize: bool = True) -> Subnet:
         """The subnet with the greatest (or least) value of `table`."""
-        sign = 1 if maximize else -1
-        best: tuple[Number, _Trellis, list[Array]] | None = None
-        for trellis in self._trellises:
-            values = _values(trellis, table, sign)
-            root = values[0][0] + sign * table.constant[trellis.e, trellis.p]
-            if best is None or root > best[0]:
-                best = (root, trellis, values)
-        if best is None:
-            raise self._impossible()
-        _, trellis, values = best
-        state, choices = 0, []
-        for i, layer in enumerate(trellis.kept):
-            gains = (
-                sign * table.layers[layer][trellis.e, trellis.p]
-                + np.append(values[i + 1], _lowest(table))[trellis.moves[i][state]]
-            )
-            gains = np.where(trellis.moves[i][state] < 0, _lowest(table), gains)
-            choices.append(int(gains.argmax()))
-            state = int(trellis.moves[i][state, choices[-1]])
-        return self._subnet(trellis, choices)
+        return next(self.ranked(table, maximize))
 
     def cheapest(self, table: AdditiveTable) -> Subnet:
         """The subnet with the least value of `table`."""
@@ -246,95 +379,42 @@ class Feasible:
 
     def front(self, cost: AdditiveTable, score: AdditiveTable, maximize: bool = True) -> list[FrontPoint]:
         """The exact Pareto front of `cost` (minimised) against `score`, in rising order of cost."""
-        sign = 1 if maximize else -1
-        paths = [(trellis, _labels(trellis, cost, score, sign)) for trellis in self._trellises]
-        if not paths:
+        self._plain(cost), self._own(score)
+        if not self._trellises:
             raise self._impossible()
-        a = np.concatenate([steps[-1].cost for _, steps in paths])
-        b = np.concatenate([steps[-1].score for _, steps in paths])
-        owner = np.repeat(np.arange(len(paths)), [len(steps[-1].cost) for _, steps in paths])
-        place = np.concatenate([np.arange(len(steps[-1].cost)) for _, steps in paths])
-        points = []
-        for i in _undominated(np.zeros_like(owner), a, b):
-            trellis, steps = paths[owner[i]]
-            choices, at = [], int(place[i])
-            for step in reversed(steps[1:]):
-                choices.append(int(step.choice[at]))
-                at = int(step.parent[at])
-            points.append(FrontPoint(self._subnet(trellis, choices[::-1]), a[i].item(), (sign * b[i]).item()))
-        return points
+        found = paths.front(self._trellises, cost, score, 1 if maximize else -1)
+        return [FrontPoint(self._subnet(trellis, choices), a, b) for trellis, choices, a, b in found]
 
     # ---------------------------------------------------------------- the trellises
 
     @cached_property
     def _trellises(self) -> list[_Trellis]:
         """One for each (embed dim, depth) in which something fits."""
-        quanta = [1 if table.exact else 0 for table, _ in self.limits]
-        coarser = 1
-        while True:
-            built = self._build(quanta, coarser)
-            if built is not None:
-                return built
-            coarser *= 2
+        combinations = product(range(len(self.space.embed_dims)), enumerate(self.space.depth_map.values()))
+        built = (self._trellis(e, p, kept) for e, (p, kept) in combinations)
+        return [trellis for trellis in built if trellis is not None]
 
-    def _build(self, exact: Sequence[int], coarser: int) -> list[_Trellis] | None:
-        """The trellises, or None where they need too many states at this coarseness."""
-        combinations = []
-        for e in range(len(self.space.embed_dims)):
-            for p, kept in enumerate(self.space.depth_map.values()):
-                slack = [limit - _least(table, e, p, kept) for table, limit in self.limits]
-                if all(left >= 0 for left in slack):
-                    combinations.append((e, p, kept, slack))
-        quantum = []
-        for k, (table, _) in enumerate(self.limits):
-            slackest = max((float(slack[k]) for *_, slack in combinations), default=0.0)
-            spread = max((_spread(table, e, p, kept) for e, p, kept, _ in combinations), default=0.0)
-            grid = max(min(slackest, float(spread)), 1e-300) * coarser / _QUANTA
-            if table.exact:
-                mixed = not all(exact)
-                grid = 1 if mixed or coarser == 1 else max(1, int(grid))
-            quantum.append(grid)
-        trellises = []
-        for e, p, kept, slack in combinations:
-            trellis = self._expand(e, p, kept, slack, quantum)
-            if trellis is None:
-                return None
-            if trellis.alive:
-                trellises.append(trellis)
-        return trellises
-
-    def _expand(
-        self, e: int, p: int, kept: tuple[int, ...], slack: Sequence[Number], quantum: Sequence[Number]
-    ) -> _Trellis | None:
-        residuals, start = [], []
-        for (table, _), left, q in zip(self.limits, slack, quantum, strict=True):
-            rows = [table.layers[layer][e, p] - table.layers[layer][e, p].min() for layer in kept]
-            if table.exact:
-                rows = [-(-row // int(q)) for row in rows]
-                most = sum(int(row.max()) for row in rows)
-                start.append(min(most, int(left // int(q))))
-            else:
-                rows = [np.ceil(row / q * (1 - 1e-12)).astype(np.int64) for row in rows]
-                most = sum(int(row.max()) for row in rows)
-                start.append(int(min(most, left / q * (1 - 1e-9))))
-            residuals.append(rows)
-        states = np.array([start], dtype=np.int64).reshape(1, len(start))
-        moves = []
+    def _trellis(self, e: int, p: int, kept: tuple[int, ...]) -> _Trellis | None:
+        """The trellis of one (embed dim, depth), or None where nothing fits."""
+        accounts = [_Account.of(table, limit, e, p, kept) for table, limit in self.limits]
+        if not all(account.fits for account in accounts):
+            return None
+        accounts = [account for account in accounts if account.binds]
+        spent = [np.array([account.start]) for account in accounts]
+        states, moves = 1, []
         for i, layer in enumerate(kept):
-            terms = np.array([rows[i] for rows in residuals], dtype=np.int64)
-            terms = terms.reshape(len(start), len(self.space.choices[layer])).T
-            rest = np.array([sum(int(row.max()) for row in rows[i + 1 :]) for rows in residuals], dtype=np.int64)
-            after = states[:, None, :] - terms[None]
-            fits = (after >= 0).all(-1)
-            after = np.minimum(after[fits], rest)
-            unique, inverse = _unique_rows(after, rest)
-            if len(unique) > MOST_STATES:
+            fits = np.ones((states, len(self.space.choices[layer])), dtype=bool)
+            sums = [account.spend(i, before) for account, before in zip(accounts, spent, strict=True)]
+            for account, after in zip(accounts, sums, strict=True):
+                fits &= after <= account.most[i + 1]
+            if not fits.any():
                 return None
             move = np.full(fits.shape, -1, dtype=np.int64)
-            move[fits] = inverse
+            spent, move[fits] = _merged([after[fits] for after in sums], int(fits.sum()))
+            states = int(move.max()) + 1
             moves.append(move)
-            states = unique
-        return _Trellis(e, p, kept, tuple(moves))
+        trellis = _Trellis(e, p, kept, tuple(moves))
+        return trellis if trellis.alive else None
 
     @cached_property
     def _counts(self) -> list[list[Array]]:
@@ -393,86 +473,60 @@ class Feasible:
         )
 
 
-# -------------------------------------------------------------------- passes
-
-
-class _Step(NamedTuple):
-    """Undominated partial sums after a layer: their state, cost, score, and the label and choice they came from."""
-
-    state: Array
-    cost: Array
-    score: Array
-    parent: Array
-    choice: Array
-
-
-def _labels(trellis: _Trellis, cost: AdditiveTable, score: AdditiveTable, sign: int) -> list[_Step]:
-    """Label-correcting forward pass: Pareto sets of (cost, score) for each state."""
-    e, p = trellis.e, trellis.p
-    zero = np.zeros(1, dtype=np.int64)
-    steps = [_Step(zero, cost.constant[e, p][None], sign * score.constant[e, p][None], zero, zero)]
-    for layer, moves in zip(trellis.kept, trellis.moves, strict=True):
-        last = steps[-1]
-        to = moves[last.state]
-        a = last.cost[:, None] + cost.layers[layer][e, p]
-        b = last.score[:, None] + sign * score.layers[layer][e, p]
-        parent, choice = np.nonzero(to >= 0)
-        to, a, b = to[parent, choice], a[parent, choice], b[parent, choice]
-        keep = _undominated(to, a, b)
-        steps.append(_Step(to[keep], a[keep], b[keep], parent[keep], choice[keep]))
-    return steps
-
-
-def _undominated(group: Array, cost: Array, score: Array) -> Array:
-    """Indices of the Pareto set (least cost, greatest score) of each group, by group and rising cost."""
-    order = np.lexsort((-score, cost, group))
-    rank = np.unique(score, return_inverse=True)[1].reshape(-1)[order]
-    key = group[order] * (len(score) + 1) + rank  # a later group beats all of the one before
-    best_before = np.concatenate(([-1], np.maximum.accumulate(key)[:-1]))
-    return order[key > best_before]
-
-
-def _values(trellis: _Trellis, table: AdditiveTable, sign: int) -> list[Array]:
-    """Best completion of each state by `sign` * table, before each kept layer and after the last."""
-    values = [np.zeros(1, dtype=table.constant.dtype)]
-    for layer, moves in zip(reversed(trellis.kept), reversed(trellis.moves), strict=True):
-        terms = sign * table.layers[layer][trellis.e, trellis.p]
-        totals = np.where(moves < 0, _lowest(table), terms + values[0][moves])
-        values.insert(0, totals.max(1))
-    return values
-
-
-def _lowest(table: AdditiveTable) -> Number:
-    return -(1 << 62) if table.exact else -np.inf
-
-
 def _said(value: Number) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
 
 
-def _least(table: AdditiveTable, e: int, p: int, kept: tuple[int, ...]) -> Number:
-    least = table.constant[e, p].item()
-    for layer in kept:
-        least += table.layers[layer][e, p].min().item()
-    return least  # type: ignore[no-any-return]
+def _merged(sums: list[Array], rows: int) -> tuple[list[Array], Array]:
+    """At most `MOST_STATES` states, each the greatest of the sums it stands for (one a limit); and each row's state."""
+    columns = [_few(_ranks(c), MOST_SUMS) if c.dtype == np.float64 else c - c.min() for c in sums]
+    order, new = _sorted(columns, rows)
+    if (states := int(new.sum())) > MOST_STATES:
+        ranks, most = [_ranks(column) for column in columns], MOST_SUMS
+        while states > MOST_STATES:
+            order, new = _sorted([_few(rank, most) for rank in ranks], rows)
+            states = int(new.sum())
+            most = int(most * min(0.9, (MOST_STATES / states) ** (1 / len(ranks))))
+    state = np.empty(rows, dtype=np.int64)
+    state[order] = new.cumsum() - 1
+    return [np.maximum.reduceat(column[order], np.flatnonzero(new)) for column in sums], state
 
 
-def _spread(table: AdditiveTable, e: int, p: int, kept: tuple[int, ...]) -> Number:
-    return float(sum(np.ptp(table.layers[layer][e, p]) for layer in kept))
+def _sorted(columns: list[Array], rows: int) -> tuple[Array, Array]:
+    """An order in which rows equal in all columns (of whole numbers >= 0) are neighbours; and where others begin."""
+    keys = np.zeros(rows, dtype=np.int64)
+    for column in columns:
+        if (int(keys.max()) + 1) * (int(column.max()) + 1) >= 1 << 62:
+            keys, column = _ranks(keys), _ranks(column)
+        keys = keys * (column.max() + 1) + column
+    order = keys.argsort()
+    return order, np.diff(keys[order], prepend=-1) > 0
 
 
-def _unique_rows(rows: Array, most: Array) -> tuple[Array, Array]:
-    """Distinct rows (each entry 0..most) and where each row went, by one number for each row."""
-    if not rows.shape[1]:
-        return rows[:1], np.zeros(len(rows), dtype=np.int64)
-    scale = np.ones(len(most), dtype=object)
-    for i in range(len(most) - 1, 0, -1):
-        scale[i - 1] = scale[i] * (int(most[i]) + 1)
-    if scale[0] * (int(most[0]) + 1) < 1 << 62:
-        _, index, inverse = np.unique(rows @ scale.astype(np.int64), return_index=True, return_inverse=True)
-        return rows[index], inverse.reshape(-1)
-    unique, inverse = np.unique(rows, axis=0, return_inverse=True)
-    return unique, inverse.reshape(-1)
+def _ranks(column: Array) -> Array:
+    return np.unique(column, return_inverse=True)[1]
+
+
+def _few(ranks: Array, most: int) -> Array:
+    """At most `most` ranks, neighbours made one; the least stays alone, as it may be the sum at which any rest fits."""
+    greatest = int(ranks.max())
+    if greatest < most:
+        return ranks
+    return -(-ranks // -(-greatest // (most - 1))) if most > 1 else np.zeros_like(ranks)
+
+
+def _is_whole(array: Array) -> bool:
+    """Whether all are integers, of any size."""
+    if array.dtype == object:
+        return all(isinstance(value, numbers.Integral) for value in array.flat)
+    return np.issubdtype(array.dtype, np.integer)
+
+
+def _limit(table: AdditiveTable, limit: Any) -> Number:
+    """`limit` as a plain int or float."""
+    if not isinstance(limit, numbers.Real) or isinstance(limit, bool) or limit != limit:
+        raise SpaceError(f"the limit on {table.name} must be a number; got {limit!r}")
+    return int(limit) if isinstance(limit, numbers.Integral) else float(limit)
 
 
 def _integers_below(rng: np.random.Generator, total: int, n: int) -> Array:

@@ -292,6 +292,11 @@ class Space:
         ratios = tuple(_at(self.name, "ffn_ratios", self.ffn_ratios[i], values[3 + 2 * i]) for i in kept)
         return Subnet(embed_dim, heads, ratios)
 
+    def chosen(self, vectors: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """(N, layers): which of `choices[l]` each row of encoded vectors (N, entries) has; -1 where it keeps no l."""
+        ratios = np.array([len(choices) for choices in self.ffn_ratios])
+        return np.where(vectors[:, 2::2] < 0, -1, vectors[:, 2::2] * ratios + vectors[:, 3::2])
+
     # ---------------------------------------------------------------- as data
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,57 @@
+"""Sums over layers and over neighbouring layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from search_spaces.additive import AdditiveTable
+from search_spaces.errors import SpaceError
+
+__all__ = ["ChainTable"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ChainTable(AdditiveTable):
+    """An `AdditiveTable` plus `pairs[a, b]` (C, C') over the choices of layers a and b, in the subnets that keep both
+    and none between them. It can be optimised, under limits that are plain tables.
+
+    Raises `SpaceError` for layers that are neighbours at no depth, and for pairs of another shape.
+    """
+
+    pairs: Mapping[tuple[int, int], Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        beside = {pair for kept in self.space.depth_map.values() for pair in pairwise(kept)}
+        for (a, b), terms in self.pairs.items():
+            if (a, b) not in beside:
+                raise SpaceError(f"layers {a + 1} and {b + 1} are neighbours at no depth of '{self.space.name}'")
+            shape = (len(self.space.choices[a]), len(self.space.choices[b]))
+            if np.shape(terms) != shape or not np.isfinite(terms).all():
+                raise SpaceError(f"pairs of layers {a + 1} and {b + 1} must be finite, of shape {shape}")
+
+    def links(self, kept: Sequence[int]) -> list[Array | None]:
+        return [self.pairs.get(pair) for pair in pairwise(kept)]
+
+    def without_pairs(self) -> AdditiveTable:
+        """The sum over layers alone."""
+        return AdditiveTable(self.space, self.name, self.unit, self.constant, self.layers)
+
+    def of_vectors(self, vectors: npt.ArrayLike) -> Array:
+        rows = np.asarray(vectors, dtype=np.int64)
+        totals = super().of_vectors(rows)
+        chosen = self.space.chosen(rows)
+        for p, kept in enumerate(self.space.depth_map.values()):
+            mine = np.flatnonzero(rows[:, 1] == p)
+            for link, (a, b) in zip(self.links(kept), pairwise(kept), strict=True):
+                if link is not None:
+                    totals[mine] += link[chosen[mine, a], chosen[mine, b]]
+        return totals
