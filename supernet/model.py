@@ -143,29 +143,41 @@ class HubertSupernet(nn.Module):
         """(B, T), True where a frame is speech; see `layers.frame_mask`."""
         return frame_mask(self.space.network, lengths, samples, frames, self.frame_rule)
 
-    def encode(self, features: Tensor, mask: Tensor | None = None, masked: Tensor | None = None) -> Features:
+    def encode(
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        masked: Tensor | None = None,
+        known: tuple[Tensor, ...] = (),
+    ) -> Features:
         """Hidden states of front-end features (B, T, C), which are the same for every subnet.
 
-        `mask` (B, T): True where speech; `masked` (B, T): frames hidden from the student in training.
+        `mask` (B, T): True where speech; `masked` (B, T): frames hidden from the student in training. `known` are the
+        first hidden states, where another subnet of the same embed dim and first layers gave them.
         """
         subnet = self._subnet
         embedding = None if masked is None else self.mask_embedding[: subnet.embed_dim]
         hidden = functional_call(
             _skeleton(self.space.network, subnet),
             self.sliced_weights(subnet),
-            (features, mask, masked, embedding),
+            (features, mask, masked, embedding, known),
             strict=True,
         )
         return Features(hidden, mask)
 
     def predict(self, hidden_states: tuple[Tensor, ...]) -> list[Tensor]:
         """One prediction (B, T, head_dim) of the teacher for each of `head_layers`, from the active subnet."""
-        kept, width = self.space.kept_layers(self._subnet.depth), self._subnet.embed_dim
-        predictions = []
-        for layer, head in zip(self.head_layers, self.heads, strict=True):
-            position = sum(k < layer for k in kept)  # kept layers up to and including this 1-based layer
-            predictions.append(F.linear(hidden_states[position], head.weight[:, :width]))
-        return predictions
+        positions = enumerate(self.head_positions())
+        return [self.predict_head(head, hidden_states[position]) for head, position in positions]
+
+    def head_positions(self) -> list[int]:
+        """Which of the active subnet's hidden states each head reads: that of its layer, or of the last kept before."""
+        kept = self.space.kept_layers(self._subnet.depth)
+        return [sum(k < layer for k in kept) for layer in self.head_layers]  # head layers count from 1
+
+    def predict_head(self, head: int, hidden: Tensor) -> Tensor:
+        """The prediction (B, T, head_dim) of one head from its hidden state (B, T, D)."""
+        return F.linear(hidden, self.heads[head].weight[:, : hidden.shape[-1]])
 
     def extract(self, subnet: Subnet | None = None) -> Hubert:
         """A plain copy of the (active) subnet, sharing no memory with the supernet."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from search_spaces import AudioError, NasError, RunError, Space
+from search_spaces import AudioError, CheckpointError, NasError, RunError, Space
 from supernet.audio import Utterance, batches, load_audio, normalise, read_manifest
 from supernet.calibration import Calibration, save_calibration
 from supernet.checkpoint import save_supernet
@@ -283,11 +283,13 @@ def distil(
     progress: Callable[[dict[str, Any]], None] = lambda record: None,
     targets: Path | None = None,
     stop_after: float = math.inf,
+    start: HubertSupernet | None = None,
 ) -> Path | None:
     """Trains a supernet of `space` from `teacher` on the manifest `audio`; the finished folder, or None if stopped.
 
     `out/targets` (or `targets`) keeps the teacher's targets, `out/stage1` and `out/stage2` the stages, `out/supernet`
     the result: float16 weights, provenance and calibration speech. Whatever is done already is not done again.
+    `start` is a trained supernet to go on from, with `recipes` for what is still to do.
     """
     began = time.monotonic()
     train, dev = _splits(audio)
@@ -301,8 +303,14 @@ def distil(
         )
     statistics = cache.statistics(train)
     heads = tuple(round(space.network.num_layers * (k + 1) / len(teacher.layers)) for k in range(len(teacher.layers)))
-    model = untrained(space, heads, teacher.dim, recipes[0].seed)
-    model.provenance = _provenance(teacher, train, recipes)
+    model = start or untrained(space, heads, teacher.dim, recipes[0].seed)
+    if (model.space, model.head_layers, model.head_dim) != (space, heads, teacher.dim):
+        raise CheckpointError(
+            f"training goes on in the supernet's own space '{model.space.name}', with a teacher of "
+            f"{len(model.head_layers)} layers of width {model.head_dim}; got '{space.name}' and "
+            f"{len(heads)} layers of width {teacher.dim}"
+        )
+    model.provenance = _provenance(teacher, train, recipes, model.provenance)
     for recipe in recipes:
         left = stop_after - (time.monotonic() - began)
         progress({"stage": recipe.stage, "steps": recipe.steps})
@@ -356,13 +364,16 @@ def _splits(audio: Path) -> tuple[list[Utterance], list[Utterance]]:
     return train, dev[:: max(1, round(sum(u.seconds for u in dev) / 300))]
 
 
-def _provenance(teacher: Teacher, train: Sequence[Utterance], recipes: Sequence[Recipe]) -> dict[str, Any]:
+def _provenance(
+    teacher: Teacher, train: Sequence[Utterance], recipes: Sequence[Recipe], before: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
+        **before,
         "teacher": teacher.kind,
         "teacher_sha256": teacher.fingerprint,
         "teacher_layers": list(teacher.layers),
         "hours_of_speech": round(sum(utterance.seconds for utterance in train) / 3600, 2),
-        "recipes": [asdict(recipe) for recipe in recipes],
+        "recipes": [*before.get("recipes", []), *(asdict(recipe) for recipe in recipes)],
         "torch": torch.__version__,
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +41,7 @@ def params(space_or_supernet: Space | Any, convention: str = "lighthubert") -> A
     positional convolution as one plain weight, layers and norms; no prediction heads.
     "exported": what the exported model holds: the same without the mask embedding.
     """
-    space = _space(space_or_supernet)
+    space = _space("params", space_or_supernet)
     network = space.network
     if convention not in CONVENTIONS:
         raise NasError(f"convention must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
@@ -66,8 +68,10 @@ def macs(space_or_supernet: Space | Any, seconds: float = 1.0) -> AnalyticCost:
     Not counted: biases, norms, softmax, activations, weight norm. The positional convolution is counted as
     computed: T + 1 frames, of which the last is dropped.
     """
-    space = _space(space_or_supernet)
+    space = _space("macs", space_or_supernet)
     network = space.network
+    if not isinstance(seconds, numbers.Real) or isinstance(seconds, bool) or not 0 < seconds < math.inf:
+        raise NasError(f"seconds must be a positive, finite number; got {seconds!r}")
     samples = round(seconds * 16_000)
     T = network.frames(samples)
     if T < 1:
@@ -98,5 +102,8 @@ def _front_end_macs(network: Network, samples: int) -> int:
     return total
 
 
-def _space(space_or_supernet: Space | Any) -> Space:
-    return space_or_supernet if isinstance(space_or_supernet, Space) else space_or_supernet.space
+def _space(cost: str, space_or_supernet: Space | Any) -> Space:
+    space = getattr(space_or_supernet, "space", space_or_supernet)
+    if not isinstance(space, Space):
+        raise NasError(f"{cost} takes a Space or a supernet; got {space_or_supernet!r:.80}")
+    return space

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from search_spaces import CheckpointError, NasError, Subnet
+from search_spaces import CheckpointError, NasError, Space, Subnet
 from supernet.audio import batches, load_audio, normalise, read_manifest
 from supernet.calibration import Calibration
 from supernet.distill import distillation_loss
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from supernet.teacher import Teacher
 
 __all__ = ["DistillationScore"]
+
+_LEAST_TO_HOLD_OUT = 8
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,28 @@ class _Batch:
         return int(self.mask.sum()) if self.mask is not None else self.features.shape[0] * self.features.shape[1]
 
 
+_Path = tuple[tuple[int, int, float], ...]
+
+
+@dataclass(frozen=True)
+class _Walked:
+    """What the subnet before left: its path, and for each batch its hidden states and heads' losses."""
+
+    path: _Path
+    states: list[tuple[Tensor, ...]]
+    losses: list[dict[tuple[int, int], float]]
+
+    @classmethod
+    def nothing(cls, batches: int) -> _Walked:
+        return cls((), [()] * batches, [{}] * batches)
+
+
+def _path(space: Space, subnet: Subnet) -> _Path:
+    """What each hidden state depends on, beside those before it: embed dim, then layer by layer."""
+    layers = space.layers_of(subnet).items()
+    return ((subnet.embed_dim, 0, 0.0), *((layer, heads, ratio) for layer, (heads, ratio) in layers))
+
+
 class DistillationScore:
     """Teacher distance of subnets: mean squared error on standardised targets (lower is better; 1.0 knows nothing).
 
@@ -46,11 +72,15 @@ class DistillationScore:
     - `audio` alone: what the LARGEST subnet of this supernet makes of it, through the prediction heads, or through
       a closed-form ridge regression (fitted on one half of the speech, scored on the other) where it has no heads.
 
+    One utterance in four is set apart: `held_out` is the same score on those (None where there are under eight), for
+    scoring the winners of a search on speech that had no part in it.
+
     Deterministic: the same weights and speech give the same numbers on the same device. float32 throughout.
     """
 
     name = "distillation"
     higher_is_better = False
+    held_out: DistillationScore | None = None
 
     def __init__(
         self,
@@ -70,32 +100,64 @@ class DistillationScore:
             raise NasError(
                 "this supernet brings no calibration speech: give a manifest of recordings (--audio manifest.jsonl)"
             )
-        self.seconds = round(sum(len(f) for f in calibration.features) * model.space.network.hop / 16_000, 1)
+        count = len(calibration.features)
+        if count >= _LEAST_TO_HOLD_OUT:
+            self.held_out = copy(self)
+            self.held_out.source = f"{count // 4} utterances that the search did not hear"
+            self.held_out._hear(_part(calibration, range(3, count, 4)), device)
+            calibration = _part(calibration, [i for i in range(count) if i % 4 != 3])
+        self._hear(calibration, device)
+
+    def _hear(self, calibration: Calibration, device: str) -> None:
+        """Takes the speech that is scored on."""
+        frames = sum(len(features) for features in calibration.features)
+        self.seconds = round(frames * self.model.space.network.hop / 16_000, 1)
         self.settings = {"speech": self.source, "seconds": self.seconds, "weights": self.model.fingerprint()}
         self._batches = [_padded(calibration, rows, device) for rows in _rows(calibration)]
 
     @torch.no_grad()
     def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
-        """One teacher distance for each subnet."""
-        return [self._one(subnet) for subnet in subnets]
+        """One teacher distance for each subnet. Those with the same first layers share them, whatever their order."""
+        paths = [_path(self.model.space, subnet) for subnet in subnets]
+        scores, walked = [math.nan] * len(subnets), _Walked.nothing(len(self._batches))
+        for i in sorted(range(len(subnets)), key=paths.__getitem__):
+            walked = self._walk(subnets[i], paths[i], walked)
+            scores[i] = self._ridge(walked.states) if not self.model.head_layers else self._distance(walked.losses)
+        return scores
 
-    def _one(self, subnet: Subnet) -> float:
+    def _walk(self, subnet: Subnet, path: _Path, before: _Walked) -> _Walked:
+        """Hidden states and heads' losses of `subnet`, starting where it parts from the one before."""
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(path, before.path)))
+        states, losses = [], []
         with self.model.active(subnet):
-            if not self.model.head_layers:
-                return self._ridge()
-            total, frames = 0.0, 0
-            for batch in self._batches:
-                predictions = self.model.predict(self.model.encode(batch.features, batch.mask).hidden_states)
-                losses = distillation_loss(self.model, predictions, batch.targets, batch.mask)
-                total += float(losses.double().mean()) * batch.frames
-                frames += batch.frames
-        return total / frames
+            for batch, known, known_losses in zip(self._batches, before.states, before.losses, strict=True):
+                states.append(self.model.encode(batch.features, batch.mask, known=known[:shared]).hidden_states)
+                losses.append(self._losses(batch, states[-1], known_losses, shared))
+        return _Walked(path, states, losses)
 
-    def _ridge(self) -> float:
+    def _losses(
+        self, batch: _Batch, states: tuple[Tensor, ...], known: dict[tuple[int, int], float], shared: int
+    ) -> dict[tuple[int, int], float]:
+        """The loss of each head, by (head, hidden state that it reads)."""
+        found = {}
+        for head, at in enumerate(self.model.head_positions()):
+            if at < shared and (head, at) in known:
+                found[head, at] = known[head, at]
+            else:
+                prediction = self.model.predict_head(head, states[at])
+                loss = distillation_loss(self.model, [prediction], batch.targets[:, :, head : head + 1], batch.mask)
+                found[head, at] = float(loss.double())
+        return found
+
+    def _distance(self, losses: Sequence[Mapping[tuple[int, int], float]]) -> float:
+        frames = [batch.frames for batch in self._batches]
+        means = [sum(each.values()) / len(each) for each in losses]
+        return sum(mean * count for mean, count in zip(means, frames, strict=True)) / sum(frames)
+
+    def _ridge(self, states: Sequence[tuple[Tensor, ...]]) -> float:
         """Share of the targets' variance that a ridge regression on the last hidden state does not explain."""
         x, y = [], []
-        for batch in self._batches:
-            hidden = self.model.encode(batch.features, batch.mask).last_hidden_state
+        for batch, (*_, hidden) in zip(self._batches, states, strict=True):
             keep = torch.ones(hidden.shape[:2], dtype=torch.bool) if batch.mask is None else batch.mask
             x.append(hidden[keep].double())
             y.append(batch.targets[:, :, 0][keep].double())
@@ -109,6 +171,10 @@ class DistillationScore:
             return math.nan
         weights = torch.linalg.solve(gram, (fit_x - mean).T @ fit_y)
         return float((y_ - (x_ - mean) @ weights).square().mean() / y_.square().mean())
+
+
+def _part(calibration: Calibration, rows: Sequence[int]) -> Calibration:
+    return Calibration([calibration.features[i] for i in rows], [calibration.targets[i] for i in rows])
 
 
 def _rows(calibration: Calibration) -> list[list[int]]:

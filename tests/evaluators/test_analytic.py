@@ -40,6 +40,19 @@ def test_too_little_audio_is_refused():
         macs(get_space("hubert-tiny"), 0.01)
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0, 0, "1", None, True])
+def test_seconds_that_are_no_length_are_refused(seconds):
+    with pytest.raises(NasError, match="seconds must be a positive, finite number; got"):
+        macs(get_space("hubert-tiny"), seconds)
+
+
+@pytest.mark.parametrize("cost", [macs, params])
+@pytest.mark.parametrize("what", [3, None, "hubert-tiny", get_space])
+def test_what_has_no_space_is_refused(cost, what):
+    with pytest.raises(NasError, match=rf"^{cost.__name__} takes a Space or a supernet; got "):
+        cost(what)
+
+
 def test_other_counters_miss_what_they_say():
     space = get_space("hubert-tiny")
     rows = {row.counter: row for row in counters(Hubert(space.network, space.smallest).eval(), 0.5)}

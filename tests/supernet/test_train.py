@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from search_spaces import AudioError, CheckpointError, NasError, RunError
+from supernet import load_supernet
 from supernet.audio import read_manifest
 from supernet.distill import span_mask, step_subnets
 from supernet.teacher import TargetCache, load_teacher
@@ -206,6 +207,18 @@ def _toml(space):
     lines += ["[depth_map]", *(f"{depth} = {json.dumps(kept)}" for depth, kept in depths.items())]
     lines += ["[network]", *(f"{key} = {json.dumps(value)}" for key, value in network.items())]
     return "\n".join(lines)
+
+
+def test_training_goes_on_from_a_trained_supernet(small_space, corpus, teacher_folder, tmp_path):
+    teacher = load_teacher(teacher_folder)
+    first = distil(small_space, teacher, corpus, tmp_path / "a", [dataclasses.replace(RECIPE, stage=1)])
+    again = RECIPE
+    second = load_supernet(distil(small_space, teacher, corpus, tmp_path / "b", [again], start=load_supernet(first)))
+    assert [recipe["stage"] for recipe in second.provenance["recipes"]] == [1, 2]
+    assert not (tmp_path / "b" / "stage1").exists()
+    wider = dataclasses.replace(small_space, embed_dims=small_space.embed_dims[:1])
+    with pytest.raises(CheckpointError, match="goes on in the supernet's own space"):
+        distil(wider, teacher, corpus, tmp_path / "c", [again], start=load_supernet(first))
 
 
 def test_a_manifest_without_speech_for_validation_is_refused(small_space, corpus, teacher_folder, tmp_path):
