@@ -8,7 +8,10 @@ ledger.py     Evaluation, and the append-only file of them
 run.py        the run folder and its lock
 searchers/    SEARCHERS: what proposes subnets
 executors/    where subnets are scored
+score_model.py  the score as a sum over layers, learned; solved exactly
+trust.py      how far a run can be trusted
 report.py     what a run found, for a terminal or as JSON
+html_report.py, figures.py  the same as one self-contained page, and as PNG files
 """
 
 from nas.budget import Budget

@@ -24,6 +24,7 @@ from nas.ledger import Evaluation, Ledger
 from nas.objective import Objective
 from nas.run import RunFolder
 from nas.searchers import Searcher, get_searcher
+from nas.trust import assess
 from search_spaces import AdditiveTable, Feasible, NasError, RunError, Space, SpaceError, Subnet
 
 __all__ = ["SearchResult", "search"]
@@ -52,7 +53,7 @@ def search(
     score: Score,
     costs: Mapping[str, Any] | None = None,
     budgets: Sequence[str | Budget] = (),
-    searcher: str = "evolution",
+    searcher: str = "exact",
     evals: int = 64,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
@@ -117,10 +118,15 @@ def search(
         planned = run.settings["planned_evals"] if run else evals
         proposer = make(feasible, objective, np.random.default_rng(seed), planned)
 
-        def result() -> SearchResult:
+        def result(interrupted: bool = False) -> SearchResult:
             best, front = chosen(ledger.evaluations, objective, front_cost)
             if run:
-                run.finish(best, front)
+                found = {"hypervolume": _hypervolume(ledger.evaluations, run.settings)}
+                if not interrupted:
+                    held_out = getattr(score, "held_out", None)
+                    proposals = {"repeated": proposer.repeated, "repaired": proposer.repaired}
+                    found |= assess(ledger.evaluations, objective, feasible, held_out, proposals)
+                run.finish(best, front, found)
             return SearchResult(best, front, list(ledger.evaluations), run.path if run else None)
 
         try:
@@ -128,7 +134,7 @@ def search(
                 if on_progress:
                     on_progress(ledger.evaluations)
         except KeyboardInterrupt:
-            result()
+            result(interrupted=True)
             raise
         return result()
 
@@ -141,6 +147,21 @@ def chosen(
     if front_cost is None:
         return best, [best] if best else []
     return best, pareto.front(evaluations, front_cost, objective.maximize)
+
+
+def _hypervolume(evaluations: Sequence[Evaluation], settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the front is worth against its reference: the budget on its cost, or the dearest; and the worst score."""
+    cost = settings["front_cost"]
+    if cost is None or not any(e.ok for e in evaluations):
+        return None
+    maximize = settings["maximize"]
+    points = [(float(e.costs[cost]), float(e.score)) for e in evaluations if e.ok and e.score is not None]
+    budgets = [Budget.parse(text, settings["costs"]) for text in settings["budgets"]]
+    dearest = min((float(b.limit) for b in budgets if b.cost == cost), default=max(value for value, _ in points))
+    worst = (min if maximize else max)(score for _, score in points)
+    costs, scores = zip(*points)
+    value = pareto.hypervolume(costs, scores, (dearest, worst), maximize)
+    return {"value": value, "reference": {"cost": dearest, "score": worst}}
 
 
 def _chunks(

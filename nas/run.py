@@ -72,8 +72,10 @@ class RunFolder:
         self.ledger.close()
         self._release()
 
-    def finish(self, best: Evaluation | None, front: Sequence[Evaluation]) -> None:
-        """Writes front.json, and best.json if there is a best."""
+    def finish(self, best: Evaluation | None, front: Sequence[Evaluation], found: Mapping[str, Any]) -> None:
+        """Writes front.json, best.json if there is a best, and what was `found` out into run.json."""
+        self.settings |= found
+        write_json(self.path / "run.json", self.settings)
         write_json(self.path / "front.json", [_chosen(evaluation) for evaluation in front])
         if best is not None:
             write_json(self.path / "best.json", {**_chosen(best), "budgets": self.settings["budgets"]})

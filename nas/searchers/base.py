@@ -9,6 +9,7 @@ import numpy as np
 
 from nas.ledger import Evaluation
 from nas.objective import Objective
+from nas.searchers.repair import repaired
 from search_spaces import Feasible, Subnet
 
 __all__ = ["Searcher"]
@@ -21,8 +22,9 @@ class Searcher(ABC):
 
     The story of a search: the loop makes the searcher once, with the set of subnets it may propose. Then, until the
     evaluations are spent, it calls `ask(n)`, has the proposals evaluated, and calls `tell` with the evaluations, in
-    the order in which they were asked. Fewer than `n` proposals mean that few are left; none ends the search. The
-    end of the last batch may never be told, and some evaluations may have failed: see `Evaluation.status`.
+    the order in which they were asked. A searcher may propose fewer than `n`, where it wants to learn from them
+    first, or where few are left; none ends the search. The end of the last batch may never be told, and some
+    evaluations may have failed: see `Evaluation.status`.
 
     A run is resumed by replaying it: the same calls, from the same seed, told from the ledger. So proposals may
     depend on nothing but what the searcher was made with and told; all chance comes from `rng`.
@@ -36,6 +38,7 @@ class Searcher(ABC):
         self.space = feasible.space
         self.told: list[Evaluation] = []
         self.seen: set[Subnet] = set()
+        self.repeated, self.repaired = 0, 0
 
     @abstractmethod
     def ask(self, n: int) -> list[Subnet]:
@@ -60,8 +63,15 @@ class Searcher(ABC):
         return subnets
 
     def take(self, subnet: Subnet) -> bool:
-        """Whether `subnet` is new; from now on it is not."""
+        """Whether `subnet` is new; from now on it is not. `repeated` counts those that were not."""
         if subnet in self.seen:
+            self.repeated += 1
             return False
         self.seen.add(subnet)
         return True
+
+    def repair(self, subnet: Subnet) -> Subnet:
+        """`subnet`, or the nearest that keeps the budgets. `repaired` counts those that did not."""
+        nearest = repaired(self.feasible, subnet)
+        self.repaired += nearest != subnet
+        return nearest

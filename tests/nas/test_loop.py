@@ -29,7 +29,7 @@ class Measured:
 
 
 def test_best_is_the_best_score_within_the_budget():
-    result = nas.search(SPACE, SCORE, {"params": PARAMS}, ["params<=400K"], evals=1000)
+    result = nas.search(SPACE, SCORE, {"params": PARAMS}, ["params<=400K"], "random", evals=1000)
     fits = [subnet for subnet in SPACE if PARAMS.of(subnet) <= 400_000]
     assert result.best.score == max(SCORE(fits))
     assert result.best.subnet == PARAMS.best(SCORE.table, 400_000)
@@ -144,6 +144,7 @@ def test_an_interrupt_keeps_what_was_done_and_writes_the_best_so_far(tmp_path):
 
     interrupted.name, interrupted.settings = SCORE.name, SCORE.settings
     options = {"costs": {"params": PARAMS}, "budgets": ["params<=400K"], "evals": 40, "batch": 8}
+    options["searcher"] = "evolution"
     with pytest.raises(KeyboardInterrupt):
         nas.search(SPACE, interrupted, out=tmp_path / "a", **options)
     assert len((tmp_path / "a" / "ledger.jsonl").read_text().splitlines()) == 16
@@ -154,7 +155,8 @@ def test_an_interrupt_keeps_what_was_done_and_writes_the_best_so_far(tmp_path):
 
 def test_progress_is_told_after_each_chunk():
     seen = []
-    nas.search(SPACE, SCORE, evals=20, batch=8, on_progress=lambda evaluations: seen.append(len(evaluations)))
+    options = {"searcher": "random", "evals": 20, "batch": 8}
+    nas.search(SPACE, SCORE, **options, on_progress=lambda evaluations: seen.append(len(evaluations)))
     assert seen == [8, 16, 20]
 
 
@@ -177,7 +179,7 @@ def test_run_json_holds_every_setting(tmp_path):
     ("change", "says"),
     [
         ({"seed": 1}, "another seed: it was 0, now 1"),
-        ({"searcher": "random"}, 'another searcher: it was "evolution", now "random"'),
+        ({"searcher": "random"}, 'another searcher: it was "exact", now "random"'),
         ({"budgets": ["params<=390K"]}, "another budgets: it was .*400000.*390000"),
         ({"score": synthetic(SPACE, seed=2)}, "another score.seed: it was 1, now 2"),
         ({"objectives": ("score", "params")}, "another objectives"),

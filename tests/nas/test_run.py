@@ -45,7 +45,7 @@ def started(evaluations):
 
 out, resume = sys.argv[1], "--resume" in sys.argv
 try:
-    nas.search(space, Slow(), {"params": params_of(space)}, ["params<=500K"], evals=120, batch=2, seed=3,
+    nas.search(space, Slow(), {"params": params_of(space)}, ["params<=500K"], "evolution", 120, batch=2, seed=3,
                out=out, resume=resume, on_progress=started)
 except nas.run.RunError as error:
     sys.exit(f"RunError: {error}")
@@ -61,7 +61,7 @@ def slow_search(folder, *options, **process):
 
 def undisturbed():
     return nas.search(
-        SPACE, synthetic(SPACE, seed=1), {"params": params_of(SPACE)}, ["params<=500K"], evals=120, batch=2, seed=3
+        SPACE, synthetic(SPACE, seed=1), {"params": params_of(SPACE)}, ["params<=500K"], "evolution", 120, 3, batch=2
     ).evaluations
 
 

@@ -1,0 +1,261 @@
+"""The score as a sum over layers, learned from evaluations; its optimum over a whole space is exact.
+
+    score(subnet) = mean + sum over blocks b of w_b . features_b(subnet) + noise,    w_b ~ N(0, v_b I)
+
+Every feature belongs to (embed dim, depth), to one layer's choice, or to the choices of two neighbouring kept layers.
+So whatever the weights, the score is a `ChainTable`, and dynamic programming finds the best of all subnets.
+
+The blocks go from coarse to fine: all layers alike, each layer on a slope, each choice on its own, neighbours. Each has
+a variance of its own, and they are those under which the evaluations are most likely (the MM algorithm for variance
+components: Zhou et al. 2019, eq. 6), so that detail is believed only as far as the data carry it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from search_spaces import ChainTable, Space
+
+__all__ = ["Features", "ScoreModel"]
+
+Array = npt.NDArray[Any]
+
+_MM_STEPS = 40
+_MOST_FOR_VARIANCES = 256
+_MOST_CELLS = 2000
+_LEAST_NOISE = 1e-5
+_NEGLIGIBLE = 1e-3
+
+
+class _Part(NamedTuple):
+    """Features at columns `start`... of a block: of the shape (E, P, J), a layer (E, P, C, J) or a pair (C, C', J)."""
+
+    start: int
+    of: int | tuple[int, int] | None
+    values: Array
+
+
+class Features:
+    """All features of a space, in blocks, each centred and scaled so that v_b is its share of the score's variance."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.blocks = _blocks(space)
+        self.sizes = [max(part.start + part.values.shape[-1] for part in block) for block in self.blocks.values()]
+        ends = np.cumsum(self.sizes).tolist()
+        self.slices = dict(zip(self.blocks, map(slice, [0, *ends], ends)))
+        rng = np.random.default_rng(0)
+        raw = self._raw(np.array([space.encode(space.sample(rng)) for _ in range(400)]))
+        spreads = [float(np.sqrt(raw[:, at].var(0).sum())) for at in self.slices.values()]
+        self._scales = np.repeat([1 / spread if spread > 1e-9 else 0.0 for spread in spreads], self.sizes)
+        self._means = raw.mean(0)
+        level = self.slices["level"]  # evaluations are no uniform draws, so their mean is a feature as well
+        self._means[level], self._scales[level] = 0.0, 1.0
+
+    def __call__(self, vectors: Array) -> Array:
+        """(N, J) of N subnets, given as rows of `Space.encode`."""
+        scaled: Array = (self._raw(vectors) - self._means) * self._scales
+        return scaled
+
+    def table(self, weights: Array, constant: float) -> ChainTable:
+        """`constant` + features . weights of every subnet; without pairs where their weights are 0."""
+        space, w = self.space, weights * self._scales
+        shape = np.full((len(space.embed_dims), len(space.depths)), constant - float(self._means @ w))
+        layers = [np.zeros((*shape.shape, len(choices))) for choices in space.choices]
+        pairs: dict[tuple[int, int], Array] = {}
+        for name, block in self.blocks.items():
+            own = w[self.slices[name]]
+            for start, of, values in block if own.any() else ():
+                terms = values @ own[start : start + values.shape[-1]]
+                if of is None:
+                    shape += terms
+                elif isinstance(of, int):
+                    layers[of] += terms
+                else:
+                    pairs[of] = pairs.get(of, 0.0) + terms
+        return ChainTable(space, "score model", "score", shape, tuple(layers), pairs)
+
+    def _raw(self, vectors: Array) -> Array:
+        space = self.space
+        total = np.zeros((len(vectors), sum(self.sizes)))
+        e, p = vectors[:, 0], vectors[:, 1]
+        chosen = space.chosen(vectors).T
+        rows_of = _rows(space, p)
+        for name, block in self.blocks.items():
+            out = total[:, self.slices[name]]
+            for start, of, values in block:
+                rows, at = rows_of[of], slice(start, start + values.shape[-1])
+                if of is None:
+                    out[:, at] += values[e, p]
+                elif isinstance(of, int):
+                    out[rows, at] += values[e[rows], p[rows], chosen[of][rows]]
+                else:
+                    out[rows, at] += values[chosen[of[0]][rows], chosen[of[1]][rows]]
+        return total
+
+
+def _rows(space: Space, p: Array) -> dict[Any, Array]:
+    """Which rows, given their depths' indices, have what a part is of."""
+    has: dict[Any, Array] = {None: np.arange(len(p))}
+    for kept in space.depth_map.values():
+        for of in (*kept, *pairwise(kept)):
+            has[of] = np.array([of in (*k, *pairwise(k)) for k in space.depth_map.values()])
+    return {of: at if of is None else np.flatnonzero(at[p]) for of, at in has.items()}
+
+
+def _blocks(space: Space) -> dict[str, list[_Part]]:
+    E, P = len(space.embed_dims), len(space.depths)
+    kept = sorted({layer for kept in space.depth_map.values() for layer in kept})
+    beside = sorted({pair for kept in space.depth_map.values() for pair in pairwise(kept)})
+    wide = np.linspace(-1, 1, E) if E > 1 else np.zeros(1)
+    deep = np.linspace(-1, 1, P) if P > 1 else np.zeros(1)
+    slopes = {layer: _slopes(space, layer) for layer in kept}
+    alike = [_Part(0, layer, np.broadcast_to(slopes[layer], (E, P, *slopes[layer].shape))) for layer in kept]
+    each = _apart((part.of, part.values[..., :2]) for part in alike)
+    one_hot = ((i, np.broadcast_to(np.eye(len(c)), (E, P, len(c), len(c)))) for i, c in enumerate(space.choices))
+    lines = {layer: values[:, :2] for layer, values in slopes.items()}
+    sizes = {(a, b): (len(slopes[a]), len(slopes[b])) for a, b in beside}
+    products = ((ab, np.einsum("ci,dj->cdij", lines[ab[0]], lines[ab[1]]).reshape(*n, 4)) for ab, n in sizes.items())
+    cells = ((ab, np.eye(n[0] * n[1]).reshape(*n, -1)) for ab, n in sizes.items())
+    shape = [
+        np.broadcast_to(np.eye(E)[:, None], (E, P, E)),
+        np.broadcast_to(np.eye(P)[None], (E, P, P)),
+        np.eye(E * P).reshape(E, P, E * P),
+        np.broadcast_to(wide[:, None, None], (E, P, 1)),
+    ]
+    blocks = {
+        "level": [_Part(0, None, np.ones((E, P, 1)))],
+        "shape": _apart((None, values) for values in shape),
+        "all layers": alike,
+        "all layers by width": _times(alike, wide[:, None]),
+        "all layers by depth": _times(alike, deep[None]),
+        "each layer": each,
+        "each layer by width": _times(each, wide[:, None]),
+        "each choice": _apart((i, values) for i, values in one_hot if i in slopes),
+        "neighbours": _apart(products),
+    }
+    if sum(n[0] * n[1] for n in sizes.values()) <= _MOST_CELLS:
+        blocks["pairs of choices"] = _apart(cells)
+    return {name: block for name, block in blocks.items() if block}
+
+
+def _slopes(space: Space, layer: int) -> Array:
+    """(C, 5): heads and FFN ratio on a line from -1 to 1, their product and their squares."""
+    counts = len(space.heads[layer]), len(space.ffn_ratios[layer])
+    h, r = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in counts)
+    u, v = (grid.reshape(-1) for grid in np.meshgrid(h, r, indexing="ij"))
+    return np.stack([u, v, u * v, u * u, v * v], axis=1)
+
+
+def _apart(parts: Iterable[tuple[Any, Array]]) -> list[_Part]:
+    """Parts whose columns stand side by side."""
+    block: list[_Part] = []
+    start = 0
+    for of, values in parts:
+        block.append(_Part(start, of, values))
+        start += values.shape[-1]
+    return block
+
+
+def _times(block: list[_Part], factor: Array) -> list[_Part]:
+    return [part._replace(values=part.values * factor[:, :, None, None]) for part in block]
+
+
+class ScoreModel:
+    """What the score is thought to be after N evaluations: a mean, and draws from what it may be as well.
+
+    `vectors` (N, entries) are rows of `Space.encode`, `scores` (N,) finite, greater is better. `variances` of an
+    earlier model, by block, save finding them anew; without `refit` they are kept as they are.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        vectors: Array,
+        scores: Array,
+        variances: Mapping[str, float] | None = None,
+        refit: bool = True,
+    ) -> None:
+        self.features = features
+        self._x = features(vectors)
+        self._mean, self._std = float(scores.mean()), float(scores.std()) or 1.0
+        self._y = (scores - self._mean) / self._std
+        names = list(features.blocks)
+        self.variances = dict(variances) if variances else {**{name: 1 / len(names) for name in names}, "noise": 0.05}
+        if refit:
+            self._find_variances()
+        self._solve()
+
+    def table(self) -> ChainTable:
+        """The expected score of every subnet."""
+        return self.features.table(self._std * self._weights, self._mean)
+
+    def draw(self, rng: np.random.Generator) -> ChainTable:
+        """A score that is as probable as any other, given the evaluations (Thompson)."""
+        return self.features.table(self._std * self._drawn(rng), self._mean)
+
+    def predict(self, vectors: Array) -> Array:
+        """The expected scores (N,)."""
+        return self._mean + self._std * (self.features(vectors) @ self._weights)  # type: ignore[no-any-return]
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of what the features cannot explain, in units of the score."""
+        return self._std * float(np.sqrt(self.variances["noise"]))
+
+    def _find_variances(self) -> None:
+        """MM updates, on an even choice of the evaluations where they are many."""
+        rows = np.unique(np.linspace(0, len(self._y) - 1, _MOST_FOR_VARIANCES).round().astype(int))
+        x, y = self._x[rows], self._y[rows]
+        grams = {name: x[:, at] @ x[:, at].T for name, at in self.features.slices.items()}
+        grams["noise"] = np.eye(len(y))
+        v = self.variances
+        for _ in range(_MM_STEPS):
+            inverse = np.linalg.inv(sum(v[name] * gram for name, gram in grams.items()))
+            a = inverse @ y
+            for name, gram in grams.items():
+                trace = float((inverse * gram).sum())
+                v[name] *= float(np.sqrt(max(a @ gram @ a, 0.0) / trace)) if trace > 1e-12 else 0.0
+            v["noise"] = max(v["noise"], _LEAST_NOISE)
+        for name in ("neighbours", "pairs of choices"):
+            if v.get(name, 0.0) < _NEGLIGIBLE:  # so that tables have no pairs, and are solved faster
+                v[name] = min(v.get(name, 0.0), 1e-12)
+
+    def _solve(self) -> None:
+        """Posterior of the weights: over the N evaluations or over the J features, whichever are fewer."""
+        at = self.features.slices
+        prior = np.concatenate([np.full(at[name].stop - at[name].start, self.variances[name]) for name in at])
+        prior[prior <= 1e-12] = 0.0
+        self._used = np.flatnonzero(prior)
+        self._prior, noise = prior[self._used], self.variances["noise"]
+        self._x = x = self._x[:, self._used]
+        self._dual = len(self._y) <= len(self._used)
+        if self._dual:
+            self._inverse = np.linalg.inv((x * self._prior) @ x.T + noise * np.eye(len(self._y)))
+            self._gain = (self._prior[:, None] * x.T) @ self._inverse
+            own = self._gain @ self._y
+        else:
+            precision = x.T @ x + noise * np.diag(1 / self._prior)
+            self._inverse = np.linalg.inv(precision)
+            own = self._inverse @ (x.T @ self._y)
+        self._weights = self._all(own)
+
+    def _drawn(self, rng: np.random.Generator) -> Array:
+        noise = np.sqrt(self.variances["noise"])
+        if self._dual:  # a draw from the prior, moved to where the evaluations are (Matheron's rule)
+            w = np.sqrt(self._prior) * rng.standard_normal(len(self._used))
+            told = self._x @ w + noise * rng.standard_normal(len(self._y))
+            return self._all(w + self._gain @ (self._y - told))
+        if not hasattr(self, "_root"):
+            self._root = np.linalg.cholesky(self._inverse)
+        return self._weights + self._all(noise * (self._root @ rng.standard_normal(len(self._used))))
+
+    def _all(self, own: Array) -> Array:
+        weights = np.zeros(sum(self.features.sizes))
+        weights[self._used] = own
+        return weights

@@ -1,0 +1,136 @@
+"""Active search with a score model that is solved exactly.
+
+1. A design: of subnets drawn under the budgets, those of which the model, knowing nothing yet, is most uncertain, each
+   given the ones before. So every choice of every layer is seen early.
+2. The model's best subnet of each embed dim and depth, twice: a width or depth that few subnets under the budgets have
+   may hold the best of them.
+3. Then, batch by batch, half of the model's best subnets, half the best subnets of a few scores drawn from its
+   posterior (Thompson sampling: a subnet is proposed as often as it is the best, as far as is known).
+4. The last batch is of the model's best alone. The search ends before its evaluations are spent where the model's best
+   has been evaluated, and draws expect less than a thousandth of the scores' spread from going on.
+
+Each best is the optimum over ALL subnets that keep the budgets, by dynamic programming. With a cost to minimise beside
+the score, the subnets are taken from the exact fronts of the same models instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+
+from nas.score_model import Features, ScoreModel
+from nas.searchers.base import Searcher
+from search_spaces import AdditiveTable, Subnet
+
+__all__ = ["ExactSearcher"]
+
+DESIGN = 16
+_POOL = 512
+_SHAPE_ROUNDS = 2
+_LEAST_BATCH = 8
+_LEAST_TO_SETTLE = 64
+_WORTH_GOING_ON = 1e-3
+_MOST_LOOKED_AT = 256
+_DRAWS = 4
+_REFIT = 1.05  # the model is fitted anew when the evaluations have grown by so much,
+_REFIT_VARIANCES = 1.2  # and its variances are found anew
+
+
+class ExactSearcher(Searcher):
+    """See the module. Proposes fewer than asked while little is known: what is learned from them serves the next."""
+
+    _model: ScoreModel | None = None
+    _model_of, _variances_of = 0, 0
+    _shape_rounds = 0
+
+    def ask(self, n: int) -> list[Subnet]:
+        if self._design:
+            return self._taken(self._design, n)
+        model = self._fitted()
+        if model is None:
+            return self.draw(n)
+        n = min(n, max(_LEAST_BATCH, len(self.seen) // 8))
+        if self._shape_rounds < _SHAPE_ROUNDS:
+            self._shape_rounds += 1
+            if subnets := self._first_new(self.feasible.best_of_each_shape(model.table()), n):
+                return subnets
+        if self._settled(model):
+            return []
+        last = len(self.seen) + n >= self.evals
+        subnets = self._optima(model.table(), n if last else n // 2)
+        for draws_left in range(min(_DRAWS, n - len(subnets)), 0, -1):
+            subnets += self._optima(model.draw(self.rng), -(-(n - len(subnets)) // draws_left))
+        return subnets + self.draw(n - len(subnets))
+
+    @cached_property
+    def features(self) -> Features:
+        return Features(self.space)
+
+    @cached_property
+    def _design(self) -> list[Subnet]:
+        """What is left of the design: a pivoted Cholesky factorisation of a pool's prior covariance, pivots first."""
+        pool = list(dict.fromkeys(self.feasible.sample(self.rng, _POOL, balanced=True)))
+        x = self.features(np.array([self.space.encode(subnet) for subnet in pool]))
+        variance, rows, chosen = (x**2).sum(1), np.zeros((0, len(pool))), []
+        for _ in range(min(DESIGN, max(4, self.evals // 3), len(pool))):
+            chosen.append(int(variance.argmax()))
+            row = (x @ x[chosen[-1]] - rows.T @ rows[:, chosen[-1]]) / np.sqrt(max(variance[chosen[-1]], 1e-12))
+            rows = np.vstack([rows, row])
+            variance = variance - row**2
+            variance[chosen] = -np.inf
+        return [pool[i] for i in chosen]
+
+    def _taken(self, subnets: list[Subnet], n: int) -> list[Subnet]:
+        taken = [subnet for subnet in subnets[:n] if self.take(subnet)]
+        del subnets[:n]
+        return taken
+
+    def _fitted(self) -> ScoreModel | None:
+        """The model of what was told so far, or of nearly all of it where that is much."""
+        known = [evaluation for evaluation in self.told if evaluation.ok]
+        if len(known) < 2:
+            return None
+        if self._model is None or len(known) >= _REFIT * self._model_of:
+            vectors = np.array([self.space.encode(evaluation.subnet) for evaluation in known])
+            scores = np.array([self.objective.worth(evaluation) for evaluation in known])
+            refit = len(known) >= _REFIT_VARIANCES * self._variances_of
+            variances = self._model.variances if self._model else None
+            self._model = ScoreModel(self.features, vectors, scores, variances, refit)
+            self._model_of = len(known)
+            self._variances_of = len(known) if refit else self._variances_of
+        return self._model
+
+    def _settled(self, model: ScoreModel) -> bool:
+        """Whether nothing is to be gained, as far as the model knows. Never for fronts, nor early on."""
+        if self.objective.cost is not None or len(self.seen) < _LEAST_TO_SETTLE:
+            return False
+        if self.feasible.best(model.table()) not in self.seen:
+            return False
+        worth = [self.objective.worth(evaluation) for evaluation in self.told if evaluation.ok]
+        draws = [model.draw(self.rng) for _ in range(_DRAWS)]
+        gains = [float(draw.of(self.feasible.best(draw))) - max(worth) for draw in draws]
+        return float(np.mean(gains)) < _WORTH_GOING_ON * float(np.std(worth))
+
+    def _optima(self, table: AdditiveTable, n: int) -> list[Subnet]:
+        """Up to `n` new subnets: the best of `table`, or spread along its front against the objective's cost."""
+        if self.objective.cost is None:
+            return self._first_new(islice(self.feasible.ranked(table), _MOST_LOOKED_AT), n)
+        points = [p.subnet for p in self.feasible.front(self._cost(), table) if p.subnet not in self.seen]
+        offset = self.rng.random()
+        spread = [points[int((i + offset) * len(points) / n)] for i in range(n)] if points else []
+        return self._first_new(spread, n)
+
+    def _cost(self) -> AdditiveTable:
+        """The objective's cost; where it can only be measured, a model of it without terms of neighbours."""
+        if self.objective.table is not None:
+            return self.objective.table
+        known = [evaluation for evaluation in self.told if evaluation.ok]
+        vectors = np.array([self.space.encode(evaluation.subnet) for evaluation in known])
+        costs = np.array([float(evaluation.costs[str(self.objective.cost)]) for evaluation in known])
+        return ScoreModel(self.features, vectors, costs).table().without_pairs()
+
+    def _first_new(self, subnets: Iterable[Subnet], n: int) -> list[Subnet]:
+        return list(islice((subnet for subnet in subnets if self.take(subnet)), n))

@@ -1,0 +1,37 @@
+"""The nearest subnet that keeps the budgets, found exactly: distance to a subnet is an `AdditiveTable`."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from search_spaces import AdditiveTable, Feasible, Space, Subnet
+
+__all__ = ["SHAPE_WEIGHT", "repaired"]
+
+SHAPE_WEIGHT = 4  # one step of embed dim or depth counts as this many steps of heads or ratio: all layers feel it
+
+
+def repaired(feasible: Feasible, subnet: Subnet, shape_weight: int = SHAPE_WEIGHT) -> Subnet:
+    """`subnet`, or the subnet nearest to it that keeps the budgets."""
+    if feasible.contains(subnet):
+        return subnet
+    return feasible.best(_distance(feasible.space, subnet, shape_weight), maximize=False)
+
+
+def _distance(space: Space, subnet: Subnet, shape_weight: int) -> AdditiveTable:
+    """Steps from `subnet`: of heads and FFN ratio in the layers both keep, of embed dim and depth weighted."""
+    embed_dim, depth, *places = space.encode(subnet).tolist()
+    shape = _steps(len(space.embed_dims), embed_dim)[:, None] + _steps(len(space.depths), depth)
+    layers = []
+    for layer, (heads, ratios) in enumerate(zip(space.heads, space.ffn_ratios, strict=True)):
+        of_heads = _steps(len(heads), places[2 * layer])
+        of_ratio = _steps(len(ratios), places[2 * layer + 1])
+        steps = (of_heads[:, None] + of_ratio).reshape(-1)
+        layers.append(np.broadcast_to(steps, (*shape.shape, len(steps))))
+    return AdditiveTable(space, "distance", "steps", shape_weight * shape, tuple(layers))
+
+
+def _steps(choices: int, at: int) -> npt.NDArray[np.int64]:
+    """From the choice `at` to each; none where the layer is not kept (-1)."""
+    return np.abs(np.arange(choices) - at) if at >= 0 else np.zeros(choices, dtype=np.int64)
