@@ -11,7 +11,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check
 demo: $(VENV)/.installed
 	rm -rf exported/demo runs/demo
 	$(BIN)/nas space hubert-tiny --budget 'params<=2.5M'
-	$(BIN)/nas search --supernet hubert-tiny --budget 'params<=2.5M' --evals 128 --seed 0 --out runs/demo
+	$(BIN)/nas search --supernet hubert-tiny --budget 'params<=2.5M' --evals 64 --seed 0 --out runs/demo
 	$(BIN)/nas export runs/demo --format json,safetensors --out exported/demo
 	$(BIN)/nas cost --supernet hubert-tiny --subnet exported/demo/subnet.json
 
@@ -33,7 +33,7 @@ $(BIN)/python:
 
 # soundfile brings libsndfile in its wheels; no system package is needed
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[counters]'
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[counters,optuna,report]'
 	touch $@
 
 # s3prl pins torchaudio, which has no CPU build: its LightHuBERT, the reference the tests compare with, needs omegaconf only

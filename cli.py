@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from nas.searchers import SEARCHERS
 from search_spaces import (
     AdditiveTable,
     CheckFailed,
@@ -23,6 +25,7 @@ from search_spaces import (
     Space,
     Subnet,
     get_space,
+    space_from_dict,
 )
 
 if TYPE_CHECKING:
@@ -50,9 +53,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print machine-readable
 
 @app.command()
 def search(
+    context: typer.Context,
     supernet: SupernetOption = "hubert-tiny",
     budget: BudgetOption = None,
-    searcher: Annotated[str, typer.Option(help="random or evolution.")] = "evolution",
+    searcher: Annotated[str, typer.Option(help=f"One of {', '.join(SEARCHERS)}.")] = "exact",
     objective: Annotated[list[str] | None, typer.Option(help="score; repeat with a cost for a front.")] = None,
     evals: Annotated[int | None, typer.Option(min=0, help="Evaluations to spend (64 where not given).")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -86,7 +90,9 @@ def search(
         "teacher": _absolute(teacher),
     }
     if resume is not None:
-        settings = {**_run_settings(resume), **({} if evals is None else {"evals": evals})}
+        begun = _run_settings(resume)
+        _refuse_changes(context, resume, begun, settings)
+        settings = {**begun, **({} if evals is None else {"evals": evals})}
     elif out_ is None:
         out_ = _free_folder(Path("runs"))
     folder = resume or out_
@@ -115,11 +121,12 @@ def search(
         except KeyboardInterrupt:
             err.print(f"interrupted; every finished evaluation is kept. Go on with: nas search --resume {folder}")
             raise typer.Exit(130) from None
+    page = _page([folder], folder / "report.html")
     if json_:
         _print_json(summary(folder))
     else:
         out.print(report_run(folder))
-        out.print(f"run folder: {folder}")
+        out.print(f"run folder: {folder}" + (f"; open {page}" if page else ""))
     if result.evaluations and result.best is None:
         raise _nothing_found(result.evaluations, settings["budgets"])
     if not json_ and result.best:
@@ -139,14 +146,49 @@ def _nothing_found(evaluations: Sequence[Any], budgets: Sequence[str]) -> NasErr
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Run folder.")], json_: JsonOption = False) -> None:
-    """Show what a run found."""
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folder; more of them are compared with it.")],
+    png: Annotated[Path | None, typer.Option(help="Folder for the figures as PNG files (needs Chrome).")] = None,
+    journal: Annotated[Path | None, typer.Option(help="File for an Optuna study, for optuna-dashboard.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show what a run found, and write its report.html."""
     from nas.report import report_run, summary
 
     if json_:
-        _print_json(summary(run))
+        _print_json(summary(runs[0]) if len(runs) == 1 else [summary(run) for run in runs])
     else:
-        out.print(report_run(run))
+        for run in runs:
+            out.print(report_run(run))
+    written = [_page(runs, runs[0] / "report.html")]
+    if png is not None:
+        from nas.html_report import write_pngs
+
+        written += write_pngs(runs, png)
+    if journal is not None:
+        written.append(_study(runs[0], journal))
+    for file in filter(None, written if not json_ else ()):
+        out.print(f"wrote {file}")
+
+
+def _page(runs: Sequence[Path], file: Path) -> Path | None:
+    """The HTML report, or None where plotly is not installed."""
+    if find_spec("plotly") is None:
+        return None
+    from nas.html_report import write_html
+
+    return write_html(runs, file)
+
+
+def _study(run: Path, file: Path) -> Path:
+    from nas.objective import Objective
+    from nas.report import read_run
+    from nas.searchers.optuna_samplers import write_study
+
+    settings, evaluations = read_run(run)
+    objective = Objective(settings["maximize"], *settings["objectives"][1:])
+    write_study(evaluations, space_from_dict(settings["space"]), objective, file)
+    return file
 
 
 # -------------------------------------------------------------------- spaces and costs
@@ -299,6 +341,7 @@ def train(
     audio: Annotated[Path, typer.Option(help="Manifest of speech, with the splits train and dev.")],
     out_: Annotated[Path, typer.Option("--out", help="Folder; run again to go on.")],
     space: Annotated[str, typer.Option(help="A named space, or a .toml file.")] = "hubert-tiny",
+    init: Annotated[str | None, typer.Option(help="Trained supernet to go on from: stage 2 only.")] = None,
     stage1_steps: Annotated[int, typer.Option(min=1)] = 2600,
     stage2_steps: Annotated[int, typer.Option(min=1)] = 1700,
     batch_seconds: Annotated[float, typer.Option(min=1)] = 20.0,
@@ -326,25 +369,27 @@ def train(
         "precision": precision,
         "seed": seed,
     }
-    recipes = (
+    recipes = [
         Recipe(stage=1, steps=stage1_steps, learning_rate=learning_rate, **common),
         Recipe(stage=2, steps=stage2_steps, learning_rate=stage2_learning_rate, **common),
-    )
+    ]
     layers = _layer_list(teacher_layers)
     _check_device(device)
+    start = None if init is None else _load(init, device)
     loaded = load_teacher(teacher, layers, device)
     with _training_progress() as progress:
         try:
             finished = distil(
-                get_space(space),
+                start.space if start else get_space(space),
                 loaded,
                 audio,
                 out_,
-                recipes,
+                recipes[1:] if start else recipes,
                 device,
                 progress,
                 targets,
                 float("inf") if minutes is None else 60 * minutes,
+                start,
             )
         except KeyboardInterrupt:
             err.print(f"interrupted; run the same command again to go on from the last checkpoint in {out_}")
@@ -425,6 +470,30 @@ def _run_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict) or "supernet" not in settings:
         raise RunError(f"{folder} was not begun by `nas search`: its run.json names no supernet")
     return settings
+
+
+def _refuse_changes(context: typer.Context, folder: Path, begun: dict[str, Any], given: dict[str, Any]) -> None:
+    """A resumed run keeps its settings: what was said on the command line may not contradict them."""
+    options = {"budget": "budgets", "objective": "objectives", "seconds": "macs_seconds"}
+    for option in (
+        "supernet",
+        "budget",
+        "searcher",
+        "objective",
+        "seed",
+        "space",
+        "audio",
+        "teacher",
+        "batch",
+        "seconds",
+    ):
+        key = options.get(option, option)
+        said = getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"
+        if said and given[key] != begun.get(key):
+            raise RunError(
+                f"{folder} was begun with {key}={begun.get(key)}, and is resumed with it; got {given[key]}: "
+                f"leave --{option} out, or begin another run"
+            )
 
 
 def _read_subnet(file: Path, space: Space | None) -> Subnet:

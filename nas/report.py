@@ -17,25 +17,37 @@ from nas.ledger import Evaluation, read_ledger
 from nas.loop import chosen
 from nas.objective import Objective
 from nas.run import read_settings
+from search_spaces import RunError
 
-__all__ = ["report_run", "summary"]
+__all__ = ["read_run", "report_run", "summary"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the run in `folder` found so far, as plain containers; reads only, so the run may still be going on."""
+def read_run(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Evaluation]]:
+    """The settings and evaluations of the run in `folder`; reads only, so the run may still be going on."""
     settings = read_settings(folder)
-    evaluations = read_ledger(Path(folder) / "ledger.jsonl", settings["costs"])
+    return settings, read_ledger(Path(folder) / "ledger.jsonl", settings["costs"])
+
+
+def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the run in `folder` found so far, as plain containers.
+
+    "effects", "trust" and "hypervolume" are what the search left in run.json, None where it left nothing.
+    """
+    settings, evaluations = read_run(folder)
     objective = Objective(settings["maximize"], *settings["objectives"][1:])
     best, front = chosen(evaluations, objective, settings["front_cost"])
     return {
         "run": str(folder),
         "space": settings["space"]["name"],
+        "space_choices": settings["space"],
         "space_size": settings["space_size"],
         "space_fits": settings["space_fits"],
         "searcher": settings["searcher"],
+        "seed": settings["seed"],
         "score": settings["score"]["name"],
+        "maximize": settings["maximize"],
         "budgets": settings["budgets"],
         "front_cost": settings["front_cost"],
         "evals": settings["evals"],
@@ -46,6 +58,10 @@ def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "front": [evaluation.to_dict() for evaluation in front],
         "convergence": _best_so_far(evaluations, objective),
         "errors": sorted({evaluation.error for evaluation in evaluations if evaluation.error}),
+        **{name: _left_by_search(settings, name) for name in ("hypervolume", "effects", "trust")},
+        "macs_seconds": _given(settings).get("macs_seconds"),
+        "command": _given(settings).get("command", settings.get("command")),
+        "versions": settings.get("versions", {}),
     }
 
 
@@ -56,7 +72,22 @@ def report_run(folder: str | os.PathLike[str]) -> RenderableType:
     if found["best"]:
         parts += [_best(found), _front(found), _convergence(found)]
     parts += [Text(f"failed: {error}", style="red") for error in found["errors"]]
+    if found["trust"]:
+        parts.append(_trust(found["trust"]))
     return Group(*parts)
+
+
+def _left_by_search(settings: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    value = settings.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise RunError(f"the {name} in run.json must be an object; got {value!r}")
+    return value
+
+
+def _given(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the caller of the search left in run.json: the command line leaves its options and itself."""
+    given = settings.get("settings")
+    return given if isinstance(given, dict) else {}
 
 
 def _counts(evaluations: Sequence[Evaluation]) -> dict[str, int]:
@@ -147,6 +178,15 @@ def _convergence(found: Mapping[str, Any], width: int = 40) -> Text:
         bars += _BARS[round(share * (len(_BARS) - 1))] if reached else " "
     found_at = steps[-1][0]
     return Text(f"Best so far: {_number(first)} {bars} {_number(last)}, found at evaluation {found_at} of {total}")
+
+
+def _trust(trust: Mapping[str, Any]) -> Table:
+    """How far to believe the result, in the words that the search left."""
+    table = Table(title="Trust", show_header=False, title_justify="left")
+    for words in (*trust.get("words", ()), trust.get("certificate")):
+        if words:
+            table.add_row(escape(str(words)))
+    return table
 
 
 def _number(value: float) -> str:

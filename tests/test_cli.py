@@ -101,6 +101,32 @@ def test_bad_words_end_with_one_clear_line(arguments, status, said, tmp_path):
         assert done.stderr.startswith("nas: ")
 
 
+@pytest.mark.parametrize(
+    "option", [("--searcher", "random"), ("--space", "x.toml"), ("--seed", "3"), ("--budget", "macs<=1G")]
+)
+def test_a_run_is_not_resumed_with_other_settings(run, option):
+    again = nas("search", "--resume", run[0], *option)
+    assert again.returncode == 2
+    assert "was begun with" in again.stderr
+    assert again.stderr.count("\n") == 1
+
+
+def test_reports_compare_runs_and_write_files(run, tmp_path):
+    import optuna
+
+    folder, _ = run
+    other = nas("search", *BUDGET, "--searcher", "random", "--evals", 4, "--out", tmp_path / "b")
+    assert other.returncode == 0, other.stderr
+    done = nas("report", folder, tmp_path / "b", "--journal", tmp_path / "study.log")
+    assert done.returncode == 0, done.stderr
+    page = (folder / "report.html").read_text()
+    assert "exact" in page
+    assert "random" in page
+    assert "https://" not in page.split("<script", 1)[0]
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log")))
+    assert len(optuna.load_study(study_name="hubert-tiny", storage=storage).trials) == 8
+
+
 def test_a_run_folder_is_not_overwritten(run):
     again = nas("search", *BUDGET, "--out", run[0])
     assert again.returncode == 2

@@ -10,7 +10,7 @@ from rich.console import Console
 import nas
 from evaluators.scores import synthetic
 from nas.report import report_run, summary
-from search_spaces import RunError
+from search_spaces import RunError, space_from_dict
 from tests.nas.helpers import params_of, tiny_space
 
 SPACE = tiny_space()
@@ -62,6 +62,33 @@ def test_the_report_knows_the_direction_whatever_kind_of_bool_tells_it(tmp_path)
     distance.higher_is_better = np.False_
     result = nas.search(SPACE, distance, evals=20, out=tmp_path)
     assert summary(tmp_path)["best"]["score"] == result.best.score == 2.0
+
+
+def test_what_the_search_left_in_run_json_is_passed_on(tmp_path):
+    trust = {"words": ["The model is right in [92 of 100] pairs."], "certificate": "Nothing beats it by 0.01."}
+    effects = {"unit": "score", "layers": [], "embed_dims": [], "depths": []}
+    nas.search(SPACE, synthetic(SPACE), evals=3, out=tmp_path, settings={"command": "nas search", "macs_seconds": 2.0})
+    assert "too few to say" in shown(tmp_path)
+    file = tmp_path / "run.json"
+    left = {k: v for k, v in json.loads(file.read_text()).items() if k not in ("trust", "effects")}
+    file.write_text(json.dumps(left))
+    assert (summary(tmp_path)["trust"], summary(tmp_path)["effects"]) == (None, None)
+    assert "Trust" not in shown(tmp_path)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "trust": trust, "effects": effects}))
+    found = summary(tmp_path)
+    assert (found["trust"], found["effects"]) == (trust, effects)
+    assert (found["command"], found["macs_seconds"], found["seed"], found["maximize"]) == ("nas search", 2.0, 0, True)
+    assert space_from_dict(found["space_choices"]) == SPACE
+    for words in ("Trust", *trust["words"], trust["certificate"]):
+        assert words in shown(tmp_path)
+
+
+def test_trust_that_is_no_object_is_one_line(tmp_path):
+    nas.search(SPACE, synthetic(SPACE), evals=1, out=tmp_path)
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "trust": ["sure"]}))
+    with pytest.raises(RunError, match=r"trust in run.json must be an object"):
+        summary(tmp_path)
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path):
