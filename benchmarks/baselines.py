@@ -1,0 +1,117 @@
+"""Searches as others do them, for `search_quality.py`: each yields subnets that keep the budget, and is sent the score.
+
+They are written as their users write them, with one kindness: a proposal over the budget costs no evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import numpy as np
+import optuna
+
+from search_spaces import AdditiveTable, Space, Subnet
+
+__all__ = ["BASELINES"]
+
+Walk = Generator[Subnet, float, None]
+
+
+def uniform_draw(space: Space, rng: np.random.Generator) -> Subnet:
+    """As LightHuBERT samples: every choice uniformly by itself, depth and embed dim included."""
+    kept = space.depth_map[space.depths[rng.integers(len(space.depths))]]
+    layers = [space.choices[layer][rng.integers(len(space.choices[layer]))] for layer in kept]
+    heads, ratios = zip(*layers, strict=True)
+    return Subnet(space.embed_dims[rng.integers(len(space.embed_dims))], heads, ratios)
+
+
+def rejection(space: Space, table: AdditiveTable, limit: float, seed: int) -> Walk:
+    """LightHuBERT-style random search: draw until one is within the budget and new."""
+    seen: set[Subnet] = set()
+    for subnet in fitting(space, table, limit, seed):
+        if subnet not in seen:
+            seen.add(subnet)
+            yield subnet
+
+
+def fitting(space: Space, table: AdditiveTable, limit: float, seed: int) -> Iterator[Subnet]:
+    """Draws within the budget, new or not."""
+    rng = np.random.default_rng(seed)
+    while True:
+        if table.of(subnet := uniform_draw(space, rng)) <= limit:
+            yield subnet
+
+
+def predictor(space: Space, table: AdditiveTable, limit: float, seed: int) -> Walk:
+    """LINAS-like (Cummings et al. 2022): evolve on a predictor of all evaluations so far, evaluate its best, repeat.
+
+    Ridge regression on one-hot choices; rounds of 32 from 20 generations of 100 on the predictor, rejection for the
+    budget.
+    """
+    rng = np.random.default_rng(seed)
+    known: dict[Subnet, float] = {}
+    draws = fitting(space, table, limit, seed)
+    while len(known) < 32:
+        if (subnet := next(draws)) not in known:
+            known[subnet] = yield subnet
+    while True:
+        predict = ridge(space, known)
+        population = [*known, *(next(draws) for _ in range(100))]
+        for _ in range(20):
+            order = np.argsort(-predict(population))[:50]
+            parents = [population[i] for i in order]
+            children = []
+            while len(children) < 100:
+                a, b = (parents[i] for i in rng.integers(len(parents), size=2))
+                child = space.mutate(a, rng, 0.1) if rng.random() < 0.5 else space.crossover(a, b, rng)
+                if table.of(child) <= limit:
+                    children.append(child)
+            population = list(dict.fromkeys([*parents, *children]))
+        new = [population[i] for i in np.argsort(-predict(population)) if population[i] not in known][:32]
+        for subnet in new or [next(draws) for _ in range(32)]:
+            if subnet not in known:
+                known[subnet] = yield subnet
+
+
+def ridge(space: Space, known: dict[Subnet, float]) -> Any:
+    def features(subnets: list[Subnet]) -> Any:
+        vectors = np.array([space.encode(subnet) for subnet in subnets])
+        per_layer = [len(c) for pair in zip(space.heads, space.ffn_ratios, strict=True) for c in pair]
+        sizes = [len(space.embed_dims), len(space.depths), *per_layer]
+        return np.concatenate([vectors[:, [i]] == np.arange(n) for i, n in enumerate(sizes)], axis=1).astype(float)
+
+    x, y = features(list(known)), np.array(list(known.values()))
+    weights = np.linalg.solve(x.T @ x + np.eye(x.shape[1]), x.T @ (y - y.mean()))
+    return lambda subnets: features(subnets) @ weights + y.mean()
+
+
+def raw_optuna(sampler: Any) -> Any:
+    """Optuna as its users write a constrained study: suggest, compute the cost, set the constraint, score what fits."""
+
+    def walk(space: Space, table: AdditiveTable, limit: float, seed: int) -> Walk:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        study = optuna.create_study(direction="maximize", sampler=sampler(seed))
+        for _ in range(100_000):
+            trial = study.ask()
+            embed_dim = trial.suggest_categorical("embed_dim", space.embed_dims)
+            kept = space.depth_map[trial.suggest_categorical("depth", space.depths)]
+            heads = [trial.suggest_categorical(f"heads_{i}", space.heads[i]) for i in kept]
+            ratios = [trial.suggest_categorical(f"ratio_{i}", space.ffn_ratios[i]) for i in kept]
+            subnet = Subnet(embed_dim, tuple(heads), tuple(ratios))
+            trial.set_constraint("params", table.of(subnet) / limit - 1)
+            if table.of(subnet) <= limit:
+                study.tell(trial, (yield subnet))
+            else:
+                study.tell(trial, -1e3)
+
+    return walk
+
+
+BASELINES = {
+    "rejection sampling (LightHuBERT)": rejection,
+    "LINAS-like predictor loop": predictor,
+    "raw Optuna TPE": raw_optuna(lambda seed: optuna.samplers.TPESampler(seed=seed)),
+    "raw Optuna TPE multivariate": raw_optuna(lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True)),
+    "raw Optuna NSGA-II": raw_optuna(lambda seed: optuna.samplers.NSGAIISampler(seed=seed)),
+}

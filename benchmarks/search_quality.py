@@ -1,0 +1,291 @@
+"""Which searcher finds the best subnet with the fewest evaluations?
+
+OMP_NUM_THREADS=1 python benchmarks/search_quality.py enumerable     # known optimum, real scores
+OMP_NUM_THREADS=1 python benchmarks/search_quality.py full           # whole spaces
+OMP_NUM_THREADS=1 python benchmarks/search_quality.py odd            # scores that are not additive
+OMP_NUM_THREADS=1 python benchmarks/search_quality.py overhead       # milliseconds a proposal
+
+Every searcher gets the same number of true evaluations; a score that is looked up costs nothing, so quality is all that
+is compared. Regret: the best score within the budget less the best found. Medians over seeds and budgets, and the
+middle half of them in brackets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import header
+from baselines import BASELINES
+
+import nas
+from evaluators.costs import params
+from evaluators.scores import synthetic
+from nas.searchers import SEARCHERS
+from search_spaces import AdditiveTable, Feasible, Space, Subnet, get_space
+
+EVALS = (32, 64, 128, 256, 512)
+SLOW = {"optuna-gp": 64}  # at most so many evaluations: 2-3 s each
+BUDGETS = (0.05, 0.1, 0.3, 0.5, 0.8)  # shares of the subnets that fit
+
+Score = Callable[[Sequence[Subnet]], list[float]]
+
+
+class Lookup:
+    """The scores of a whole small space; greater is better."""
+
+    name, higher_is_better = "lookup", True
+
+    def __init__(self, file: Path) -> None:
+        held = np.load(file)
+        self.space = get_space(str(Path(__file__).parent / "enumerable.toml"))
+        self.vectors, self.scores = held["vectors"].astype(np.int64), -held["scores"]
+        self._of = {tuple(row): score for row, score in zip(self.vectors.tolist(), self.scores.tolist(), strict=True)}
+
+    def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
+        return [self._of[tuple(self.space.encode(subnet).tolist())] for subnet in subnets]
+
+
+class Odd:
+    """Scores no sum over layers can be: strong pairs, three-way terms, a hidden threshold, noise."""
+
+    name, higher_is_better = "odd", True
+
+    def __init__(self, space: Space, kind: str, seed: int) -> None:
+        self.space, self.kind, self.seed = space, kind, seed
+        self.plain = synthetic(space, seed=seed, interactions=2.0 if kind == "pairs" else 0.0)
+        most = max(len(choices) for choices in space.choices)
+        self.threes = np.random.default_rng(seed).standard_normal((space.network.num_layers, most, most, most))
+
+    def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
+        return [value + self._more(subnet) for value, subnet in zip(self.plain(subnets), subnets, strict=True)]
+
+    def _more(self, subnet: Subnet) -> float:
+        space = self.space
+        chosen = [space.choices[layer].index(choice) for layer, choice in space.layers_of(subnet).items()]
+        if self.kind == "three-way":
+            triples = zip(chosen, chosen[1:], chosen[2:])
+            return float(sum(self.threes[i][triple] for i, triple in enumerate(triples))) / len(chosen)
+        if self.kind == "threshold":  # half a point is lost by too few heads early, half by too narrow an FFN late
+            heads = sum(h > space.heads[0][0] for h in subnet.heads[:4])
+            ratios = sum(r > space.ffn_ratios[0][0] for r in subnet.ffn_ratios[-4:])
+            return -0.5 * (heads < 3) - 0.5 * (ratios < 3)
+        if self.kind == "noise":
+            return 0.1 * float(np.random.default_rng([self.seed, int(subnet.id, 16)]).standard_normal())
+        return 0.0
+
+
+def names(kinds: str) -> list[str]:
+    return [*SEARCHERS, *BASELINES] if kinds == "all" else kinds.split(",")
+
+
+def found(
+    name: str, space: Space, score: Score, table: AdditiveTable, limit: float, evals: int, seed: int
+) -> list[float]:
+    """Scores in the order of evaluation."""
+    evals = min(evals, SLOW.get(name, evals))
+    if name in SEARCHERS:
+        budgets = (nas.Budget("params", limit),)
+        result = nas.search(space, score, {"params": table}, budgets, name, evals, seed)
+        return [e.score for e in result.evaluations if e.score is not None]
+    walk = BASELINES[name](space, table, limit, seed)
+    scores: list[float] = []
+    subnet = next(walk)
+    while len(scores) < evals:
+        scores += score([subnet])
+        subnet = walk.send(scores[-1])
+    return scores
+
+
+def best_after(scores: Sequence[float]) -> list[float]:
+    """The best of the first 32, 64, ...; NaN where there are fewer (a searcher that is done early keeps its best)."""
+    so_far = np.maximum.accumulate(scores)
+    return [float(so_far[min(n, len(so_far)) - 1]) if n <= 2 * len(so_far) else float("nan") for n in EVALS]
+
+
+# -------------------------------------------------------------------- the four parts
+
+
+def enumerable(job: tuple[str, int, Path]) -> dict[str, Any]:
+    """Regret and hypervolume of one searcher and seed, under every budget."""
+    name, seed, file = job
+    score = Lookup(file)
+    table = params(score.space).table
+    costs = table.of_vectors(score.vectors)
+    regret, rank = [], []
+    for share in BUDGETS:
+        limit = int(np.quantile(costs, share))
+        fits = score.scores[costs <= limit]
+        best = best_after(found(name, score.space, score, table, limit, EVALS[-1], seed))
+        regret.append([float(fits.max()) - value for value in best])
+        rank.append([int((fits > value).sum()) if value == value else -1 for value in best])
+    return {"name": name, "seed": seed, "regret": regret, "rank": rank, "hypervolume": fronts(name, seed, score, table)}
+
+
+def fronts(name: str, seed: int, score: Lookup, table: AdditiveTable) -> list[float] | None:
+    """The share of the known front's hypervolume after 32, 64, ... evaluations, without a budget."""
+    if name not in SEARCHERS or name in SLOW:
+        return None
+    costs = table.of_vectors(score.vectors)
+    reference = (float(costs.max()), float(score.scores.min()))
+    whole = nas.hypervolume(costs, score.scores, reference)
+    result = nas.search(
+        score.space, score, {"params": table}, (), name, EVALS[-1], seed, objectives=("score", "params")
+    )
+    points = [(e.costs["params"], e.score) for e in result.evaluations]
+    return [nas.hypervolume(*zip(*points[:n], strict=True), reference) / whole for n in EVALS]
+
+
+def full(job: tuple[str, int, str]) -> dict[str, Any]:
+    """The best found in whole spaces, under tight, middle and loose budgets; the optimum is known or unknown."""
+    name, seed, space_name = job
+    space = get_space(space_name)
+    score = synthetic(space, seed=seed, interactions=0.5)
+    return {"name": name, "seed": seed, "best": _under_budgets(name, space, score, seed)}
+
+
+def odd(job: tuple[str, int, str]) -> dict[str, Any]:
+    name, seed, kind = job
+    space = get_space("hubert-tiny")
+    return {"name": name, "seed": seed, "best": _under_budgets(name, space, Odd(space, kind, seed), seed)}
+
+
+def _under_budgets(name: str, space: Space, score: Score, seed: int) -> list[list[float]]:
+    table = params(space).table
+    low, high = table.range()
+    limits = [int(low + part * (high - low)) for part in (0.15, 0.35, 0.65)]
+    return [best_after(found(name, space, score, table, limit, EVALS[-1], seed)) for limit in limits]
+
+
+def overhead(name: str, most: int) -> Iterator[tuple[int, float]]:
+    """Milliseconds a proposal of the searcher alone, at so many evaluations."""
+    space = get_space("hubert-tiny")
+    table, score = params(space).table, synthetic(space, seed=0, interactions=0.3)
+    low, high = table.range()
+    limit = int(low + 0.35 * (high - low))
+    from nas.ledger import Evaluation
+
+    searcher = nas.get_searcher(name)(
+        Feasible(space, [(table, limit)]), nas.Objective(), np.random.default_rng(0), most
+    )
+    done, spent, since = 0, 0.0, 0
+    for mark in (100, 1000, 5000):
+        while done < min(mark, most):
+            before = time.perf_counter()
+            asked = searcher.ask(16)
+            spent += time.perf_counter() - before
+            values = score(asked)
+            evaluations = [
+                Evaluation(done + i, s, {"params": table.of(s)}, v) for i, (s, v) in enumerate(zip(asked, values))
+            ]
+            before = time.perf_counter()
+            searcher.tell(evaluations)
+            spent += time.perf_counter() - before
+            done += len(asked)
+            since += len(asked)
+            if done < 0.9 * mark:
+                spent, since = 0.0, 0  # the last tenth counts
+        yield done, 1e3 * spent / since
+        if done >= most:
+            return
+
+
+# -------------------------------------------------------------------- tables
+
+
+def show(title: str, rows: dict[str, list[list[float]]], scale: float = 1.0) -> None:
+    """One line a searcher: median and middle half after each number of evaluations."""
+    print(f"\n{title}\n\n| searcher | {' | '.join(map(str, EVALS))} |\n|---|{'---|' * len(EVALS)}")
+    for name, values in sorted(rows.items(), key=lambda item: float(np.nanmedian(np.array(item[1])[:, 1]))):
+        low, middle, high = np.nanquantile(np.array(values) * scale, [0.25, 0.5, 0.75], axis=0)
+        cells = ["" if m != m else f"{m:.3g} [{a:.3g}, {b:.3g}]" for a, m, b in zip(low, middle, high, strict=True)]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def grouped(results: Sequence[dict[str, Any]], key: str) -> dict[str, list[Any]]:
+    rows: dict[str, list[Any]] = {}
+    for result in results:
+        if result[key] is not None:
+            rows.setdefault(result["name"], []).append(result[key])
+    return rows
+
+
+def report_enumerable(results: Sequence[dict[str, Any]]) -> None:
+    regret = {name: [row for each in rows for row in each] for name, rows in grouped(results, "regret").items()}
+    show("Regret under 5 budgets, in 1/1000 of the teacher distance", regret, 1e3)
+    rank = {name: np.array(rows).reshape(-1, len(EVALS)) for name, rows in grouped(results, "rank").items()}
+    print(f"\nOf 100 searches, those that found the best of all\n\n| searcher | {' | '.join(map(str, EVALS))} |")
+    print(f"|---|{'---|' * len(EVALS)}")
+    for name, rows in sorted(rank.items(), key=lambda item: -float((item[1][:, 2] == 0).mean())):
+        cells = [f"{100 * (column == 0).mean():.0f}" if (column >= 0).all() else "" for column in rows.T]
+        print(f"| {name} | {' | '.join(cells)} |")
+    show("Hypervolume of score against params, in % of the known front's", grouped(results, "hypervolume"), 100)
+
+
+def report_best(results: Sequence[dict[str, Any]], key: str) -> None:
+    """Regret to the best that any searcher found with that seed and budget."""
+    for kind in dict.fromkeys(result[key] for result in results):
+        mine = [result for result in results if result[key] == kind]
+        for budget, part in enumerate(("tight", "middle", "loose")):
+            best = {
+                s: max(np.nanmax(r["best"][budget]) for r in mine if r["seed"] == s) for s in {r["seed"] for r in mine}
+            }
+            rows: dict[str, list[Any]] = {}
+            for r in mine:
+                rows.setdefault(r["name"], []).append([best[r["seed"]] - value for value in r["best"][budget]])
+            show(f"{kind}, {part} budget: short of the best that any found", rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("enumerable", "full", "odd", "overhead"))
+    parser.add_argument("--table", type=Path, default=Path(__file__).parent / "enumerable.npz")
+    parser.add_argument("--searchers", default="all", help="names, comma-separated")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, help="JSON lines of every search; what it holds is not searched again")
+    args = parser.parse_args()
+    chosen = names(args.searchers)
+    if args.part == "overhead":
+        print("| searcher | at 100 | at 1,000 | at 5,000 |\n|---|---|---|---|")
+        for name in [name for name in chosen if name in SEARCHERS]:
+            most = {"optuna-gp": 100, "optuna-tpe": 1000}.get(name, 5000)
+            print(f"| {name} | {' | '.join(f'{ms:.2f} ms' for _, ms in overhead(name, most))} |", flush=True)
+        print(header())
+        return
+    over = {
+        "enumerable": [args.table],
+        "full": ["hubert-tiny", "lighthubert-small"],
+        "odd": ["pairs", "three-way", "threshold", "noise"],
+    }
+    run = {"enumerable": enumerable, "full": full, "odd": odd}[args.part]
+    jobs = [(n, s, o) for s, o, n in product(range(args.seeds), over[args.part], chosen) if n not in SLOW or s < 3]
+    held = args.out.read_text().splitlines() if args.out and args.out.exists() else []
+    results = [result for result in map(json.loads, held) if result["seed"] < args.seeds and result["name"] in chosen]
+    have = {(r["name"], r["seed"], r.get("of")) for r in results}
+    jobs = [job for job in jobs if (job[0], job[1], str(job[2])) not in have]
+    with ProcessPoolExecutor(args.jobs) as pool:
+        for done, (job, result) in enumerate(zip(jobs, pool.map(run, jobs)), start=1):  # type: ignore[arg-type]
+            results.append({**result, "of": str(job[2])})
+            print(f"{done} of {len(jobs)}: {result['name']}, seed {result['seed']}", end="\r", file=sys.stderr)
+            if args.out:
+                with args.out.open("a") as file:
+                    file.write(json.dumps(results[-1]) + "\n")
+    if args.part == "enumerable":
+        report_enumerable(results)
+    else:
+        report_best(results, "of")
+    print(f"\n{args.seeds} seeds; {header()}")
+
+
+if __name__ == "__main__":
+    main()
