@@ -112,6 +112,6 @@ BASELINES = {
     "rejection sampling (LightHuBERT)": rejection,
     "LINAS-like predictor loop": predictor,
     "raw Optuna TPE": raw_optuna(lambda seed: optuna.samplers.TPESampler(seed=seed)),
-    "raw Optuna TPE multivariate": raw_optuna(lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True)),
+    "raw Optuna TPE, univariate": raw_optuna(lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=False)),
     "raw Optuna NSGA-II": raw_optuna(lambda seed: optuna.samplers.NSGAIISampler(seed=seed)),
 }
