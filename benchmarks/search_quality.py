@@ -179,7 +179,7 @@ def overhead(name: str, most: int) -> Iterator[tuple[int, float]]:
     )
     if isinstance(searcher, ExactSearcher):  # which would end after a hundred: ask on, and count what asking costs
         settled = searcher._settled
-        searcher._settled = lambda model: settled(model) and False  # type: ignore[method-assign]
+        searcher._settled = lambda *args: settled(*args) and False  # type: ignore[method-assign]
     done, spent, since = 0, 0.0, 0
     for mark in (100, 1000, 5000):
         while done < min(mark, most):
