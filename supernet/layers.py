@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from search_spaces import Network, Subnet
 
-__all__ = ["Encoder", "FRAME_MASKS", "Features", "FrontEnd", "Hubert", "frame_mask"]
+__all__ = ["Encoder", "FRAME_MASKS", "Features", "FrontEnd", "Hubert", "frame_mask", "speech_frames"]
 
 FRAME_MASKS = ("conv", "fairseq")
 
@@ -171,14 +171,19 @@ class Hubert(nn.Module):
 
 
 def frame_mask(network: Network, lengths: Tensor | None, samples: int, frames: int, rule: str) -> Tensor | None:
-    """(B, T), True where a frame is speech; None where no utterance is padded.
+    """(B, T), True where a frame is speech; None where no utterance is padded."""
+    if lengths is None or bool((lengths == samples).all()):
+        return None
+    return speech_frames(network, lengths, samples, frames, rule)
+
+
+def speech_frames(network: Network, lengths: Tensor, samples: int, frames: int, rule: str) -> Tensor:
+    """(B, T), True where a frame is speech. It asks nothing of the lengths' values, so that it can be traced.
 
     `rule` "conv": a frame counts if the front end would give it for the unpadded utterance (Hugging Face).
     `rule` "fairseq": the batch is cut into T chunks of S // T samples, and a frame counts if its chunk has any
     speech (fairseq, LightHuBERT: one frame more at the end of most utterances).
     """
-    if lengths is None or bool((lengths == samples).all()):
-        return None
     if rule == "fairseq":
         chunk = samples // frames
         valid = torch.div(lengths + chunk - 1, chunk, rounding_mode="floor")

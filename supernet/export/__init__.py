@@ -11,25 +11,20 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from search_spaces import NasError, RunError, Subnet
+from supernet.export.base import DTYPES, Exporter
 from supernet.model import HubertSupernet
 
-__all__ = ["EXPORTERS", "Exporter", "export_subnet", "get_exporter"]
+__all__ = ["DTYPES", "EXPORTERS", "Exporter", "export_subnet", "get_exporter"]
 
 EXPORTERS = {
     "json": "supernet.export.json_file:JsonExporter",
     "safetensors": "supernet.export.safetensors_file:SafetensorsExporter",
+    "onnx": "supernet.export.onnx_file:OnnxExporter",
+    "torch-export": "supernet.export.torch_export:TorchExporter",
 }
-
-
-class Exporter(Protocol):
-    """One format: `write` the files into a folder, then `check` what was written against the supernet."""
-
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, Any]) -> None: ...
-
-    def check(self, model: HubertSupernet, subnet: Subnet, folder: Path) -> None: ...
 
 
 def get_exporter(name: str) -> Exporter:
@@ -41,16 +36,24 @@ def get_exporter(name: str) -> Exporter:
 
 
 def export_subnet(
-    model: HubertSupernet, subnet: Subnet, folder: Path | str, formats: Sequence[str], about: Mapping[str, Any]
+    model: HubertSupernet,
+    subnet: Subnet,
+    folder: Path | str,
+    formats: Sequence[str],
+    about: Mapping[str, Any],
+    dtype: str = "fp32",
 ) -> list[Path]:
     """Writes `subnet` in every format into `folder`, which must be new or empty; the files, each checked.
 
     Raises `CheckFailed` where what was read back differs from the supernet's slice; then nothing is left.
     """
     folder = Path(folder)
-    exporters = [get_exporter(name) for name in formats]
+    exporters = {name: get_exporter(name) for name in formats}
     if not exporters:
         raise NasError(f"no export format given; known: {', '.join(EXPORTERS)}")
+    for name, exporter in exporters.items():
+        if dtype not in exporter.dtypes:
+            raise NasError(f"format '{name}' is written in {', '.join(exporter.dtypes)}; got dtype '{dtype}'")
     model.space.check(subnet)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty: give a new folder")
@@ -58,9 +61,9 @@ def export_subnet(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         written = Path(scratch) / "export"  # inside, since a temporary folder is for its owner's eyes only
         written.mkdir()
-        for exporter in exporters:
-            exporter.write(model, subnet, written, about)
-            exporter.check(model, subnet, written)
+        for exporter in exporters.values():
+            exporter.write(model, subnet, written, about, dtype)
+            exporter.check(model, subnet, written, dtype)
         if not folder.exists():
             written.replace(folder)
         else:  # it may be a mount, or somebody's working directory: fill it
