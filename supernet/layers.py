@@ -6,13 +6,14 @@ there is one forward pass to read, test and export.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces import Network, Subnet
+if TYPE_CHECKING:  # with torch alone this file runs, so that an export can bring it along
+    from search_spaces import Network, Subnet
 
 __all__ = ["Encoder", "FRAME_MASKS", "Features", "FrontEnd", "Hubert", "frame_mask", "speech_frames"]
 

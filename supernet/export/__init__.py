@@ -24,6 +24,9 @@ EXPORTERS = {
     "safetensors": "supernet.export.safetensors_file:SafetensorsExporter",
     "onnx": "supernet.export.onnx_file:OnnxExporter",
     "torch-export": "supernet.export.torch_export:TorchExporter",
+    "hf": "supernet.export.hugging_face:HuggingFaceExporter",
+    "s3prl": "supernet.export.s3prl_folder:S3prlExporter",
+    "lighthubert": "supernet.export.lighthubert_file:LightHubertExporter",
 }
 
 

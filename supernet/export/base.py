@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from search_spaces import CheckFailed, NasError, Subnet
+from supernet.layers import frame_mask
 from supernet.model import HubertSupernet
 
 __all__ = ["DTYPES", "Exporter", "ModelExporter", "Runner", "largest_difference", "require"]
@@ -41,15 +44,17 @@ class ModelExporter(Exporter):
 
     most: ClassVar[Mapping[str, float]] = {"fp32": 1e-5}
     """Largest difference from the slice that is let through, relative to the largest value of a hidden state."""
-    padded_frames: ClassVar[bool] = True
-    """Whether what stands in frames of padding is compared too."""
+    frame_rule: ClassVar[str | None] = None
+    """How frames of padding are told, where the format has a rule of its own (`layers.speech_frames`)."""
+    first: ClassVar[int] = 0
+    """The first hidden state that the format gives as we do."""
 
     @abstractmethod
     def read(self, folder: Path, dtype: str) -> Runner:
         """What was written, in the way that its users load it."""
 
     def check(self, model: HubertSupernet, subnet: Subnet, folder: Path, dtype: str) -> None:
-        difference = largest_difference(model, subnet, self.read(folder, dtype), self.padded_frames)
+        difference = largest_difference(model, subnet, self.read(folder, dtype), self.frame_rule, self.first)
         if not difference < self.most[dtype]:
             raise CheckFailed(
                 f"the exported subnet {subnet.id} differs from the supernet's slice by {difference:.1e} (relative; "
@@ -58,25 +63,28 @@ class ModelExporter(Exporter):
 
 
 @torch.no_grad()
-def largest_difference(model: HubertSupernet, subnet: Subnet, run: Runner, padded_frames: bool = True) -> float:
-    """Largest difference of any hidden state, relative to its largest value, on noise of two lengths.
+def largest_difference(
+    model: HubertSupernet, subnet: Subnet, run: Runner, frame_rule: str | None = None, first: int = 0
+) -> float:
+    """Largest difference of any hidden state, relative to its largest value, on noise.
 
-    Once three seconds alone, once a padded batch of 1.5 and 0.9 s.
+    Once three seconds alone, once a padded batch of 1.5 and 0.9 s, each normalised as a feature extractor does.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     differences = []
-    for lengths in (torch.tensor([48_000]), torch.tensor([24_000, 15_000])):
-        samples = int(lengths.max())
-        wav = torch.randn(len(lengths), samples, generator=generator) * (torch.arange(samples) < lengths[:, None])
-        given = lengths if len(lengths) > 1 else None
+    for sizes in ((48_000,), (24_000, 15_000)):
+        waves = [torch.randn(size, generator=generator) for size in sizes]
+        wav = pad_sequence([F.layer_norm(wave, wave.shape) for wave in waves], batch_first=True)
+        lengths = torch.tensor(sizes) if len(sizes) > 1 else None
+        features = model.front_end(wav.to(device))
+        rule = frame_rule or model.frame_rule
+        mask = frame_mask(model.space.network, lengths, wav.shape[1], features.shape[1], rule)
         with model.active(subnet):
-            ours = model(wav.to(device), None if given is None else given.to(device))
-        theirs = run(wav, given)
-        keep = ... if padded_frames or ours.mask is None else ours.mask.cpu()
-        for a, b in zip(ours.hidden_states, theirs, strict=True):
-            expected = a.cpu()[keep]
-            differences.append(float((expected - b[keep]).abs().max() / expected.abs().max()))
+            ours = model.encode(features, None if mask is None else mask.to(device)).hidden_states
+        theirs = run(wav, lengths)
+        for a, b in zip(ours[first:], theirs[first:], strict=True):
+            differences.append(float((a.cpu() - b).abs().max() / a.abs().max()))
     return max(d if math.isfinite(d) else math.inf for d in differences)  # max alone passes over NaN
 
 
