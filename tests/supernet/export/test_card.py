@@ -71,5 +71,13 @@ def test_a_card_says_what_the_subnet_is_worth_and_whose_weights_it_has(supernet,
     assert list(loading(text)) == ["onnx", "hf"]
 
 
+def test_the_readmes_table_loads_as_the_cards_do():
+    rows = re.findall(r"^\| `(\S+)`.*\| `([^`]+)` \|$", (ROOT / "README.md").read_text(), re.M)
+    shown = {name: code for name, code in rows if name in EXPORTERS and name != "lighthubert"}
+    assert set(shown) == set(EXPORTERS) - {"lighthubert"}
+    for name, code in shown.items():
+        assert code in LOADING[name].replace("{remote_code}", "True")
+
+
 def test_every_format_says_how_it_is_loaded():
     assert list(LOADING) == list(EXPORTERS)
