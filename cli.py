@@ -363,7 +363,8 @@ def export(
         out.print(f"wrote {file} ({file.stat().st_size:,} bytes)")
     for line in said:
         out.print(line)
-    out.print(f"checked: read back, equal to the supernet's slice; {params(model).of(chosen):,} params")
+    same = "equal to" if dtype == "fp32" else f"within {dtype}'s rounding of"
+    out.print(f"checked: read back, {same} the supernet's slice; {params(model).of(chosen):,} params")
 
 
 def _export_score(

@@ -98,5 +98,5 @@ def _write_cards(
     (folder / "README.md").write_text(card(model, subnet, formats, about, dtype, scores), encoding="utf-8")
     for name in formats:
         if (folder / name).is_dir():
-            text = card(model, subnet, [name], about, dtype, scores)
+            text = card(model, subnet, [name], about, dtype, scores, inside=True)
             (folder / name / "README.md").write_text(text, encoding="utf-8")

@@ -48,8 +48,8 @@ last, hidden_states = net(wav, torch.ones(wav.shape, dtype=torch.int64))  # (B, 
 import numpy as np
 from transformers import AutoFeatureExtractor, AutoModel
 
-extractor = AutoFeatureExtractor.from_pretrained("hf")
-net = AutoModel.from_pretrained("hf", trust_remote_code={remote_code})
+extractor = AutoFeatureExtractor.from_pretrained("{folder}")
+net = AutoModel.from_pretrained("{folder}", trust_remote_code={remote_code})
 waves = [np.random.randn(16_000), np.random.randn(12_000)]
 batch = extractor(waves, sampling_rate=16_000, padding=True, return_tensors="pt")
 last = net(**batch).last_hidden_state
@@ -57,7 +57,7 @@ last = net(**batch).last_hidden_state
     "s3prl": """
 import torch
 
-upstream = torch.hub.load("s3prl", "searched_hubert", source="local")
+upstream = torch.hub.load("{folder}", "searched_hubert", source="local")
 hidden_states = upstream([torch.randn(16_000), torch.randn(12_000)])["hidden_states"]
 """,
     "lighthubert": """
@@ -96,8 +96,12 @@ def card(
     about: Mapping[str, Any],
     dtype: str,
     scores: Mapping[str, float],
+    inside: bool = False,
 ) -> str:
-    """The text of README.md. `scores`: those of the formats whose numbers are rounded, measured on the exports."""
+    """The text of README.md; `inside` the folder that its one format has to itself, instead of the one above.
+
+    `scores`: those of the formats whose numbers are rounded, measured on the exports.
+    """
     return "\n".join(
         [
             f"# Subnet {subnet.id} of {about.get('name') or model.space.name}",
@@ -109,7 +113,7 @@ def card(
             *_facts(model, subnet, about, dtype, scores),
             "",
             "## How to load it",
-            *(line for name in formats for line in _loading(name, model, subnet, about)),
+            *(line for name in formats for line in _loading(name, model, subnet, about, inside)),
             "",
             "Every file was read back and compared with the supernet's slice, on unpadded and padded input, before it "
             "was put here.",
@@ -150,10 +154,11 @@ def _licence(model: HubertSupernet, about: Mapping[str, Any]) -> str:
     return str(known or "not recorded in the checkpoint: that of its publisher holds for this subnet too")
 
 
-def _loading(name: str, model: HubertSupernet, subnet: Subnet, about: Mapping[str, Any]) -> list[str]:
+def _loading(name: str, model: HubertSupernet, subnet: Subnet, about: Mapping[str, Any], inside: bool) -> list[str]:
     from supernet.export.hugging_face import is_stock
 
     code = LOADING[name].format(
+        folder="." if inside else name,
         supernet=about.get("name") or "SUPERNET",
         remote_code=not is_stock(model, subnet),
         supernet_type=model.space.name.removeprefix("lighthubert-"),

@@ -37,6 +37,15 @@ def test_each_way_of_loading_runs(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("name", ["hf", "s3prl"])
+def test_a_folder_that_is_taken_away_alone_says_how_it_is_loaded(supernet, small_space, tmp_path, name):
+    export_subnet(supernet, small_space.middle, tmp_path / "out", [name], {})
+    code = loading((tmp_path / "out" / name / "README.md").read_text())[name]
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path / "out" / name, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_lighthuberts_way_of_loading_runs(tmp_path, monkeypatch):
@@ -76,7 +85,7 @@ def test_the_readmes_table_loads_as_the_cards_do():
     shown = {name: code for name, code in rows if name in EXPORTERS and name != "lighthubert"}
     assert set(shown) == set(EXPORTERS) - {"lighthubert"}
     for name, code in shown.items():
-        assert code in LOADING[name].replace("{remote_code}", "True")
+        assert code in LOADING[name].replace("{remote_code}", "True").replace("{folder}", name)
 
 
 def test_every_format_says_how_it_is_loaded():
