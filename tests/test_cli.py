@@ -53,6 +53,7 @@ def test_int8_exports_say_what_they_lose_in_the_score(run, tmp_path):
     assert exported.returncode == 0, exported.stderr
     card = (tmp_path / "out" / "README.md").read_text()
     best = json.loads((folder / "best.json").read_text())
+    assert "within int8's rounding of the supernet's slice" in exported.stdout.replace("\n", " ")
     found = re.search(r"score ([\d.]+), ([+-][\d.]+) of float32's ([\d.]+)", exported.stdout.replace("\n", " "))
     assert float(found[3]) == pytest.approx(best["score"], abs=1e-5)
     assert float(found[2]) == pytest.approx(float(found[1]) - float(found[3]), abs=2e-5)
@@ -77,6 +78,15 @@ def test_exports_that_cannot_be_are_refused_in_one_line(run, tmp_path, arguments
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_a_finished_evaluation_has_nothing_to_export(run, tmp_path):
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "run.json").write_text((run[0] / "run.json").read_text())
+    done = nas("export", tmp_path / "begun", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "a run without a finished evaluation has nothing to export" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_formats_are_listed():
