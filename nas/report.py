@@ -121,8 +121,9 @@ def _best_so_far(evaluations: Sequence[Evaluation], objective: Objective) -> lis
 def _overview(found: Mapping[str, Any]) -> Table:
     counts, size, fits = found["counts"], found["space_size"], found["space_fits"]
     table = Table(title=escape(f"Search in {found['space']}: {found['run']}"), show_header=False, title_justify="left")
+    better = "higher" if found["maximize"] else "lower"
     rows = {
-        "searcher, score": f"{found['searcher']}, {found['score']} ({'higher' if found['maximize'] else 'lower'} is better)",
+        "searcher, score": f"{found['searcher']}, {found['score']} ({better} is better)",
         "budgets": ", ".join(found["budgets"]) or "none",
         "subnets that fit": f"{fits:,} of {size:,} ({100 * fits / size:.3g} %)",
         "evaluations": f"{counts['proposed']} of {found['evals']}: {counts['ok']} ok, {counts['failed']} failed, "
