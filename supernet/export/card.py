@@ -126,6 +126,7 @@ def _facts(
     model: HubertSupernet, subnet: Subnet, about: Mapping[str, Any], dtype: str, scores: Mapping[str, float]
 ) -> list[str]:
     trust, whole = about.get("trust") or {}, about.get("score_fp32")
+    origin = {key: value for key, value in (about.get("supernet") or model.provenance).items() if key != "recipes"}
     said = [str(words) for words in (*trust.get("words", ()), trust.get("certificate")) if words]
     rows = {
         "embed dim": subnet.embed_dim,
@@ -142,7 +143,7 @@ def _facts(
             for name, score in scores.items()
             if whole is not None
         },
-        "source weights": json.dumps(about.get("supernet") or model.provenance),
+        "source weights": json.dumps(origin),
         "their licence": _licence(model, about),
         "made by": f"`{about['command']}`" if about.get("command") else "",
     }
