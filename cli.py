@@ -428,16 +428,17 @@ def _show_calibration(calibration: Calibration, file: Path, json_: bool) -> None
     table.add_row("measured", f"{summary['measurements']} subnets, {calibration.made}")
     table.add_row("reference", f"the middle subnet, {summary['reference_ms']:.3f} ms")
     table.add_row("error of a measurement", f"± {summary['measurement_error']:.2%} (95 %)")
-    table.add_row("error of a prediction", f"{summary['left_out_mape']:.2%} on average (each left out)")
+    table.add_row("error of a prediction", f"{summary['left_out_mape']:.2%} on average, of subnets not shown")
     table.add_row("upper bound", f"prediction + {summary['margin']:.2%}, kept by {summary['confidence']:.1%}")
     table.add_row("fastest, slowest", " – ".join(f"{ms:.2f} ms" for ms in summary["range_ms"]))
     out.print(table)
-    costs = Table(title="milliseconds a layer (heads, FFN ratio), and of all the rest", title_justify="left")
-    columns = list(summary["layer_ms"][0]["ms"])
-    for column in ("embed dim", "rest", *columns):
-        costs.add_column(column, justify="right")
+    costs = Table(title="milliseconds of a layer, by embed dim; and of all the rest", title_justify="left")
+    costs.add_column("heads, FFN ratio")
     for row in summary["layer_ms"]:
-        costs.add_row(str(row["embed_dim"]), f"{row['rest_ms']:.3f}", *(f"{ms:.3f}" for ms in row["ms"].values()))
+        costs.add_column(str(row["embed_dim"]), justify="right")
+    for kind in summary["layer_ms"][0]["ms"]:
+        costs.add_row(kind, *(f"{row['ms'][kind]:.3f}" for row in summary["layer_ms"]))
+    costs.add_row("the rest", *(f"{row['rest_ms']:.3f}" for row in summary["layer_ms"]))
     out.print(costs)
     for warning in calibration.timings.warnings():
         err.print(f"note: {warning}")

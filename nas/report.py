@@ -163,13 +163,14 @@ def _best(found: Mapping[str, Any]) -> Table:
 def _verification(verification: Mapping[str, Any]) -> Table:
     """What was measured again, candidate by candidate, the best first."""
     table = Table(title="Measured again", title_justify="left")
-    for column in ("subnet", "budget", "predicted", "bound", "measured", "at most", "of the budget", ""):
-        table.add_column(column, justify="left" if column in ("subnet", "budget", "") else "right")
+    for column in ("subnet", "predicted", "bound", "measured", "at most", "of its budget"):
+        table.add_column(column, justify="left" if column == "subnet" else "right")
     for candidate in verification["candidates"]:
         for budget, m in candidate["budgets"].items():
-            numbers = (f"{m[key]:.4g} ms" for key in ("predicted_ms", "bound_ms", "measured_ms", "measured_at_most_ms"))
-            share = f"{100 * m['measured_ms'] / m['limit_ms']:.1f} %"
-            table.add_row(candidate["id"], escape(budget), *numbers, share, "kept" if m["keeps"] else "missed")
+            numbers = (f"{m[key]:.4g}" for key in ("predicted_ms", "bound_ms", "measured_ms", "measured_at_most_ms"))
+            share = f"{100 * m['measured_ms'] / m['limit_ms']:.1f} %: {'kept' if m['keeps'] else 'missed'}"
+            table.add_row(candidate["id"], *numbers, share)
+    table.caption = escape(", ".join(verification["candidates"][0]["budgets"]))
     return table
 
 

@@ -11,8 +11,8 @@ barriers) enters as a deviation for each (D, depth). How much room deviations ha
 
 The bound is conformal: the error that all but a share 1 - confidence of the measured subnets keep, each predicted by a
 model to which a tenth of them, itself included, was not shown: neither for its weights nor to choose the room. (With
-leave-one-out errors of the model itself 1.75 % were over a bound of 99 %.) n measurements can promise n / (n + 1). At 99
-of 100 that is the largest error seen, which is luck: the bound is at least what normal errors of that size would need.
+leave-one-out errors of the model itself 1.75 % were over a bound of 99 %.) n measurements can promise n / (n + 1). With
+100, that is the largest error seen, which is luck: the bound is at least what normal errors of that size would need.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def test_what_this_machine_lacks_is_said():
     if not torch.cuda.is_available():
         with pytest.raises(NasError, match="device=cuda is not on this machine"):
             Target.parse("torch,device=cuda").check_here()
-    with pytest.raises(NasError, match="over the .* cores of this machine"):
+    with pytest.raises(NasError, match=r"over the .* cores of this machine"):
         Target.parse("threads=4096").check_here()
     Target().check_here()
     assert machine()["cores"] >= 1
