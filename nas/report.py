@@ -166,7 +166,7 @@ def _verification(verification: Mapping[str, Any]) -> Table:
     for column in ("subnet", "predicted", "bound", "measured", "at most", "of its budget"):
         table.add_column(column, justify="left" if column == "subnet" else "right")
     for candidate in verification["candidates"]:
-        for budget, m in candidate["budgets"].items():
+        for m in candidate["budgets"].values():
             numbers = (f"{m[key]:.4g}" for key in ("predicted_ms", "bound_ms", "measured_ms", "measured_at_most_ms"))
             share = f"{100 * m['measured_ms'] / m['limit_ms']:.1f} %: {'kept' if m['keeps'] else 'missed'}"
             table.add_row(candidate["id"], *numbers, share)

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +18,22 @@ from search_spaces import CheckFailed, NasError, Subnet
 from supernet.layers import frame_mask
 from supernet.model import HubertSupernet
 
-__all__ = ["DTYPES", "Exporter", "ModelExporter", "Runner", "largest_difference", "require"]
+__all__ = ["DTYPES", "Exporter", "ModelExporter", "Rounded", "Runner", "largest_difference", "require"]
 
 DTYPES = ("fp32", "fp16", "int8")
 Runner = Callable[[Tensor, "Tensor | None"], Sequence[Tensor]]
 """An export that was read back: wav (B, S), lengths (B,) in samples or None -> hidden states, each (B, T, D)."""
+
+
+class Rounded(Protocol):
+    """The runner of a format that rounds its weights: it runs from front-end features (1, T, C) too, to be scored.
+
+    `samples`: how many the features were made from.
+    """
+
+    def __call__(self, wav: Tensor, lengths: Tensor | None = None) -> Sequence[Tensor]: ...
+
+    def encode(self, features: Tensor, samples: int) -> Sequence[Tensor]: ...
 
 
 class Exporter(ABC):

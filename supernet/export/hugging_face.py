@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class HuggingFaceExporter(ModelExporter):
         config = HubertConfig(**_config(model, subnet))
         net = HubertModel(config) if stock else modeling_subnet.SubnetHubertModel(config)
         net.load_state_dict(_weights(model, subnet), strict=True)
-        net.eval().save_pretrained(target)
+        with _without_bars():
+            net.eval().save_pretrained(target)
         Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(target)
         if not stock:
             shutil.copyfile(modeling_subnet.__file__, target / "modeling_subnet.py")
@@ -55,7 +57,8 @@ class HuggingFaceExporter(ModelExporter):
 
         extractor = AutoFeatureExtractor.from_pretrained(folder / "hf")
         code = (folder / "hf" / "modeling_subnet.py").exists()
-        net = AutoModel.from_pretrained(folder / "hf", trust_remote_code=code).eval()
+        with _without_bars():
+            net = AutoModel.from_pretrained(folder / "hf", trust_remote_code=code).eval()
 
         def run(wav: Tensor, lengths: Tensor | None) -> tuple[Tensor, ...]:
             sizes = [wav.shape[1]] * len(wav) if lengths is None else lengths.tolist()
@@ -64,6 +67,20 @@ class HuggingFaceExporter(ModelExporter):
             return tuple(net(**batch, output_hidden_states=True).hidden_states)
 
         return run
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without transformers' progress bars: the files are small."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def is_stock(model: HubertSupernet, subnet: Subnet) -> bool:

@@ -29,7 +29,8 @@ class LightHubertExporter(ModelExporter):
                 f"this one came from {source or 'elsewhere'}: use safetensors, onnx, hf or s3prl"
             )
         size = "small" if source == "LightHuBERT small" else "base"
-        settings = {"extractor_mode": "default", "pruner_supernet": f"{size}.yaml", "_name": "hubert_pruner"}
+        kind = "student_hubert" if "stage 1" in source else "hubert_pruner"
+        settings = {"_name": kind, "pruner_supernet": f"{size}.yaml", "extractor_mode": "default"}
         torch.save({"cfg": {"model": settings}, "model": lighthubert_weights(model)}, folder / "lighthubert.pt")
         foreign = subnet.to_lighthubert(model.space.network.head_dim)
         (folder / "lighthubert.json").write_text(json.dumps(foreign) + "\n", encoding="utf-8")
@@ -40,6 +41,7 @@ class LightHubertExporter(ModelExporter):
 
         def run(wav: Tensor, lengths: Tensor | None) -> tuple[Tensor, ...]:
             with model.active(subnet):
-                return model(wav, lengths).hidden_states
+                hidden: tuple[Tensor, ...] = model(wav, lengths).hidden_states
+                return hidden
 
         return run

@@ -42,15 +42,31 @@ class OnnxHubert:
 
     def __init__(self, file: Path, threads: int = 1) -> None:
         require("onnx", "onnx", "onnxruntime")
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self.file, self.threads = file, threads
+        self.session = _session(file, threads)
+        self._encoder: Any = None
 
     def __call__(self, wav: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, ...]:
         feeds = dict(zip(INPUTS, (wav.numpy(), attention_mask(wav, lengths).numpy())))
         return tuple(torch.from_numpy(self.session.run([OUTPUTS[1]], feeds)[0]))
+
+    def encode(self, features: Tensor, samples: int) -> tuple[Tensor, ...]:
+        """Hidden states of front-end features (1, T, C) of so many samples, by the same file without its front end."""
+        if self._encoder is None:
+            self._encoder = _session(_without_front_end(self.file), self.threads)
+        cut, wav = self._encoder.get_inputs()[-1], torch.zeros(1, samples)
+        values = features.half() if cut.type == "tensor(float16)" else features
+        feeds = {INPUTS[0]: wav, INPUTS[1]: attention_mask(wav, None), cut.name: values}
+        found = self._encoder.run([OUTPUTS[1]], {name: value.numpy() for name, value in feeds.items()})
+        return tuple(torch.from_numpy(found[0]))
+
+
+def _session(file: Path | bytes, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 def write_onnx(net: Hubert, file: Path, dtype: str = "fp32") -> None:
@@ -82,6 +98,20 @@ def write_onnx(net: Hubert, file: Path, dtype: str = "fp32") -> None:
             graph = _quantised(plain)
         onnx.checker.check_model(graph)
         onnx.save(graph, file)
+
+
+def _without_front_end(file: Path) -> bytes:
+    """The ONNX model with front-end features as a third input: what goes into its first LayerNorm."""
+    import onnx
+
+    model = onnx.load(file)
+    norm = next(node for node in model.graph.node if node.op_type == "LayerNormalization")
+    scale = next(each for each in model.graph.initializer if each.name == norm.input[1])
+    before = next(node for node in model.graph.node if norm.input[0] in node.output)
+    model.graph.node.remove(before)
+    shape = ["batch", "frames", scale.dims[0]]
+    model.graph.input.append(onnx.helper.make_tensor_value_info(norm.input[0], scale.data_type, shape))
+    return bytes(model.SerializeToString())
 
 
 def _named(model: Any) -> Any:

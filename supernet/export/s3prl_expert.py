@@ -37,7 +37,7 @@ class UpstreamExpert(nn.Module):
         return int(self.hop)
 
     def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
-        """`hidden_states`: the projected input, then one for each layer, each (B, T, D), of wavs of any lengths (S,)."""
+        """`hidden_states` of wavs (S,) of any lengths: the projected input, then one a layer, each (B, T, D)."""
         lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
         padded = pad_sequence([F.layer_norm(wav, wav.shape) for wav in wavs], batch_first=True)
         hidden = list(self.model(padded, lengths).hidden_states)

@@ -19,11 +19,11 @@ from supernet.model import HubertSupernet
 
 __all__ = ["S3prlExporter", "load_expert"]
 
-_EITHER = '''try:
+_EITHER = """try:
     from .{module} import {name}  # in s3prl/upstream/NAME/
 except ImportError:
     from {module} import {name}  # on the path: torch.hub, or s3prl's --from_hf_hub
-'''
+"""
 _HUBCONF = f'''"""Entry points of torch.hub and of s3prl (`-u searched_hubert`)."""
 
 {_EITHER.format(module="expert", name="UpstreamExpert as _UpstreamExpert")}

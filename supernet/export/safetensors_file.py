@@ -12,6 +12,7 @@ from torch import Tensor
 from search_spaces import Subnet
 from supernet.export.base import ModelExporter, Runner
 from supernet.extract import load_extracted, save_extracted
+from supernet.layers import Hubert
 from supernet.model import HubertSupernet
 
 __all__ = ["SafetensorsExporter"]
@@ -29,9 +30,15 @@ class SafetensorsExporter(ModelExporter):
         save_extracted(model.extract(subnet), folder, _DTYPES[dtype], about)
 
     def read(self, folder: Path, dtype: str) -> Runner:
-        net = load_extracted(folder)
+        return _Plain(load_extracted(folder))
 
-        def run(wav: Tensor, lengths: Tensor | None) -> tuple[Tensor, ...]:
-            return tuple(net(wav, lengths).hidden_states)
 
-        return run
+class _Plain:
+    def __init__(self, net: Hubert) -> None:
+        self.net = net
+
+    def __call__(self, wav: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, ...]:
+        return self.net.extract_features(wav, lengths).hidden_states
+
+    def encode(self, features: Tensor, samples: int) -> tuple[Tensor, ...]:
+        return self.net.encoder.forward(features)
