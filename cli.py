@@ -487,6 +487,7 @@ def export(
         settings = _run_settings(source)
         name, chosen = supernet or settings["supernet"], Subnet.from_dict(best["subnet"])
         about |= {"costs": best.get("costs"), "score": best.get("score"), "budgets": settings["budgets"]}
+        about["measured"] = best.get("measured")
         about["trust"] = _read_json(source / "run.json", "not a run folder of `nas search`").get("trust")
         heard = heard if audio else {key: settings.get(key) for key in heard}
     else:

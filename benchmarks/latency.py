@@ -264,8 +264,8 @@ def searched(options: argparse.Namespace) -> None:
     CONSOLE.print(
         f"{len(found)} of {len(limits)} searches had a winner (candidates measured: {np.mean(tries):.2f} each); "
         f"measured afresh (± {np.median(fresh.error):.2%}) {over} are over their budget, {beyond} "
-        f"beyond the confidence; slack {slack:.2%} on average. By plain medians {plain_over} are over: the machine was {fresh.slower:+.1%} slower "
-        f"than at calibration."
+        f"beyond the confidence; slack {slack:.2%} on average. By plain medians {plain_over} are over: "
+        f"the machine was {fresh.slower:+.1%} slower than at calibration."
     )
     CONSOLE.print(header())
 
