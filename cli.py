@@ -74,6 +74,7 @@ def search(
     """Find the best subnet within the budgets, and keep every evaluation in a run folder."""
     import nas
     from evaluators import scores
+    from nas.budget import budgets_on
     from nas.report import report_run, summary
 
     settings: dict[str, Any] = {
@@ -135,10 +136,11 @@ def search(
         out.print(f"run folder: {folder}" + (f"; open {page}" if page else ""))
     if result.evaluations and result.best is None:
         raise CheckFailed(f"all {len(result.evaluations)} evaluations failed; the first: {result.evaluations[0].error}")
-    for name in latencies if result.verification is None and result.best else ():
-        if any(each.partition("@")[2] == name.partition("@")[2] for each in settings["budgets"] if "latency" in each):
+    for name, each in latencies.items() if result.best else ():
+        if not hasattr(each, "verify") and budgets_on(name, settings["budgets"]):
+            best = folder / "best.json"
             err.print(
-                f"not verified: {name} is of another machine. Measure {folder / 'best.json'} there: nas latency measure"
+                f"not verified: {name} is of another machine; there, run: nas latency measure {best}", soft_wrap=True
             )
     if not json_ and result.best:
         out.print(f"next: nas export {folder} --out exported/")

@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from rich.table import Table
 from torch import nn
 
 from evaluators.costs import macs
-from evaluators.costs.latency import LatencyCost, calibrate, design
+from evaluators.costs.latency import Calibration, LatencyCost, calibrate, design
 from evaluators.costs.latency_measure import Timings, measure, polish, rounds_of
 from evaluators.costs.latency_model import LatencyModel, SpaceFeatures, accuracy
-from evaluators.costs.latency_target import Target
+from evaluators.costs.latency_target import Target, machine
 from search_spaces import CheckFailed, Space, Subnet, get_space
 from supernet import load_supernet
 from supernet.layers import Encoder, EncoderLayer, FrontEnd
@@ -224,15 +225,25 @@ def hat_mlp(space: Space, shown: Any, ms: Any, held: Any) -> Any:
 # -------------------------------------------------------------------- searches
 
 
+def raw_calibration(file: Path) -> Calibration:
+    """The calibration in what `measure` wrote, of this machine."""
+    record = json.loads(file.read_text(encoding="utf-8"))
+    timings, n = Timings.from_dict(record["timings"]), record["calibration"]
+    shown = replace(timings, subnets=timings.subnets[:n], ms=timings.ms[:n], error=timings.error[:n])
+    target = timings.target
+    return Calibration(get_space(record["space"]), shown, machine(target.device), target.versions(), "")
+
+
 def searched(options: argparse.Namespace) -> None:
     """Searches under budgets from the fastest to the slowest subnet; the winners measured afresh, all in turns."""
     import nas
     from evaluators import scores
 
     model, target = load_supernet("hubert-tiny"), Target.parse(options.target)
-    cost = LatencyCost(calibrate(model, target, seed=options.seed), model)
+    cost = LatencyCost(raw_calibration(options.raw) if options.raw else calibrate(model, target), model)
+    target = cost.calibration.target
     low, high = cost.table.range()
-    limits = np.linspace(1.01 * low, high, options.searches)
+    limits = np.linspace(1.01 * low, high, options.searches)[options.first :: options.step]
     score = scores.distillation(model)
     winners: list[Any] = []
     for i, limit in enumerate(limits.round(3).tolist()):
@@ -245,9 +256,9 @@ def searched(options: argparse.Namespace) -> None:
     found = [(limit, result.best) for limit, result in zip(limits, winners, strict=True) if result]
     held = cost.calibration.timings
     fresh = measure(
-        model, [best.subnet for _, best in found], target, held.reference, held.reference_ms, 60.0, 5, True, 99
+        model, [best.subnet for _, best in found], target, held.reference, held.reference_ms, 30.0, 4, True, 99
     )
-    table = Table(title=f"{options.searches} searches under latency budgets, {target}", title_justify="left")
+    table = Table(title=f"{len(limits)} searches under latency budgets, {target}", title_justify="left")
     for column in ("budget", "predicted", "bound", "at verification", "afresh", "of the budget", "plain median"):
         table.add_column(column, justify="right")
     over = beyond = plain_over = 0
@@ -325,8 +336,10 @@ def main() -> None:
     part.set_defaults(call=searched)
     part.add_argument("--target", default="torch")
     part.add_argument("--searches", type=int, default=20)
+    part.add_argument("--first", type=int, default=0, help="budget to begin with,")
+    part.add_argument("--step", type=int, default=1, help="and every which one to take")
     part.add_argument("--evals", type=int, default=24)
-    part.add_argument("--seed", type=int, default=0)
+    part.add_argument("--raw", type=Path, help="what `measure` wrote, to calibrate on")
     part = parts.add_parser("forms")
     part.set_defaults(call=formed)
     part.add_argument("--space", default="hubert-tiny")

@@ -42,6 +42,7 @@ _WARM_UPS = 3
 _NOISY = 0.03  # an error of a measurement (95 %) over which a machine is called noisy
 _DRIFT = 0.10
 _OUTLIER = 6.0
+_MANY = 10
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,8 @@ def _timings(
     left = logs - levels[:, None] - own
     deviation = float(1.4826 * np.nanmedian(np.abs(left)))
     of_pass = np.array([np.nanmedian(part, axis=0) for part in np.array_split(left, passes)])  # equal rounds a pass
-    between = float(np.sqrt((of_pass**2).sum() / max(1, of_pass.size - of_pass.shape[1]))) if passes > 1 else 0.0
-    error = 1.96 * max(between / passes**0.5, 1.2533 * deviation / (rounds * passes) ** 0.5)
+    ratios = of_pass[:, 1:] - of_pass[:, :1] if len(columns) > 1 else of_pass  # the reference's own noise is in each
+    error = max(_between(ratios), 1.96 * 1.2533 * deviation * (2 / (rounds * passes)) ** 0.5)
     reference = rows[:, 0]
     now = float(np.median(reference))
     level = now if reference_ms is None else reference_ms
@@ -205,6 +206,17 @@ def _timings(
         slower=now / level - 1,
         outliers=float(np.nanmean(np.where(np.isnan(left), np.nan, np.abs(left) > _OUTLIER * deviation))),
     )  # fmt: skip
+
+
+def _between(of_pass: Array) -> float:
+    """95 % half-width by how much the same subnet's ratio differs from pass to pass, (passes, subnets)."""
+    passes, subnets = of_pass.shape
+    if passes < 2:
+        return 0.0
+    freedom = (passes / (passes - 1)) ** 0.5
+    if subnets >= _MANY:  # a median, so that a pass in which the machine was busy counts once
+        return float(1.96 * 1.4826 * np.median(np.abs(of_pass)) * freedom / passes**0.5)
+    return float(2.78 * np.sqrt((of_pass**2).mean()) * freedom / passes**0.5)  # Student's t of 4
 
 
 def _warmed(run: Callable[[], float]) -> float:

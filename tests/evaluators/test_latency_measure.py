@@ -94,3 +94,18 @@ def test_onnx_made_from_a_template_is_the_subnet():
         with torch.inference_mode(), model.active(subnet):
             expected = model(wav).last_hidden_state.numpy()
         assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_the_error_that_is_stated_holds():
+    """One subnet against a reference, five passes that each have an offset of their own: as a search verifies."""
+    from evaluators.costs import latency_measure
+
+    rng = np.random.default_rng(2)
+    middle, other = timings(20).reference, timings(20).subnets[0]
+    kept = 0
+    for _ in range(200):
+        offsets = 0.01 * rng.normal(size=(5, 2)).repeat(15, axis=0)
+        rows = np.exp(offsets + 0.01 * rng.normal(size=(75, 2))) * [10.0, 12.0]
+        found = latency_measure._timings(rows, [middle, other], (other,), Target(), 10.0, 15, 5)
+        kept += abs(found.ms[0] / 12 - 1) <= found.error[0]
+    assert kept >= 185  # 95 % of 200, less two standard deviations

@@ -76,3 +76,12 @@ def test_without_a_budget_on_it_nothing_is_measured():
     result = nas.search(SPACE, lambda s: [1.0] * len(s), {"latency_ms": cost}, evals=20)
     assert result.verification is None
     assert not cost.asked
+
+
+def test_the_page_shows_what_was_measured(tmp_path):
+    from nas.html_report import write_html
+
+    searched(Predicted(lambda subnet: 0.9), tmp_path / "a")
+    page = write_html([tmp_path / "a"], tmp_path / "a.html").read_text()
+    assert "measured again" in page
+    assert "latency_ms ≤ 40 on onnxruntime,threads=2" in page
