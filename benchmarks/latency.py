@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -345,6 +347,8 @@ def main() -> None:
     part.add_argument("--space", default="hubert-tiny")
     part.add_argument("--seconds", type=float, default=2.0)
     options = parser.parse_args()
+    logging.disable(logging.WARNING)  # torch's exporter tells of what it skips
+    warnings.simplefilter("ignore")
     options.call(options)
 
 
