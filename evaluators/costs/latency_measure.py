@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ _NOISY = 0.03  # an error of a measurement (95 %) over which a machine is called
 _DRIFT = 0.10
 _OUTLIER = 6.0
 _MANY = 10
+_MORE_PASSES = 2  # at most, for subnets whose passes are at odds:
+_AT_ODDS = 3.0  # a spread so many times the usual
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,12 @@ def measure(
     columns = list(dict.fromkeys([reference, *subnets]))
     rng, runners = np.random.default_rng(seed), Runners(supernet, target, shipped)
     rows: list[Array] = []
-    rounds, done = _MOST_ROUNDS, 0
+    of_pass: list[int] = []  # of each row
+    rounds, done, which_pass = _MOST_ROUNDS, 0, 0
+    left = np.arange(1, len(columns))
     with _quiet_machine(target):
-        for _ in range(passes):
-            order = 1 + rng.permutation(len(columns) - 1)
+        while which_pass < passes or (which_pass < passes + _MORE_PASSES and len(left)):
+            order = rng.permutation(left)
             for group in np.array_split(order, max(1, -(-len(order) // GROUP))):
                 which = [0, *group.tolist(), 0]  # the reference twice: every other subnet hangs on it
                 built = [runners(columns[i]) for i in which]
@@ -152,12 +157,31 @@ def measure(
                     share = seconds / passes * len(which) / (len(columns) + 2 * len(order) / GROUP)
                     rounds = int(np.clip(share / (once / 1e3), _LEAST_ROUNDS, _MOST_ROUNDS))
                 rows += rounds_of(built, which, rounds, len(columns), rng)
+                of_pass += [which_pass] * (len(rows) - len(of_pass))
                 done += len(group)
                 del built
                 gc.collect()
                 if on_progress:
-                    on_progress(done, passes * len(order))
-    return _timings(np.array(rows), columns, tuple(subnets), target, reference_ms, rounds, passes)
+                    on_progress(done, passes * (len(columns) - 1) + max(0, which_pass + 1 - passes) * len(left))
+            which_pass += 1
+            if which_pass >= passes:
+                left = _at_odds(np.array(rows), np.array(of_pass)) if passes > 1 else left[:0]
+    return _timings(np.array(rows), np.array(of_pass), columns, tuple(subnets), target, reference_ms)
+
+
+def _at_odds(rows: Array, of_pass: Array) -> Array:
+    """The columns (but the reference's) whose passes differ far more than is usual: to be measured once more."""
+    spread = np.nanstd(_by_pass(np.log(rows), of_pass)[2], axis=0)[1:]
+    return 1 + np.flatnonzero(spread > max(_AT_ODDS * float(np.median(spread)), _NOISY / 2)) if len(spread) else spread
+
+
+def _by_pass(logs: Array, of_pass: Array) -> tuple[Array, Array, Array]:
+    """Levels of rows and columns, and what is left of each column in each pass, (passes, columns), as a median."""
+    levels, own = polish(logs)
+    left = logs - levels[:, None] - own
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a subnet that had no part in a pass: NaN
+        return levels, own, np.array([np.nanmedian(left[of_pass == p], axis=0) for p in np.unique(of_pass)])
 
 
 def polish(table: Array, rounds: int = 60) -> tuple[Array, Array]:
@@ -174,21 +198,20 @@ def polish(table: Array, rounds: int = 60) -> tuple[Array, Array]:
 
 def _timings(
     rows: Array,
+    of_pass: Array,
     columns: Sequence[Subnet],
     subnets: tuple[Subnet, ...],
     target: Target,
     reference_ms: float | None,
-    rounds: int,
-    passes: int,
 ) -> Timings:
     """`rows` (rounds of all groups and passes, 1 + subnets): milliseconds, NaN where a subnet was not in the group."""
     logs = np.log(rows)
-    levels, own = polish(logs)
+    levels, own, passes = _by_pass(logs, of_pass)
     left = logs - levels[:, None] - own
     deviation = float(1.4826 * np.nanmedian(np.abs(left)))
-    of_pass = np.array([np.nanmedian(part, axis=0) for part in np.array_split(left, passes)])  # equal rounds a pass
-    ratios = of_pass[:, 1:] - of_pass[:, :1] if len(columns) > 1 else of_pass  # the reference's own noise is in each
-    error = max(_between(ratios), 1.96 * 1.2533 * deviation * (2 / (rounds * passes)) ** 0.5)
+    rounds = int(np.median((~np.isnan(rows)).sum(0)[min(1, len(columns) - 1) :]))
+    ratios = passes[:, 1:] - passes[:, :1] if len(columns) > 1 else passes  # the reference's own noise is in each
+    error = max(_between(ratios), 1.96 * 1.2533 * deviation * (2 / rounds) ** 0.5)
     reference = rows[:, 0]
     now = float(np.median(reference))
     level = now if reference_ms is None else reference_ms
@@ -201,7 +224,7 @@ def _timings(
         raw_ms=np.nanmedian(rows, axis=0)[index],
         reference=columns[0],
         reference_ms=level,
-        rounds=rounds * passes,
+        rounds=rounds,
         drift=float(high - low),
         slower=now / level - 1,
         outliers=float(np.nanmean(np.where(np.isnan(left), np.nan, np.abs(left) > _OUTLIER * deviation))),
@@ -210,18 +233,18 @@ def _timings(
 
 def _between(of_pass: Array) -> float:
     """95 % half-width by how much the same subnet's ratio differs from pass to pass, (passes, subnets)."""
-    passes, subnets = of_pass.shape
+    passes, subnets = int(np.median((~np.isnan(of_pass)).sum(0))), of_pass.shape[1]
     if passes < 2:
         return 0.0
     freedom = (passes / (passes - 1)) ** 0.5
     if subnets >= _MANY:  # a median, so that a pass in which the machine was busy counts once
-        return float(1.96 * 1.4826 * np.median(np.abs(of_pass)) * freedom / passes**0.5)
-    return float(2.78 * np.sqrt((of_pass**2).mean()) * freedom / passes**0.5)  # Student's t of 4
+        return float(1.96 * 1.4826 * np.nanmedian(np.abs(of_pass)) * freedom / passes**0.5)
+    return float(2.78 * np.sqrt(np.nanmean(of_pass**2)) * freedom / passes**0.5)  # Student's t of 4
 
 
 def _warmed(run: Callable[[], float]) -> float:
-    """The last of a few calls, which let allocators and kernels settle."""
-    return [run() for _ in range(_WARM_UPS)][-1]
+    """The least of a few calls, which let allocators and kernels settle."""
+    return min(run() for _ in range(_WARM_UPS))
 
 
 def rounds_of(
