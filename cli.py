@@ -666,6 +666,8 @@ def _latency_costs(
             with _measuring("calibrating") as on_progress:
                 calibration = calibrate(model, target, on_progress=on_progress)
             err.print(f"calibration: {calibration.save(file)}", soft_wrap=True)
+            for warning in calibration.timings.warnings():
+                err.print(f"note: {warning}", soft_wrap=True)
         calibration.check(model.space, target)
         costs[name] = LatencyCost(calibration, model)
     return costs
