@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,6 @@ from search_spaces import (
     AdditiveTable,
     CheckFailed,
     Feasible,
-    InfeasibleError,
     NasError,
     RunError,
     Space,
@@ -29,6 +29,7 @@ from search_spaces import (
 )
 
 if TYPE_CHECKING:
+    from evaluators.costs.latency import Calibration, LatencyCost
     from supernet import HubertSupernet
 
 __all__ = ["app", "main"]
@@ -73,6 +74,7 @@ def search(
     """Find the best subnet within the budgets, and keep every evaluation in a run folder."""
     import nas
     from evaluators import scores
+    from nas.budget import budgets_on
     from nas.report import report_run, summary
 
     settings: dict[str, Any] = {
@@ -89,17 +91,22 @@ def search(
         "audio": _absolute(audio),
         "teacher": _absolute(teacher),
     }
+    given_calibrations: dict[str, Any] = {}
     if resume is not None:
         begun = _run_settings(resume)
         _refuse_changes(context, resume, begun, settings)
         settings = {**begun, **({} if evals is None else {"evals": evals})}
+        given_calibrations = begun.get("calibrations", {})
     elif out_ is None:
         out_ = _free_folder(Path("runs"))
     folder = resume or out_
     assert folder is not None
     model = _load(settings["supernet"], settings["device"])
     chosen = _sub_space(model, settings["space"])
-    costs = _costs(model, chosen, settings["macs_seconds"], [*settings["budgets"], *settings["objectives"]])
+    costs = _costs(model, chosen, settings["macs_seconds"])
+    latencies = _latency_costs(model, settings["budgets"], settings["objectives"], given_calibrations)
+    settings["calibrations"] = {name: each.calibration.to_dict() for name, each in latencies.items()}
+    costs |= latencies
     score = scores.distillation(model, device=settings["device"], audio=settings["audio"], teacher=settings["teacher"])
     with _progress(settings["evals"], quiet=json_) as on_progress:
         try:
@@ -128,21 +135,15 @@ def search(
         out.print(report_run(folder))
         out.print(f"run folder: {folder}" + (f"; open {page}" if page else ""))
     if result.evaluations and result.best is None:
-        raise _nothing_found(result.evaluations, settings["budgets"])
+        raise CheckFailed(f"all {len(result.evaluations)} evaluations failed; the first: {result.evaluations[0].error}")
+    for name, each in latencies.items() if result.best else ():
+        if not hasattr(each, "verify") and budgets_on(name, settings["budgets"]):
+            best = folder / "best.json"
+            err.print(
+                f"not verified: {name} is of another machine; there, run: nas latency measure {best}", soft_wrap=True
+            )
     if not json_ and result.best:
         out.print(f"next: nas export {folder} --out exported/")
-
-
-def _nothing_found(evaluations: Sequence[Any], budgets: Sequence[str]) -> NasError:
-    """Why a search that evaluated something has no best."""
-    over = [e for e in evaluations if e.status == "over budget"]
-    if not over:
-        return CheckFailed(f"all {len(evaluations)} evaluations failed; the first: {evaluations[0].error}")
-    fastest = min(over, key=lambda e: e.costs["latency_ms"])
-    return InfeasibleError(
-        f"none of the {len(over)} subnets measured keeps {' and '.join(budgets)}; the fastest took "
-        f"{fastest.costs['latency_ms']:.1f} ms (subnet {fastest.subnet.to_json()})"
-    )
 
 
 @app.command()
@@ -251,8 +252,10 @@ def cost(
     json_: JsonOption = False,
 ) -> None:
     """Show what a subnet costs: ours beside other counters with what each did not count, and measured latency."""
-    from evaluators.costs import latency_ms, macs, params
+    from evaluators.costs import macs, params
     from evaluators.costs.counters import counters
+    from evaluators.costs.latency_measure import measure
+    from evaluators.costs.latency_target import Target
 
     model = _load(supernet, device)
     chosen = _read_subnet(subnet, model.space) if subnet else model.space.largest
@@ -264,8 +267,9 @@ def cost(
         "macs": macs(model, seconds).of(chosen),
     }
     others = counters(net, seconds)
-    latency = latency_ms(model, seconds=max(seconds, 2.0), threads=threads, device=device)
-    measured, largest = latency.measure([chosen, model.space.largest])
+    target = Target(device=device, threads=threads, seconds=max(seconds, 2.0))
+    timings = measure(model, [chosen, model.space.largest], target, seconds=3.0, passes=2)
+    measured, largest = timings.ms.tolist()
     if json_:
         _print_json(
             {
@@ -273,10 +277,10 @@ def cost(
                 "id": chosen.id,
                 **own,
                 "macs_seconds": seconds,
-                "latency_ms": measured.value,
-                "latency_spread_ms": measured.spread,
-                "latency_of": measured.method,
-                "largest_latency_ms": largest.value,
+                "latency_ms": measured,
+                "latency_error": float(timings.error[0]),
+                "latency_target": str(target),
+                "largest_latency_ms": largest,
                 "counters": [vars(row) for row in others],
             }
         )
@@ -296,9 +300,150 @@ def cost(
         table.add_row(row.counter, _number(row.params), _number(row.macs), ratio, row.unseen)
     out.print(table)
     out.print(
-        f"latency {measured.value:.1f} ms (spread {measured.spread:.1f}), largest subnet {largest.value:.1f} ms; "
-        f"exported module, {measured.method}"
+        f"latency {measured:.1f} ms (± {timings.error[0]:.1%}), largest subnet {largest:.1f} ms; "
+        f"exported module, {target}"
     )
+
+
+# -------------------------------------------------------------------- latency
+
+latency = typer.Typer(no_args_is_help=True, help="Measure and predict the latency of exported subnets.")
+app.add_typer(latency, name="latency")
+
+TargetOption = Annotated[str, typer.Option(help="Such as onnxruntime,threads=1,seconds=2; or a preset.")]
+
+
+@latency.command("measure")
+def latency_measure(
+    subnets: Annotated[list[Path] | None, typer.Argument(help="JSON files of subnets; three sizes if none.")] = None,
+    supernet: SupernetOption = "hubert-tiny",
+    target: TargetOption = "torch",
+    out_: Annotated[Path | None, typer.Option("--out", help="JSON file to write.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure exported subnets in turns, with a reference in every round."""
+    from evaluators.costs.latency_measure import measure
+    from evaluators.costs.latency_target import Target, machine
+
+    on = Target.parse(target)
+    on.check_here()
+    model = _load(supernet, "cpu")
+    space = model.space
+    given = [_read_subnet(file, space) for file in subnets or []]
+    names = [str(file) for file in subnets or []] or ["smallest", "middle", "largest"]
+    with _measuring("measuring") as on_progress:
+        timings = measure(
+            model, given or [space.smallest, space.middle, space.largest], on, shipped=True, on_progress=on_progress
+        )
+    record = {"machine": machine(on.device), "versions": on.versions(), **timings.to_dict()}
+    if out_ is not None:
+        out_.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if json_:
+        _print_json({**record, "warnings": timings.warnings()})
+        return
+    table = Table(title=f"latency on {on}", title_justify="left")
+    for column in ("subnet", "ms", "± (95 %)", "of the reference", "plain median"):
+        table.add_column(column, justify="left" if column == "subnet" else "right")
+    for name, ms, error, raw in zip(names, timings.ms, timings.error, timings.raw_ms, strict=True):
+        table.add_row(name, f"{ms:.3f}", f"{error:.1%}", f"{ms / timings.reference_ms:.3f}", f"{raw:.3f}")
+    out.print(table)
+    out.print(f"reference: the middle subnet, {timings.reference_ms:.3f} ms; {timings.rounds} rounds")
+    out.print(f"differences under {timings.indistinguishable:.1%} cannot be told apart here and now")
+    for warning in timings.warnings():
+        err.print(f"note: {warning}")
+
+
+@latency.command("calibrate")
+def latency_calibrate(
+    supernet: SupernetOption = "hubert-tiny",
+    target: TargetOption = "torch",
+    measurements: Annotated[int, typer.Option(help="Subnets to measure, 12 to 200.")] = 100,
+    space: Annotated[str | None, typer.Option(help="A .toml sub-space of the supernet's space.")] = None,
+    out_: Annotated[Path | None, typer.Option("--out", help="File to write, not the one searches look for.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure this machine, so that latencies are predicted with a bound. Searches do it themselves where needed."""
+    from evaluators.costs.latency import calibrate, calibration_file
+    from evaluators.costs.latency_target import Target
+
+    on = Target.parse(target)
+    on.check_here()
+    model = _load(supernet, "cpu")
+    chosen = _sub_space(model, space)
+    with _measuring("calibrating") as on_progress:
+        made = calibrate(model, on, measurements, on_progress=on_progress)
+    file = made.save(out_ or calibration_file(chosen, on))
+    _show_calibration(made, file, json_)
+
+
+@latency.command("fit")
+def latency_fit(
+    csv: Annotated[Path, typer.Option(help="One line a network: its choices a layer, and latency_ms.")],
+    space: Annotated[str | None, typer.Option(help="Space of the rows: embed_dim, heads_1.., ffn_ratio_1..")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Fit the same predictor to measurements of any space, and say how well it predicts rows that it was not shown."""
+    from evaluators.costs.latency_model import fit_csv
+
+    found = fit_csv(csv, None if space is None else get_space(space))
+    if json_:
+        _print_json(found)
+        return
+    table = Table(title=f"{csv}: {found['rows']} rows, each predicted by a model of the others", title_justify="left")
+    for column in ("MAPE", "P95", "Kendall tau", "over the bound", "bound: mean +"):
+        table.add_column(column, justify="right")
+    shares = [f"{found[key]:.2%}" for key in ("mape", "p95")]
+    table.add_row(*shares, f"{found['tau']:.3f}", f"{found['over']:.1%}", f"{found['margin']:.2%}")
+    out.print(table)
+
+
+@latency.command("show")
+def latency_show(
+    file: Annotated[Path | None, typer.Argument(help="A calibration; where not given, those kept are listed.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show a calibration: where it was made, how well it predicts, and what each choice costs."""
+    from evaluators.costs.latency import Calibration, calibrations
+
+    if file is not None:
+        _show_calibration(Calibration.load(file), file, json_)
+        return
+    kept = calibrations()
+    if json_:
+        _print_json([str(each) for each in kept])
+        return
+    for each in kept:
+        out.print(str(each), soft_wrap=True, highlight=False)
+    if not kept:
+        out.print("no calibrations yet: nas latency calibrate")
+
+
+def _show_calibration(calibration: Calibration, file: Path, json_: bool) -> None:
+    summary = calibration.summary()
+    if json_:
+        _print_json({"file": str(file), **summary})
+        return
+    table = Table(title=f"calibration {file}", show_header=False, title_justify="left")
+    table.add_row("space, target", f"{calibration.space.name}, {calibration.target}")
+    table.add_row("machine", ", ".join(f"{key} {value}" for key, value in calibration.machine.items()))
+    table.add_row("versions", ", ".join(f"{key} {value}" for key, value in calibration.versions.items()))
+    table.add_row("measured", f"{summary['measurements']} subnets, {calibration.made}")
+    table.add_row("reference", f"the middle subnet, {summary['reference_ms']:.3f} ms")
+    table.add_row("error of a measurement", f"± {summary['measurement_error']:.2%} (95 %)")
+    table.add_row("error of a prediction", f"{summary['left_out_mape']:.2%} on average, of subnets not shown")
+    table.add_row("upper bound", f"prediction + {summary['margin']:.2%}, kept by {summary['confidence']:.1%}")
+    table.add_row("fastest, slowest", " – ".join(f"{ms:.2f} ms" for ms in summary["range_ms"]))
+    out.print(table)
+    costs = Table(title="milliseconds of a layer, by embed dim; and of all the rest", title_justify="left")
+    costs.add_column("heads, FFN ratio")
+    for row in summary["layer_ms"]:
+        costs.add_column(str(row["embed_dim"]), justify="right")
+    for kind in summary["layer_ms"][0]["ms"]:
+        costs.add_row(kind, *(f"{row['ms'][kind]:.3f}" for row in summary["layer_ms"]))
+    costs.add_row("the rest", *(f"{row['rest_ms']:.3f}" for row in summary["layer_ms"]))
+    out.print(costs)
+    for warning in calibration.timings.warnings():
+        err.print(f"note: {warning}")
 
 
 # -------------------------------------------------------------------- export and train
@@ -344,6 +489,7 @@ def export(
         settings = _run_settings(source)
         name, chosen = supernet or settings["supernet"], Subnet.from_dict(best["subnet"])
         about |= {"costs": best.get("costs"), "score": best.get("score"), "budgets": settings["budgets"]}
+        about["measured"] = best.get("measured")
         about["trust"] = _read_json(source / "run.json", "not a run folder of `nas search`").get("trust")
         heard = heard if audio else {key: settings.get(key) for key in heard}
     else:
@@ -476,12 +622,54 @@ def _sub_space(model: HubertSupernet, name: str | None) -> Space:
     return model.space
 
 
-def _costs(model: HubertSupernet, space: Space, seconds: float, named: Sequence[str]) -> dict[str, Any]:
-    from evaluators.costs import latency_ms, macs, params
+def _costs(model: HubertSupernet, space: Space, seconds: float) -> dict[str, Any]:
+    from evaluators.costs import macs, params
 
-    costs: dict[str, Any] = {"params": params(space), "macs": macs(space, seconds)}
-    if any(words.strip().startswith("latency_ms") for words in named):
-        costs["latency_ms"] = latency_ms(model)
+    return {"params": params(space), "macs": macs(space, seconds)}
+
+
+def _latency_costs(
+    model: HubertSupernet, budgets: Sequence[str], objectives: Sequence[str], given: Mapping[str, Any]
+) -> dict[str, LatencyCost]:
+    """The latencies that budgets and objectives name, by the names they go by there.
+
+    From the calibrations `given` by the run that is resumed, from a file (`latency_ms<=20@FILE.json`: of any machine,
+    and not to be verified here), or of this machine: kept, or made now.
+    """
+    from evaluators.costs.latency import Calibration, LatencyCost, calibrate, calibration_file, require_possible
+    from evaluators.costs.latency_target import Target
+    from nas import Budget
+
+    limits: dict[str, float] = {}
+    for budget in (Budget.parse(text) for text in budgets if text.strip().startswith("latency_ms")):
+        limits[budget.cost] = min(float(budget.limit), limits.get(budget.cost, math.inf))
+    names = [*limits, *("".join(each.split()) for each in objectives if each.strip().startswith("latency_ms"))]
+    costs = {}
+    for name in dict.fromkeys(names):
+        words = name.partition("@")[2]
+        if words.endswith(".json"):
+            calibration = Calibration.from_dict(given[name]) if name in given else Calibration.load(words)
+            calibration.check_space(model.space)
+            costs[name] = LatencyCost(calibration)
+            continue
+        target = Target.parse(words)
+        target.check_here()
+        file = calibration_file(model.space, target)
+        if name in given:
+            calibration = Calibration.from_dict(given[name])
+        elif file.is_file():
+            calibration = Calibration.load(file)
+        else:
+            if name in limits:
+                require_possible(model, target, limits[name])
+            err.print(f"no calibration of {target} on this machine yet: measuring, once (nas latency calibrate)")
+            with _measuring("calibrating") as on_progress:
+                calibration = calibrate(model, target, on_progress=on_progress)
+            err.print(f"calibration: {calibration.save(file)}", soft_wrap=True)
+            for warning in calibration.timings.warnings():
+                err.print(f"note: {warning}", soft_wrap=True)
+        calibration.check(model.space, target)
+        costs[name] = LatencyCost(calibration, model)
     return costs
 
 
@@ -616,6 +804,33 @@ class _progress:  # noqa: N801 - used as a with block
         scores = [e.score for e in evaluations if e.status == "ok"]
         said = f"{min(scores):.5f}" if scores else "—"
         self._bar.update(self._task, completed=len(evaluations), best=said)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+
+class _measuring:  # noqa: N801 - used as a with block
+    """A rich bar of measurements; one line where the output is no terminal."""
+
+    def __init__(self, words: str) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn(words),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            disable=not err.is_terminal,
+        )
+        self._task = self._bar.add_task(words, total=None)
+
+    def __enter__(self) -> Any:
+        self._bar.start()
+        return self._update
+
+    def _update(self, done: int, total: int) -> None:
+        self._bar.update(self._task, completed=done, total=total)
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()

@@ -1,6 +1,6 @@
 """Costs and scores of subnets.
 
-costs/   params, macs (exact, additive) and latency_ms (measured)
+costs/   params, macs (exact, additive) and latency_ms (predicted with a bound, measured again)
 scores/  what a subnet is worth: distillation (teacher distance), synthetic
 
 Neither imports torch until something needs weights.

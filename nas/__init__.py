@@ -10,6 +10,7 @@ searchers/    SEARCHERS: what proposes subnets
 executors/    where subnets are scored
 score_model.py  the score as a sum over layers, learned; solved exactly
 trust.py      how far a run can be trusted
+verify.py     budgets on predicted costs, checked again on what is shipped
 report.py     what a run found, for a terminal or as JSON
 html_report.py, figures.py  the same as one self-contained page, and as PNG files
 """

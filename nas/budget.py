@@ -1,9 +1,11 @@
 """Budgets: hard limits on one cost, as people write them.
 
-budget  = cost "<=" number [unit]            spaces allowed: params<=27M, latency_ms <= 0.02 s
+budget  = cost "<=" number [unit] ["@" target]   spaces allowed: params<=27M, latency_ms <= 0.02 s
 unit    = K M G T                            of counts (params, macs): thousands, never 1024s
         | us ms s                            of costs in `_ms`
         | B KB MB GB KiB MiB GiB             of costs in `_bytes`
+target  = what a cost in `_ms` is measured on: latency_ms<=20@onnxruntime,threads=1,seconds=2. It is part of the cost's
+          name (`latency_ms@onnxruntime,threads=1,seconds=2`); what it may say is for those who measure.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from decimal import Decimal
 
 from search_spaces import NasError
 
-__all__ = ["Budget", "KNOWN_COSTS"]
+__all__ = ["Budget", "KNOWN_COSTS", "budgets_on"]
 
 Number = int | float
 
@@ -58,31 +60,40 @@ class Budget:
     def parse(cls, text: str, known: Iterable[str] = KNOWN_COSTS) -> Budget:
         """The budget in `text`; whole counts become exact integers: '27M' is 27000000.
 
-        Raises `NasError` for a cost that is not among `known`, and for what the grammar (module docstring) lacks.
+        Raises `NasError` for a cost that is not among `known` (its target left aside), and for what the grammar
+        (module docstring) lacks.
         """
         shape = _SHAPE.fullmatch(text)
         if not shape:
             raise NasError(f"a budget is written like {_EXAMPLE}; got {text!r}")
-        cost, relation, amount = shape.groups()
+        cost, relation, rest = shape.groups()
+        amount, at, target = (part.strip() for part in rest.partition("@"))
         if relation not in ("<=", "≤"):
-            raise NasError(f"a budget is an upper limit, written with <= (try '{cost}<={amount}'); got {text!r}")
-        names = tuple(known)
+            raise NasError(f"a budget is an upper limit, written with <= (try '{cost}<={rest}'); got {text!r}")
+        names = tuple(dict.fromkeys(name.partition("@")[0] for name in known))
         if cost not in names:
             raise NasError(f"unknown cost '{cost}' in budget {text!r}; known here: {', '.join(names) or 'none'}")
-        return cls(cost, _limit(text, cost, amount))
+        if at and (not target or not cost.endswith("_ms")):
+            raise NasError(f"only a latency has a target ('latency_ms<=20@onnxruntime,threads=1'); got {text!r}")
+        name = f"{cost}@{''.join(target.split())}" if at else cost
+        return cls(name, _limit(text, cost, amount))
 
     def keeps(self, value: Number) -> bool:
         """Whether a subnet of this cost keeps the budget."""
         return value <= self.limit
 
     def __str__(self) -> str:
-        return f"{self.cost}<={self.limit}"
+        cost, at, target = self.cost.partition("@")
+        return f"{cost}<={self.limit}{at}{target}"
+
+
+def budgets_on(cost: str, texts: Iterable[str]) -> list[Budget]:
+    """Those of the budgets in `texts` that are on `cost`, target and all."""
+    budgets = (Budget.parse(text, [text.partition("<=")[0].strip()]) for text in texts)
+    return [budget for budget in budgets if budget.cost == cost]
 
 
 def _limit(text: str, cost: str, amount: str) -> Number:
-    if "@" in amount:
-        number = amount.split("@")[0].strip()
-        raise NasError(f"a budget cannot name a target ('@...') yet; write '{cost}<={number}'; got {text!r}")
     match = _AMOUNT.fullmatch(amount)
     if not match:
         raise NasError(f"the limit in budget {text!r} must be a number with a unit or without, as in {_EXAMPLE}")

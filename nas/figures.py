@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nas import pareto
-from nas.budget import Budget
+from nas.budget import budgets_on
 from nas.ledger import Evaluation
 from search_spaces import Space, Subnet, space_from_dict
 
@@ -103,7 +103,8 @@ def run_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def cost_title(cost: str, found: Mapping[str, Any]) -> str:
     """A cost with its unit and convention, for people."""
-    title, seconds = _COSTS.get(cost, cost), found["macs_seconds"]
+    name, at, target = cost.partition("@")
+    title, seconds = _COSTS.get(name, name) + (f", {target}" if at else ""), found["macs_seconds"]
     if cost == "macs" and seconds:
         return f"MACs for {seconds:g} s of audio"
     return title[:1].upper() + title[1:]
@@ -189,7 +190,7 @@ def _told(evaluation: Evaluation) -> str:
 
 
 def _budget_lines(budgets: Sequence[str], cost: str) -> Dict:
-    limits = [Budget.parse(text, [cost]).limit for text in budgets if text.startswith(f"{cost}<=")]
+    limits = [budget.limit for budget in budgets_on(cost, budgets)]
     font = {"color": "@worse", "size": 12}
     place = {"yref": "paper", "xanchor": "right", "yanchor": "bottom"}
     line = {"color": "@worse", "width": 1.5, "dash": "dash"}

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from nas.budget import Budget
+from nas.budget import Budget, budgets_on
 from nas.figures import PALETTES, Figure, cost_title, figures, paint, run_names, short
 from nas.ledger import Evaluation
 from nas.report import read_run, summary
@@ -170,13 +170,29 @@ def _headline(found: Mapping[str, Any]) -> str:
         f"by {_e(found['searcher'])} with seed {found['seed']}.</p>"
     )
     if not best:
-        tiles = "<p class='box bad'>No subnet was scored, so nothing is chosen. See the counts and errors below.</p>"
+        why = "No candidate kept its budget when measured again" if found["verification"] else "No subnet was scored"
+        tiles = f"<p class='box bad'>{why}, so nothing is chosen. See the counts and errors below.</p>"
     else:
         tiles = f"<div class='tiles'>{''.join(_tiles(found))}</div>{_chosen(best)}"
     return (
         f"<header><h1>Search in {_e(found['space'])}</h1><p class='muted'>{_e(found['run'])}</p></header>"
-        f"<section>{searched}{tiles}</section>"
+        f"<section>{searched}{tiles}{_measured_again(found)}</section>"
     )
+
+
+def _measured_again(found: Mapping[str, Any]) -> str:
+    """What was measured of the best candidates after the search, on what is shipped."""
+    candidates = (found["verification"] or {}).get("candidates", [])
+    rows = [
+        (c["id"], _budget(budget), *(f"{m[key]:.4g}" for key in _MEASURED), "kept" if m["keeps"] else "missed")
+        for c in candidates
+        for budget, m in c["budgets"].items()
+    ]
+    heads = ("measured again", "budget", "predicted, ms", "bound", "measured", "at most", "")
+    return f"<div class='facts'>{_table(heads, rows)}</div>" if rows else ""
+
+
+_MEASURED = ("predicted_ms", "bound_ms", "measured_ms", "measured_at_most_ms")
 
 
 def _tiles(found: Mapping[str, Any]) -> Iterator[str]:
@@ -184,7 +200,7 @@ def _tiles(found: Mapping[str, Any]) -> Iterator[str]:
     best, direction = found["best"], "higher" if found["maximize"] else "lower"
     yield _tile("Score", f"{best['score']:.5g}", f"{_e(found['score'])}, {direction} is better")
     for name, value in best["costs"].items():
-        shares = {text: share for text, share in found["budget_used"].items() if text.startswith(f"{name}<=")}
+        shares = {str(b): found["budget_used"][str(b)] for b in budgets_on(name, found["budget_used"])}
         told = "".join(_share(text, share) for text, share in shares.items()) or "no budget on it"
         yield _tile(cost_title(name, found), short(value, 4), told)
 
@@ -386,7 +402,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int | No
 def _budget(text: str) -> str:
     """`params<=2500000` as people write it: params ≤ 2.5M."""
     cost = text.split("<=")[0].strip()
-    return f"{cost} ≤ {short(Budget.parse(text, [cost]).limit, 6)}"
+    target = text.partition("@")[2]
+    return f"{cost} ≤ {short(Budget.parse(text, [cost]).limit, 6)}" + (f" on {target}" if target else "")
 
 
 def _joined(budgets: Sequence[str]) -> str:

@@ -25,7 +25,8 @@ from nas.objective import Objective
 from nas.run import RunFolder
 from nas.searchers import Searcher, get_searcher
 from nas.trust import assess
-from search_spaces import AdditiveTable, Feasible, NasError, RunError, Space, SpaceError, Subnet
+from nas.verify import missed, verify
+from search_spaces import AdditiveTable, CheckFailed, Feasible, NasError, RunError, Space, SpaceError, Subnet
 
 __all__ = ["SearchResult", "search"]
 
@@ -40,12 +41,14 @@ class SearchResult:
 
     `best` has the best score within the budgets (None if nothing could be scored). `front` is the score against the
     objective's cost or, with the score alone as objective, against the first budget's: what less would have bought.
+    `verification` is what `nas.verify` measured of the best, where a budget is on a predicted cost.
     """
 
     best: Evaluation | None
     front: list[Evaluation]
     evaluations: list[Evaluation]
     folder: Path | None = None
+    verification: Mapping[str, Any] | None = None
 
 
 def search(
@@ -69,12 +72,15 @@ def search(
     `higher_is_better` is False. `costs` maps a name to an `AdditiveTable`, to something with `.table` and
     `.of(subnet)`, or, where the cost can only be measured, to something with `.of(subnet)` alone. Budgets on the
     first two are kept by construction; on the last, each proposal is measured, and is not scored if it is over.
+    A cost whose table is a prediction has `.verify` too: the best candidates are measured again at the end, and the
+    first that keeps its budgets is the best (see `nas.verify`).
 
     `out` is a folder for the run (see `nas.run`), `resume` continues the one in it. The same seed gives the same
     run, interrupted or not. `batch` subnets are asked for and scored at a time, and are what an interruption can cost.
     `on_progress` is called with all evaluations so far, after each chunk. `settings` is kept in run.json as it is.
 
-    Raises `InfeasibleError` before the first evaluation where no subnet keeps the budgets, `RunError` for a folder
+    Raises `InfeasibleError` before the first evaluation where no subnet keeps the budgets, `CheckFailed` where no
+    candidate keeps them when measured again (the run is kept), `RunError` for a folder
     that cannot be used, and `NasError` for the rest of a user's mistakes. A score that raises, or gives NaN, for
     some subnets makes those evaluations "failed", and the search goes on.
     """
@@ -120,14 +126,23 @@ def search(
 
         def result(interrupted: bool = False) -> SearchResult:
             best, front = chosen(ledger.evaluations, objective, front_cost)
+            verification = None if interrupted else verify(ledger.evaluations, objective, limits, known.verifiers)
+            if verification:
+                winner = verification["winner"]
+                best = None if winner is None else ledger.evaluations[winner]
             if run:
-                found = {"hypervolume": _hypervolume(ledger.evaluations, run.settings)}
+                found = {
+                    "hypervolume": _hypervolume(ledger.evaluations, run.settings),
+                    "verification": verification,
+                }
                 if not interrupted:
                     held_out = getattr(score, "held_out", None)
                     proposals = {"repeated": proposer.repeated, "repaired": proposer.repaired}
                     found |= assess(ledger.evaluations, objective, feasible, held_out, proposals)
                 run.finish(best, front, found)
-            return SearchResult(best, front, list(ledger.evaluations), run.path if run else None)
+            if verification and best is None:
+                raise CheckFailed(missed(verification))
+            return SearchResult(best, front, list(ledger.evaluations), run.path if run else None, verification)
 
         try:
             for _ in _chunks(proposer, ledger, _Evaluator(score, known, limits), batch, evals):
@@ -255,6 +270,7 @@ class _Costs:
             elif not callable(getattr(cost, "of", None)):
                 raise NasError(f"cost '{name}' must be an AdditiveTable or have .of(subnet); got {type(cost).__name__}")
         self._measured = {name: cost.of for name, cost in costs.items() if name not in self.tables}
+        self.verifiers = {name: cost.verify for name, cost in costs.items() if callable(getattr(cost, "verify", None))}
 
     def feasible(self, budgets: Sequence[Budget]) -> Feasible:
         """The subnets that keep the budgets on tables; of several budgets on one cost only the tightest matters."""

@@ -38,6 +38,9 @@ def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
     settings, evaluations = read_run(folder)
     objective = Objective(settings["maximize"], *settings["objectives"][1:])
     best, front = chosen(evaluations, objective, settings["front_cost"])
+    verification = _left_by_search(settings, "verification")
+    if verification:
+        best = next((e for e in evaluations if e.index == verification.get("winner")), None)
     return {
         "run": str(folder),
         "space": settings["space"]["name"],
@@ -59,6 +62,7 @@ def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "convergence": _best_so_far(evaluations, objective),
         "errors": sorted({evaluation.error for evaluation in evaluations if evaluation.error}),
         **{name: _left_by_search(settings, name) for name in ("hypervolume", "effects", "trust")},
+        "verification": verification,
         "macs_seconds": _given(settings).get("macs_seconds"),
         "command": _given(settings).get("command", settings.get("command")),
         "versions": settings.get("versions", {}),
@@ -71,6 +75,8 @@ def report_run(folder: str | os.PathLike[str]) -> RenderableType:
     parts: list[RenderableType] = [_overview(found)]
     if found["best"]:
         parts += [_best(found), _front(found), _convergence(found)]
+    if found["verification"]:
+        parts.append(_verification(found["verification"]))
     parts += [Text(f"failed: {error}", style="red") for error in found["errors"]]
     if found["trust"]:
         parts.append(_trust(found["trust"]))
@@ -133,7 +139,10 @@ def _overview(found: Mapping[str, Any]) -> Table:
     for name, value in rows.items():
         table.add_row(name, escape(value))
     if not found["best"]:
-        table.add_row("best", "none: no subnet was scored", style="yellow")
+        why = (
+            "no subnet was scored" if not found["verification"] else "no candidate kept its budget when measured again"
+        )
+        table.add_row("best", f"none: {why}", style="yellow")
     return table
 
 
@@ -149,6 +158,20 @@ def _best(found: Mapping[str, Any]) -> Table:
     table.add_row("subnet", f"{best['id']}: embed dim {subnet['embed_dim']}, depth {len(subnet['heads'])}")
     table.add_row("heads", " ".join(map(str, subnet["heads"])))
     table.add_row("FFN ratios", " ".join(f"{ratio:g}" for ratio in subnet["ffn_ratios"]))
+    return table
+
+
+def _verification(verification: Mapping[str, Any]) -> Table:
+    """What was measured again, candidate by candidate, the best first."""
+    table = Table(title="Measured again", title_justify="left")
+    for column in ("subnet", "predicted", "bound", "measured", "at most", "of its budget"):
+        table.add_column(column, justify="left" if column == "subnet" else "right")
+    for candidate in verification["candidates"]:
+        for m in candidate["budgets"].values():
+            numbers = (f"{m[key]:.4g}" for key in ("predicted_ms", "bound_ms", "measured_ms", "measured_at_most_ms"))
+            share = f"{100 * m['measured_ms'] / m['limit_ms']:.1f} %: {'kept' if m['keeps'] else 'missed'}"
+            table.add_row(candidate["id"], *numbers, share)
+    table.caption = escape(", ".join(verification["candidates"][0]["budgets"]))
     return table
 
 

@@ -3,7 +3,7 @@
 run.json       every setting and version, and what resuming must repeat
 ledger.jsonl   the evaluations: the truth
 front.json     rebuilt from the ledger when the search ends
-best.json      the chosen subnet, its costs, its score and the budgets it keeps
+best.json      the chosen subnet, its costs, its score, the budgets it keeps and what was measured of it
 lock           names the process that holds the folder; the lock itself dies with the process, even by kill -9
 """
 
@@ -73,12 +73,20 @@ class RunFolder:
         self._release()
 
     def finish(self, best: Evaluation | None, front: Sequence[Evaluation], found: Mapping[str, Any]) -> None:
-        """Writes front.json, best.json if there is a best, and what was `found` out into run.json."""
+        """Writes front.json, best.json if there is a best, and what was `found` out into run.json.
+
+        Where no candidate kept its budgets when measured again there is no best, and no best.json is left.
+        """
         self.settings |= found
         write_json(self.path / "run.json", self.settings)
         write_json(self.path / "front.json", [_chosen(evaluation) for evaluation in front])
         if best is not None:
-            write_json(self.path / "best.json", {**_chosen(best), "budgets": self.settings["budgets"]})
+            verification = found.get("verification") or {"candidates": []}
+            measured = [each["budgets"] for each in verification["candidates"] if each["index"] == best.index]
+            record = {**_chosen(best), "budgets": self.settings["budgets"]}
+            write_json(self.path / "best.json", {**record, **({"measured": measured[0]} if measured else {})})
+        elif found.get("verification"):
+            (self.path / "best.json").unlink(missing_ok=True)
 
     def _begin(self) -> None:
         if self._resume:

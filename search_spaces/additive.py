@@ -454,9 +454,10 @@ class Feasible:
         for table, limit in self.limits:
             subnet = table.cheapest()
             if table.of(subnet) > limit:
+                least = "the fastest takes" if table.unit == "ms" else "the smallest has"
                 return InfeasibleError(
                     f"no subnet of '{self.space.name}' keeps {table.name}<={_said(limit)}; "
-                    f"the smallest has {_said(table.of(subnet))} {table.unit} (subnet {subnet.to_json()})"
+                    f"{least} {_said(table.of(subnet))} {table.unit} (subnet {subnet.to_json()})"
                 )
         nearest = []
         for i, (table, limit) in enumerate(self.limits):

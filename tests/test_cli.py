@@ -124,7 +124,15 @@ def test_a_space_is_counted():
         (("space", "hubert-tiny", "--budget", "params<3M"), 2, "<="),
         (("space", "hubert-tiny", "--budget", "params<=1M"), 3, "the smallest has 1,123,584 params (subnet {"),
         (("search", "--budget", "params<=1M", "--out", "x"), 3, "the smallest has 1,123,584 params (subnet {"),
-        (("search", "--budget", "latency_ms<=0.01", "--evals", "2", "--out", "x"), 3, "the fastest took"),
+        (("search", "--budget", "latency_ms<=0.01", "--evals", "2", "--out", "x"), 3, "the fastest takes about"),
+        (("search", "--budget", "latency_ms<=9@tflite", "--out", "x"), 2, "unknown backend 'tflite'"),
+        (("search", "--budget", "latency_ms<=9@cuda.json", "--out", "x"), 2, "cannot read calibration cuda.json"),
+        (("search", "--budget", "latency_ms<=9@torch,threads=999", "--out", "x"), 2, "cores of this machine"),
+        (("latency", "measure", "--target", "torch,speed=3"), 2, "unknown word 'speed' in a target"),
+        (("latency", "measure", "missing.json"), 2, "cannot read subnet"),
+        (("latency", "calibrate", "--measurements", "3"), 2, "12 to 200 measurements; got 3"),
+        (("latency", "fit", "--csv", "missing.csv"), 2, "cannot read missing.csv"),
+        (("latency", "show", "missing.json"), 2, "cannot read calibration missing.json"),
         (("search", "--budget", "params<=1.2M", "--budget", "macs<=139.1M", "--evals", "1", "--out", "x"), 0, ""),
         (("search", "--supernet", "nothing", "--out", "x"), 2, "no supernet 'nothing'"),
         (("search", "--searcher", "magic", "--out", "x"), 2, "magic"),
@@ -148,6 +156,36 @@ def test_bad_words_end_with_one_clear_line(arguments, status, said, tmp_path):
     if status:
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith("nas: ")
+
+
+@pytest.mark.slow
+def test_a_latency_budget_is_calibrated_for_kept_and_measured_again(tmp_path):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    target = "torch,seconds=0.1"
+    made = nas("latency", "calibrate", "--target", target, "--measurements", 24, "--json", env=environment)
+    assert made.returncode == 0, made.stderr
+    calibration = json.loads(made.stdout)
+    budget = f"latency_ms<={1.1 * calibration['range_ms'][0]:.3f}@{target}"
+    run = tmp_path / "run"
+    done = nas("search", "--budget", budget, "--evals", 4, "--out", run, env=environment)
+    assert done.returncode in (0, 4), done.stderr
+    if done.returncode == 0:
+        (measured,) = json.loads((run / "best.json").read_text())["measured"].values()
+        assert measured["measured_at_most_ms"] <= measured["limit_ms"]
+    else:  # a machine that was busy just then
+        assert "missed" in done.stderr
+    (kept,) = json.loads(nas("latency", "show", "--json", env=environment).stdout)
+    elsewhere = json.loads(Path(kept).read_text())
+    elsewhere["machine"]["cpu"] = "Z80"
+    Path(kept).write_text(json.dumps(elsewhere))
+    refused = nas("search", "--budget", budget, "--evals", 4, "--out", tmp_path / "b", env=environment)
+    assert refused.returncode == 2
+    assert "another machine" in refused.stderr
+    (tmp_path / "z80.json").write_text(json.dumps(elsewhere))
+    brought = budget.replace(target, str(tmp_path / "z80.json"))
+    done = nas("search", "--budget", brought, "--evals", 4, "--out", tmp_path / "c", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "not verified" in done.stderr
 
 
 @pytest.mark.parametrize(

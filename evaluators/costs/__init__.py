@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from evaluators.costs.analytic import AnalyticCost, macs, params
@@ -18,8 +19,20 @@ COSTS = {
 }
 
 
-def latency_ms(supernet: Any, **settings: Any) -> LatencyCost:
-    """Measured latency of the extracted module: see `evaluators.costs.latency.LatencyCost`."""
-    from evaluators.costs.latency import LatencyCost
+def latency_ms(
+    supernet: Any, target: str = "torch", on_progress: Callable[[int, int], None] | None = None
+) -> LatencyCost:
+    """Latency of the exported module on a target of this machine, such as "onnxruntime,threads=1,seconds=2".
 
-    return LatencyCost(supernet, **settings)
+    From the calibration kept for this machine and these versions, or a new one, which takes a minute or a few.
+    """
+    from evaluators.costs.latency import Calibration, LatencyCost, calibrate, calibration_file
+    from evaluators.costs.latency_target import Target
+
+    on = Target.parse(target)
+    file = calibration_file(supernet.space, on)
+    if not file.is_file():
+        calibrate(supernet, on, on_progress=on_progress).save(file)
+    calibration = Calibration.load(file)
+    calibration.check(supernet.space, on)
+    return LatencyCost(calibration, supernet)

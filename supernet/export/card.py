@@ -134,6 +134,7 @@ def _facts(
         "FFN ratios": ", ".join(f"{ratio:g}" for ratio in subnet.ffn_ratios),
         **{str(name): _number(value) for name, value in (about.get("costs") or {}).items()},
         "budgets": ", ".join(about.get("budgets") or []),
+        **{f"measured for {budget}": _measured(m) for budget, m in (about.get("measured") or {}).items()},
         "score": _number(about.get("score")),
         "trust": " ".join(said),
         "dtype": dtype,
@@ -148,6 +149,15 @@ def _facts(
         "made by": f"`{about['command']}`" if about.get("command") else "",
     }
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value != "")]
+
+
+def _measured(latency: Mapping[str, Any]) -> str:
+    """A latency as it was predicted, and as it was measured on the exported subnet."""
+    return (
+        f"{latency['measured_ms']:.4g} ms, at most {latency['measured_at_most_ms']:.4g} at "
+        f"{latency['measured_confidence']:.1%} confidence; predicted {latency['predicted_ms']:.4g}, at most "
+        f"{latency['bound_ms']:.4g} (on {latency['target']})"
+    )
 
 
 def _licence(model: HubertSupernet, about: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ def test_parse_reads_cost_number_and_unit(text, cost, limit):
     assert type(budget.limit) is type(limit)
 
 
-@pytest.mark.parametrize("text", ["params<=27M", "macs<=1.5", "latency_ms<=0.3s"])
+@pytest.mark.parametrize("text", ["params<=27M", "macs<=1.5", "latency_ms<=0.3s", "latency_ms<=3@torch,threads=2"])
 def test_a_written_budget_reads_as_itself(text):
     assert Budget.parse(str(Budget.parse(text))) == Budget.parse(text)
 
@@ -50,7 +50,8 @@ def test_a_written_budget_reads_as_itself(text):
         ("params<=-3", "must be a number"),
         ("params<=nan", "must be a number"),
         ("params<=1e999999999", "must be below"),
-        ("latency_ms<=20@jetson", "target"),
+        ("params<=20@jetson", "only a latency has a target"),
+        ("latency_ms<=20@", "only a latency has a target"),
         ("27M", "is written like"),
         ("", "is written like"),
     ],
@@ -59,6 +60,12 @@ def test_parse_refuses_in_one_line_that_says_what_to_write(text, says):
     with pytest.raises(NasError, match=says) as caught:
         Budget.parse(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_target_is_part_of_the_name_of_the_cost():
+    budget = Budget.parse("latency_ms <= 0.02s @ onnxruntime, threads=1", known=["latency_ms@onnxruntime,threads=1"])
+    assert budget == Budget("latency_ms@onnxruntime,threads=1", 20)
+    assert str(budget) == "latency_ms<=20@onnxruntime,threads=1"
 
 
 def test_known_costs_are_those_of_the_search():

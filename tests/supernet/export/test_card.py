@@ -90,3 +90,15 @@ def test_the_readmes_table_loads_as_the_cards_do():
 
 def test_every_format_says_how_it_is_loaded():
     assert list(LOADING) == list(EXPORTERS)
+
+
+def test_a_latency_stands_in_the_card_as_predicted_and_as_measured(supernet, small_space):
+    latency = {
+        "target": "torch,threads=1,seconds=2", "predicted_ms": 11.9, "bound_ms": 12.1, "measured_ms": 11.82,
+        "measured_at_most_ms": 11.88, "measured_confidence": 0.975,
+    }  # fmt: skip
+    text = card(supernet, small_space.middle, ["json"], {"measured": {"latency_ms<=12.2": latency}}, "fp32", {})
+    assert (
+        "| measured for latency_ms<=12.2 | 11.82 ms, at most 11.88 at 97.5% confidence; predicted 11.9, at most 12.1 "
+        "(on torch,threads=1,seconds=2) |" in text
+    )
