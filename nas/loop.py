@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from nas import pareto
 from nas.budget import Budget
-from nas.executors.local import LocalExecutor, Outcome, told_in_one_line
+from nas.executors import Concurrent, Executor, LocalExecutor, Outcome
+from nas.executors.local import told_in_one_line
 from nas.ledger import Evaluation, Ledger
 from nas.objective import Objective
 from nas.run import RunFolder
@@ -62,6 +63,8 @@ def search(
     objectives: Sequence[str] = ("score",),
     on_progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
+    executor: Executor | None = None,
+    asynchronous: bool = False,
 ) -> SearchResult:
     """The best subnet of `space` by `score` within `budgets`, from `evals` evaluations.
 
@@ -74,6 +77,10 @@ def search(
     run, interrupted or not. `batch` subnets are asked for and scored at a time, and are what an interruption can cost.
     `on_progress` is called with all evaluations so far, after each chunk. `settings` is kept in run.json as it is.
 
+    `executor` is where `score` is called: in this process, or on a cluster (`nas.executors.ray.RayExecutor`). It does
+    not change the run. What does is `asynchronous`, for such executors: new subnets are asked for as others are done,
+    up to `batch` at a time, and the ledger is in the order of completion, which no seed repeats.
+
     Raises `InfeasibleError` before the first evaluation where no subnet keeps the budgets, `RunError` for a folder
     that cannot be used, and `NasError` for the rest of a user's mistakes. A score that raises, or gives NaN, for
     some subnets makes those evaluations "failed", and the search goes on.
@@ -85,6 +92,8 @@ def search(
         raise NasError("resume=True needs out: the folder of the run to continue")
     if not isinstance(space, Space):
         raise NasError(f"space must be a Space, as get_space() gives it; got {space!r}")
+    if asynchronous and not hasattr(executor, "collect"):
+        raise NasError("asynchronous=True needs an executor of many evaluators: nas.executors.ray.RayExecutor")
     if not callable(score):
         raise NasError(f"score must be a function of a list of subnets; got {score!r}")
     known = _Costs(space, costs or {})
@@ -104,6 +113,7 @@ def search(
         "score": _described(score),
         "seed": seed,
         "batch": batch,
+        "asynchronous": asynchronous,
         "evals": evals,
         "planned_evals": evals,
         "front_cost": front_cost,
@@ -116,7 +126,8 @@ def search(
         run = None if out is None else stack.enter_context(RunFolder(out, described, resume))
         ledger = run.ledger if run else Ledger()
         planned = run.settings["planned_evals"] if run else evals
-        proposer = make(feasible, objective, np.random.default_rng(seed), planned)
+        fresh = [seed, len(ledger.evaluations)] if asynchronous else seed  # what is replayed needs the same chance again
+        proposer = make(feasible, objective, np.random.default_rng(fresh), planned)
 
         def result(interrupted: bool = False) -> SearchResult:
             best, front = chosen(ledger.evaluations, objective, front_cost)
@@ -129,8 +140,10 @@ def search(
                 run.finish(best, front, found)
             return SearchResult(best, front, list(ledger.evaluations), run.path if run else None)
 
+        evaluator = _Evaluator(executor or LocalExecutor(score), known, limits)
+        chunks = _chunks_as_completed if asynchronous else _chunks
         try:
-            for _ in _chunks(proposer, ledger, _Evaluator(score, known, limits), batch, evals):
+            for _ in chunks(proposer, ledger, evaluator, batch, evals):
                 if on_progress:
                     on_progress(ledger.evaluations)
         except KeyboardInterrupt:
@@ -187,14 +200,57 @@ def _chunks(
         raise RunError(f"the ledger holds {len(held)} evaluations, but this search ends after {done}: settings changed")
 
 
+def _chunks_as_completed(
+    searcher: Searcher, ledger: Ledger, evaluator: _Evaluator, batch: int, evals: int
+) -> Iterator[Sequence[Evaluation]]:
+    """Runs the search with `batch` subnets under way at any time; yields each chunk once it is in the ledger.
+
+    Nothing is replayed on resume: the searcher takes in what the ledger holds, and goes on from there.
+    """
+    for held in ledger.evaluations:
+        searcher.take(held.subnet)
+    searcher.tell(ledger.evaluations[:])
+    while True:
+        done, under_way = len(ledger.evaluations), evaluator.under_way
+        room = min(batch, evals - done) - under_way
+        if room > 0 and (room >= batch // 4 or not under_way):
+            evaluator.begin(searcher.ask(room))
+        if not evaluator.under_way:
+            return
+        if chunk := evaluator.finished(done):
+            ledger.append(chunk)
+            yield chunk
+            searcher.tell(chunk)
+
+
 class _Evaluator:
     """Subnets to evaluations: costs first, then the score of those that keep the budgets."""
 
-    def __init__(self, score: Score, costs: _Costs, budgets: Sequence[Budget]) -> None:
-        self.costs, self.budgets, self.executor = costs, budgets, LocalExecutor(score)
+    def __init__(self, executor: Executor, costs: _Costs, budgets: Sequence[Budget]) -> None:
+        self.costs, self.budgets, self.executor = costs, budgets, executor
+        self._begun: dict[Subnet, Evaluation] = {}
+
+    @property
+    def under_way(self) -> int:
+        return len(self._begun)
+
+    def begin(self, subnets: Sequence[Subnet]) -> None:
+        """Begins to evaluate `subnets`, of an executor that can tell of each as it is done."""
+        self.costs.ahead(subnets)
+        costed = [self._costed(subnet, 0) for subnet in subnets]
+        self._begun |= {evaluation.subnet: evaluation for evaluation in costed}
+        cast(Concurrent, self.executor).submit([evaluation.subnet for evaluation in costed if evaluation.ok])
+
+    def finished(self, first: int) -> list[Evaluation]:
+        """What is done by now, numbered from `first` in the order of completion."""
+        done = [self._begun.pop(e.subnet) for e in list(self._begun.values()) if not e.ok]
+        if not done:
+            done = [_scored(self._begun.pop(s), o) for s, o in cast(Concurrent, self.executor).collect()]
+        return [replace(evaluation, index=index) for index, evaluation in enumerate(done, start=first)]
 
     def run(self, subnets: Sequence[Subnet], first: int) -> Iterator[list[Evaluation]]:
         """Evaluations in the order of `subnets`, numbered from `first`, in chunks as they become known."""
+        self.costs.ahead(subnets)
         waiting = [self._costed(subnet, index) for index, subnet in enumerate(subnets, start=first)]
         for outcomes in self.executor.run([evaluation.subnet for evaluation in waiting if evaluation.ok]):
             chunk: list[Evaluation] = []
@@ -254,6 +310,7 @@ class _Costs:
                     raise SpaceError(f"cost '{name}' is of space '{table.space.name}', the search is in '{space.name}'")
             elif not callable(getattr(cost, "of", None)):
                 raise NasError(f"cost '{name}' must be an AdditiveTable or have .of(subnet); got {type(cost).__name__}")
+        self._ahead = [cost.ahead for cost in costs.values() if hasattr(cost, "ahead")]
         self._measured = {name: cost.of for name, cost in costs.items() if name not in self.tables}
 
     def feasible(self, budgets: Sequence[Budget]) -> Feasible:
@@ -275,6 +332,11 @@ class _Costs:
             if not math.isfinite(costs[name]):
                 raise ValueError(f"{name} is {costs[name]}")
         return {name: costs[name] for name in self.names}
+
+    def ahead(self, subnets: Sequence[Subnet]) -> None:
+        """Tells costs that are measured elsewhere what they will be asked for."""
+        for begin in self._ahead:
+            begin(subnets)
 
     def of_tables(self, subnet: Subnet) -> dict[str, Number]:
         return {name: table.of(subnet) for name, table in self.tables.items()}
