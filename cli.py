@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,9 +33,11 @@ from search_spaces import (
 )
 
 if TYPE_CHECKING:
+    from nas import SearchResult
+    from nas.executors.ray import RayExecutor
     from supernet import HubertSupernet
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "run_search", "run_trial"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,6 +51,7 @@ SupernetOption = Annotated[str, typer.Option(help="A shipped name (hubert-tiny) 
 BudgetOption = Annotated[list[str] | None, typer.Option(help="Such as 'params<=27M'; repeat for several.")]
 SecondsOption = Annotated[float, typer.Option(help="Seconds of audio that MACs are counted for.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+RayOption = Annotated[str | None, typer.Option(help="Run on a Ray cluster: auto, host:port, or local.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 
 
@@ -60,20 +67,26 @@ def search(
     objective: Annotated[list[str] | None, typer.Option(help="score; repeat with a cost for a front.")] = None,
     evals: Annotated[int | None, typer.Option(min=0, help="Evaluations to spend (64 where not given).")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    out_: Annotated[Path | None, typer.Option("--out", help="Run folder to write.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Run folder to go on with; its settings are kept.")] = None,
+    out_: Annotated[str | None, typer.Option("--out", help="Run folder to write: a path, or a URL of fsspec.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Run folder to go on with; its settings are kept.")] = None,
     space: Annotated[str | None, typer.Option(help="A .toml sub-space of the supernet's space.")] = None,
     audio: Annotated[Path | None, typer.Option(help="Manifest of calibration speech.")] = None,
     teacher: Annotated[Path | None, typer.Option(help="Hugging Face folder of the teacher, with --audio.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Subnets proposed at a time.")] = 16,
+    asynchronous: Annotated[bool, typer.Option("--async", help="Propose as others finish: not repeatable.")] = False,
     seconds: SecondsOption = 1.0,
     device: DeviceOption = "cpu",
+    ray: RayOption = None,
+    actors: Annotated[int | None, typer.Option(min=1, help="Evaluators; as many as fit where not given.")] = None,
+    cpus_per_actor: Annotated[float, typer.Option(min=0)] = 1.0,
+    gpus_per_actor: Annotated[float | None, typer.Option(min=0, help="1 with --device cuda, else 0.")] = None,
+    target_resource: Annotated[str | None, typer.Option(help="Measure latency on nodes with this resource.")] = None,
+    wait: Annotated[bool, typer.Option(help="Begin although nodes for --actors are still to come.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Find the best subnet within the budgets, and keep every evaluation in a run folder."""
-    import nas
-    from evaluators import scores
     from nas.report import report_run, summary
+    from nas.storage import Mirror
 
     settings: dict[str, Any] = {
         "supernet": supernet,
@@ -84,53 +97,101 @@ def search(
         "seed": seed,
         "space": space,
         "batch": batch,
+        "asynchronous": asynchronous,
         "macs_seconds": seconds,
         "device": device,
         "audio": _absolute(audio),
         "teacher": _absolute(teacher),
     }
-    if resume is not None:
-        begun = _run_settings(resume)
-        _refuse_changes(context, resume, begun, settings)
-        settings = {**begun, **({} if evals is None else {"evals": evals})}
-    elif out_ is None:
-        out_ = _free_folder(Path("runs"))
-    folder = resume or out_
-    assert folder is not None
-    model = _load(settings["supernet"], settings["device"])
-    chosen = _sub_space(model, settings["space"])
-    costs = _costs(model, chosen, settings["macs_seconds"], [*settings["budgets"], *settings["objectives"]])
-    score = scores.distillation(model, device=settings["device"], audio=settings["audio"], teacher=settings["teacher"])
-    with _progress(settings["evals"], quiet=json_) as on_progress:
-        try:
-            result = nas.search(
-                chosen,
-                score,
-                costs=costs,
-                budgets=tuple(settings["budgets"]),
-                searcher=settings["searcher"],
-                evals=settings["evals"],
-                seed=settings["seed"],
-                out=folder,
-                resume=resume is not None,
-                batch=settings["batch"],
-                objectives=tuple(settings["objectives"]),
-                on_progress=on_progress,
-                settings={**settings, "command": _command()},
-            )
-        except KeyboardInterrupt:
-            err.print(f"interrupted; every finished evaluation is kept. Go on with: nas search --resume {folder}")
-            raise typer.Exit(130) from None
-    page = _page([folder], folder / "report.html")
+    place = resume or out_ or str(_free_folder(Path("runs")))
+    with Mirror(place) as mirror:
+        if resume is not None:
+            begun = _run_settings(mirror.folder)
+            _refuse_changes(context, mirror.folder, begun, settings)
+            settings = {**settings, **begun, **({} if evals is None else {"evals": evals})}
+        cluster = None if ray is None else _Cluster(ray, actors, cpus_per_actor, gpus_per_actor, target_resource, wait)
+        with _progress(settings["evals"], json_, mirror.sync) as progress:
+            try:
+                result = run_search(settings, mirror.folder, resume is not None, progress, cluster)
+            except KeyboardInterrupt:
+                again = f"nas search --resume {place}" + (f" --ray {ray}" if ray else "")
+                err.print(f"interrupted; every finished evaluation is kept. Go on with: {again}", soft_wrap=True)
+                raise typer.Exit(130) from None
+        folder = mirror.folder
+        page = _page([folder], folder / "report.html")
     if json_:
         _print_json(summary(folder))
     else:
         out.print(report_run(folder))
-        out.print(f"run folder: {folder}" + (f"; open {page}" if page else ""))
+        out.print(f"run folder: {place}" + (f"; open {page}" if page else ""))
     if result.evaluations and result.best is None:
         raise _nothing_found(result.evaluations, settings["budgets"])
     if not json_ and result.best:
         out.print(f"next: nas export {folder} --out exported/")
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """Where a search is evaluated, which is no part of its settings."""
+
+    address: str
+    actors: int | None
+    cpus: float
+    gpus: float | None
+    target_resource: str | None
+    wait: bool
+
+    def executor(self, score: Any, device: str) -> RayExecutor:
+        from nas.executors.ray import RayExecutor
+
+        gpus = float(device != "cpu") if self.gpus is None else self.gpus
+        return RayExecutor(score, self.address, self.actors, self.cpus, gpus, device, self.wait)
+
+
+def run_search(
+    settings: dict[str, Any], folder: Path, resume: bool, progress: Any, cluster: _Cluster | None = None
+) -> SearchResult:
+    """The search that `settings` describe, in `folder`; scored here, or by the evaluators of a cluster."""
+    import nas
+    from evaluators import scores
+
+    here = settings["device"] if cluster is None else "cpu"
+    model = _load(settings["supernet"], here)
+    chosen = _sub_space(model, settings["space"])
+    costs = _costs(model, chosen, settings["macs_seconds"], [*settings["budgets"], *settings["objectives"]])
+    score = scores.distillation(model, device=here, audio=settings["audio"], teacher=settings["teacher"])
+    executor = None if cluster is None else cluster.executor(score, settings["device"])
+    with executor or nullcontext():
+        progress.executor = executor
+        if cluster and cluster.target_resource:
+            costs = _measured_there(costs, cluster.target_resource, cluster.wait)
+        return nas.search(
+            chosen,
+            score,
+            costs=costs,
+            budgets=tuple(settings["budgets"]),
+            searcher=settings["searcher"],
+            evals=settings["evals"],
+            seed=settings["seed"],
+            out=folder,
+            resume=resume,
+            batch=settings["batch"],
+            objectives=tuple(settings["objectives"]),
+            on_progress=progress,
+            settings={**settings, "command": _command()},
+            executor=executor,
+            asynchronous=settings["asynchronous"],
+        )
+
+
+def _measured_there(costs: dict[str, Any], resource: str, wait: bool) -> dict[str, Any]:
+    """The costs, with those that can only be measured measured on the nodes that have `resource`."""
+    from nas.executors.ray import RemoteCost
+
+    measured = {name for name, cost in costs.items() if getattr(cost, "table", None) is None}
+    if not measured:
+        raise NasError(f"--target-resource {resource} is for budgets on latency: none is given")
+    return {name: RemoteCost(cost, resource, wait) if name in measured else cost for name, cost in costs.items()}
 
 
 def _nothing_found(evaluations: Sequence[Any], budgets: Sequence[str]) -> NasError:
@@ -189,6 +250,167 @@ def _study(run: Path, file: Path) -> Path:
     objective = Objective(settings["maximize"], *settings["objectives"][1:])
     write_study(evaluations, space_from_dict(settings["space"]), objective, file)
     return file
+
+
+@app.command()
+def status(
+    run: Annotated[str, typer.Argument(help="Run folder or sweep: a path, or a URL of fsspec.")],
+    json_: JsonOption = False,
+) -> None:
+    """Show how far a run or a sweep is; it may be going on, here or elsewhere."""
+    from nas.status import run_status
+    from nas.storage import fetched, read_file
+
+    described = read_file(run, "sweep.json")
+    places = [run] if described is None else [f"{run}/runs/{name}" for name in json.loads(described)["jobs"]]
+    records = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, place in enumerate(places):
+            try:
+                records.append({**run_status(fetched(place, Path(scratch) / str(number))), "run": place})
+            except RunError:
+                if described is None:
+                    raise
+                records.append({"run": place, "state": "waiting", "evaluations": 0})
+    if json_:
+        _print_json(records if described is not None else records[0])
+        return
+    table = Table(title_justify="left")
+    for column in ("run", "state", "evaluations", "per second", "last (s ago)", "failed", "best", "costs of the best"):
+        table.add_column(column, overflow="fold")
+    for record in records:
+        costs = ", ".join(f"{name} {value:,.6g}" for name, value in (record.get("best_costs") or {}).items())
+        table.add_row(
+            record["run"].removeprefix(f"{run}/runs/"),
+            record["state"] + (f" (process {record['process']})" if record.get("process") else ""),
+            f"{record['evaluations']} of {record.get('evals', '?')}",
+            *("" if record.get(key) is None else str(record[key]) for key in ("per_second", "idle_seconds", "failed")),
+            "" if record.get("best_score") is None else f"{record['best_score']:.6g}",
+            costs,
+        )
+    out.print(table)
+
+
+# -------------------------------------------------------------------- sweeps
+
+
+@app.command()
+def sweep(
+    supernet: SupernetOption = "hubert-tiny",
+    budget: Annotated[list[str] | None, typer.Option(help="'params<=2M', or 'A and B'; repeat.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Such as onnxruntime,threads=1; repeat.")] = None,
+    searcher: Annotated[list[str] | None, typer.Option(help="Repeat to compare.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Repeat.")] = None,
+    evals: Annotated[int, typer.Option(min=1, help="Evaluations of each search.")] = 64,
+    out_: Annotated[str | None, typer.Option("--out", help="Folder that all nodes see, or a URL of fsspec.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Sweep to go on with; its settings are kept.")] = None,
+    space: Annotated[str | None, typer.Option(help="A .toml sub-space of the supernet's space.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Manifest of calibration speech.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="Hugging Face folder of the teacher, with --audio.")] = None,
+    batch: Annotated[int, typer.Option(min=1)] = 16,
+    seconds: SecondsOption = 1.0,
+    device: DeviceOption = "cpu",
+    ray: Annotated[str, typer.Option(help="auto, host:port, or local.")] = "local",
+    cpus_per_trial: Annotated[float, typer.Option(min=0)] = 1.0,
+    gpus_per_trial: Annotated[float, typer.Option(min=0)] = 0.0,
+    max_failures: Annotated[int, typer.Option(min=0, help="How often a trial that died is begun again.")] = 3,
+    json_: JsonOption = False,
+) -> None:
+    """Search for a family of subnets: budgets x targets x searchers x seeds, as trials of Ray Tune."""
+    from cli import run_trial as run  # by its name, so that the workers import it
+    from nas.storage import read_file, write_file
+    from nas.sweep import grid
+    from nas.sweep import sweep as run_sweep
+
+    if (place := resume or out_) is None:
+        raise NasError("a sweep needs a folder: --out DIR, or --resume DIR to go on")
+    held = read_file(place, "sweep.json")
+    if resume is None:
+        if held is not None:
+            raise RunError(f"{place} holds a sweep: go on with nas sweep --resume {place}, or take another folder")
+        shared = {
+            "supernet": supernet if not Path(supernet).exists() else str(Path(supernet).absolute()),
+            "objectives": ["score"],
+            "evals": evals,
+            "space": None if space is None or not Path(space).exists() else str(Path(space).absolute()),
+            "batch": batch,
+            "asynchronous": False,
+            "macs_seconds": seconds,
+            "device": device,
+            "audio": _absolute(audio),
+            "teacher": _absolute(teacher),
+        }
+        jobs = grid(budget or [], target or [], searcher or ["exact"], seed or [0])
+        plan: dict[str, Any] = {"jobs": {name: {**shared, **job} for name, job in jobs.items()}, "command": _command()}
+        write_file(place, "sweep.json", json.dumps(plan, indent=1).encode())
+    elif held is None:
+        raise RunError(f"{place} holds no sweep: there is no sweep.json")
+    else:
+        plan = json.loads(held)
+    try:
+        found = run_sweep(plan["jobs"], run, place, ray, cpus_per_trial, gpus_per_trial, max_failures)
+    except KeyboardInterrupt:
+        err.print(f"interrupted; go on with: nas sweep --resume {place} --ray {ray}", soft_wrap=True)
+        raise typer.Exit(130) from None
+    page = _sweep_page(place, [name for name, result in found.items() if "error" not in result])
+    if json_:
+        _print_json(found)
+        return
+    table = Table(title=f"sweep {place}", title_justify="left")
+    for column in ("search", "evaluations", "score", "costs of the best"):
+        table.add_column(column, overflow="fold")
+    for name, result in found.items():
+        costs = ", ".join(f"{cost} {value:,.6g}" for cost, value in (result.get("costs") or {}).items())
+        score = "" if result.get("score") is None else f"{result['score']:.6g}"
+        table.add_row(name, str(result.get("evaluations", "")), score, result.get("error", costs))
+    out.print(table)
+    if page:
+        out.print(f"compared in {page}")
+
+
+def run_trial(job: dict[str, Any], place: str, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """One search of a sweep, on a worker: begins it, goes on with it, or reads what it found."""
+    from nas.storage import Mirror
+
+    class Progress:
+        executor: Any = None
+        said = 0.0
+
+        def __call__(self, evaluations: Sequence[Any]) -> None:
+            mirror.sync()
+            if time.monotonic() - self.said > 5:
+                self.said = time.monotonic()
+                scores = [e.score for e in evaluations if e.status == "ok"]
+                report({"evaluations": len(evaluations), "score": min(scores) if scores else None})
+
+    with Mirror(place) as mirror:
+        resume = (mirror.folder / "run.json").exists()
+        result = run_search(job, mirror.folder, resume, Progress())
+        _page([mirror.folder], mirror.folder / "report.html")
+    if result.best is None:
+        raise _nothing_found(result.evaluations, job["budgets"])
+    best = result.best
+    return {
+        "evaluations": len(result.evaluations),
+        "score": best.score,
+        "costs": dict(best.costs),
+        "subnet": best.subnet.to_json(),
+    }
+
+
+def _sweep_page(place: str, names: Sequence[str]) -> str | None:
+    """Writes the report that compares the searches of a sweep."""
+    from nas.storage import fetched, write_file
+
+    if not names:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [fetched(f"{place}/runs/{name}", Path(scratch) / name) for name in names]
+        page = _page(folders, Path(scratch) / "report.html")
+        if page is None:
+            return None
+        write_file(place, "report.html", page.read_bytes())
+    return f"{place}/report.html"
 
 
 # -------------------------------------------------------------------- spaces and costs
@@ -474,7 +696,7 @@ def _run_settings(folder: Path) -> dict[str, Any]:
 
 def _refuse_changes(context: typer.Context, folder: Path, begun: dict[str, Any], given: dict[str, Any]) -> None:
     """A resumed run keeps its settings: what was said on the command line may not contradict them."""
-    options = {"budget": "budgets", "objective": "objectives", "seconds": "macs_seconds"}
+    options = {"budget": "budgets", "objective": "objectives", "seconds": "macs_seconds", "async": "asynchronous"}
     for option in (
         "supernet",
         "budget",
@@ -485,10 +707,12 @@ def _refuse_changes(context: typer.Context, folder: Path, begun: dict[str, Any],
         "audio",
         "teacher",
         "batch",
+        "async",
         "seconds",
     ):
         key = options.get(option, option)
-        said = getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"
+        parameter = "asynchronous" if option == "async" else option
+        said = getattr(context.get_parameter_source(parameter), "name", "") == "COMMANDLINE"
         if said and given[key] != begun.get(key):
             raise RunError(
                 f"{folder} was begun with {key}={begun.get(key)}, and is resumed with it; got {given[key]}: "
@@ -540,30 +764,47 @@ def _print_json(record: Any) -> None:
 
 
 class _progress:  # noqa: N801 - used as a with block
-    """A rich bar of evaluations; plain silence where output is JSON or not a terminal."""
+    """A rich bar of evaluations; plain lines now and then where there is no terminal, silence where output is JSON."""
 
-    def __init__(self, total: int, quiet: bool) -> None:
+    executor: Any = None  # tells how many evaluators are alive, where there are several
+
+    def __init__(self, total: int, quiet: bool, then: Callable[[], None]) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        self._total, self._then = total, then
+        self._plain = not quiet and not err.is_terminal
         self._bar = Progress(
             TextColumn("searching"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("best {task.fields[best]}"),
+            TextColumn("{task.fields[said]}"),
             console=err,
-            disable=quiet or not err.is_terminal,
+            disable=quiet or self._plain,
         )
-        self._task = self._bar.add_task("searching", total=total, best="—")
+        self._task = self._bar.add_task("searching", total=total, said="")
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> _progress:
         self._bar.start()
-        return self._update
+        self._begun = self._said = time.monotonic()
+        self._held: int | None = None
+        return self
 
-    def _update(self, evaluations: Sequence[Any]) -> None:
+    def __call__(self, evaluations: Sequence[Any]) -> None:
+        done, now = len(evaluations), time.monotonic()
+        if self._held is None:
+            self._held, self._begun = done, now
         scores = [e.score for e in evaluations if e.status == "ok"]
-        said = f"{min(scores):.5f}" if scores else "—"
-        self._bar.update(self._task, completed=len(evaluations), best=said)
+        said = f"best {min(scores):.5f}" if scores else "best —"
+        if done > self._held:
+            said = f"{(done - self._held) / (now - self._begun):.2g}/s, {said}"
+        if self.executor is not None:
+            said += f", {self.executor.alive} evaluators"
+        self._bar.update(self._task, completed=done, said=said)
+        if self._plain and now - self._said > 10:
+            self._said = now
+            err.print(f"{done} of {self._total} evaluations, {said}", highlight=False, soft_wrap=True)
+        self._then()
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()

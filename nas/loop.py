@@ -126,8 +126,8 @@ def search(
         run = None if out is None else stack.enter_context(RunFolder(out, described, resume))
         ledger = run.ledger if run else Ledger()
         planned = run.settings["planned_evals"] if run else evals
-        fresh = [seed, len(ledger.evaluations)] if asynchronous else seed  # what is replayed needs the same chance again
-        proposer = make(feasible, objective, np.random.default_rng(fresh), planned)
+        chance = [seed, len(ledger.evaluations)] if asynchronous else seed  # a replay needs the same chance again
+        proposer = make(feasible, objective, np.random.default_rng(chance), planned)
 
         def result(interrupted: bool = False) -> SearchResult:
             best, front = chosen(ledger.evaluations, objective, front_cost)

@@ -37,7 +37,9 @@ _KINDS: dict[str, type] = {
     "space_size": int,
     "space_fits": int,
 }
-_COMPARED = ("space", "searcher", "budgets", "objectives", "maximize", "costs", "score", "seed", "batch", "asynchronous")
+_COMPARED = (
+    "space", "searcher", "budgets", "objectives", "maximize", "costs", "score", "seed", "batch", "asynchronous",
+)  # fmt: skip
 
 
 class RunFolder:
@@ -183,6 +185,8 @@ def _continued(path: Path, old: dict[str, Any], new: Mapping[str, Any]) -> dict[
         raise RunError(f"{path} was planned with evals={old['evals']}; resume may only raise it; got {wanted['evals']}")
     again = {key: wanted[key] for key in ("command", "versions", "started")}
     latest = {key: wanted[key] for key in ("evals", "settings")}
+    if wanted["evals"] > old["evals"]:  # what was found is no longer the end of it
+        old = {key: value for key, value in old.items() if key not in ("effects", "trust")}
     return {**old, **latest, "resumed": [*old.get("resumed", []), again]}
 
 

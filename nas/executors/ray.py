@@ -129,9 +129,12 @@ class RayExecutor:
         self._keep_evaluators()
         self._hand_out()
         waiting = [*self._running, *(e.started for e in self._evaluators if not e.ready)]
-        ready, _ = self._ray.wait(waiting, num_returns=1, timeout=1.0) if waiting else ([], time.sleep(0.2))
-        if ready:
+        ready: list[Any] = []
+        if waiting:
+            self._ray.wait(waiting, num_returns=1, timeout=1.0)
             ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
+        else:
+            time.sleep(0.2)
         found = [pair for ref in ready for pair in self._take(ref)] + self._lost
         self._lost = []
         self._measure(len(found))
@@ -335,7 +338,8 @@ class RemoteCost:
         self._ray = _ray()
         _check_room(self._ray, 1, {resource: 1.0}, wait)
         self._shared = shared(self._ray, cost)
-        self._measure = self._ray.remote(_measured).options(num_cpus=0, resources={resource: 1.0}, max_retries=_MOST_DEATHS)
+        options = {"num_cpus": 0, "resources": {resource: 1.0}, "max_retries": _MOST_DEATHS}
+        self._measure = self._ray.remote(_measured).options(**options)
         self._begun: dict[Subnet, Any] = {}
 
     def ahead(self, subnets: Sequence[Subnet]) -> None:
@@ -369,7 +373,6 @@ def _measured(packed: Any, subnet: Subnet, wanted: dict[str, str]) -> float:
 
 
 # -------------------------------------------------------------------- the object store
-
 
 
 def shared(ray: Any, value: Any) -> Any:
@@ -472,7 +475,7 @@ def _begin(ray: Any, address: str) -> None:
         ray.init(address=address, **quiet)
     except ConnectionError:
         known = os.environ.get("RAY_ADDRESS")
-        tried = f"RAY_ADDRESS={known}" if known else "RAY_ADDRESS is not set, and no cluster was started on this machine"
+        tried = f"RAY_ADDRESS={known}" if known else "RAY_ADDRESS is not set, and none was begun on this machine"
         raise NasError(
             f"no Ray cluster at --ray {address} ({tried}): begin one with `ray start --head`, give its host:port, or "
             "take --ray local"

@@ -177,7 +177,7 @@ def test_who_hangs_near_the_end_is_doubled(cluster, tmp_path):
 
 
 def test_asynchronous_searches_evaluate_each_subnet_once_and_go_on(cluster, tmp_path):
-    options = {"costs": {"params": params_of(SPACE)}, "budgets": ["params<=400K"], "out": tmp_path, "asynchronous": True}
+    options = {"costs": {"params": params_of(SPACE)}, "budgets": ["params<=400K"], "asynchronous": True}
     for searcher in ("exact", "optuna-tpe"):
         options |= {"searcher": searcher, "out": tmp_path / searcher}
         with RayExecutor(SCORE, actors=2, **SMALL) as executor:
@@ -235,9 +235,9 @@ def test_a_full_object_store_is_one_line(cluster):
 def test_workers_with_another_version_than_the_driver_are_refused(cluster, monkeypatch, name):
     driver = {**ray_executor.versions(), name: "9.9"}
     monkeypatch.setattr(ray_executor, "versions", lambda: driver)
-    with pytest.raises(NasError, match=rf"has {name} .*, the driver has 9.9: install the same on every node"):
-        with RayExecutor(SCORE, actors=1, **SMALL) as executor:
-            outcomes(executor)
+    says = rf"has {name} .*, the driver has 9.9: install the same on every node"
+    with pytest.raises(NasError, match=says), RayExecutor(SCORE, actors=1, **SMALL) as executor:
+        outcomes(executor)
 
 
 def test_no_cluster_is_told_in_seconds():
