@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import tempfile
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from nas.executors.ray import RayExecutor
     from supernet import HubertSupernet
 
-__all__ = ["app", "main", "run_search", "run_trial"]
+__all__ = ["app", "main", "run_search", "run_training", "run_trial"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -271,24 +272,32 @@ def status(
             except RunError:
                 if described is None:
                     raise
-                records.append({"run": place, "state": "waiting", "evaluations": 0})
+                records.append({"run": place, "state": "not begun", "evaluations": 0})
     if json_:
         _print_json(records if described is not None else records[0])
         return
-    table = Table(title_justify="left")
-    for column in ("run", "state", "evaluations", "per second", "last (s ago)", "failed", "best", "costs of the best"):
-        table.add_column(column, overflow="fold")
     for record in records:
-        costs = ", ".join(f"{name} {value:,.6g}" for name, value in (record.get("best_costs") or {}).items())
-        table.add_row(
-            record["run"].removeprefix(f"{run}/runs/"),
-            record["state"] + (f" (process {record['process']})" if record.get("process") else ""),
-            f"{record['evaluations']} of {record.get('evals', '?')}",
-            *("" if record.get(key) is None else str(record[key]) for key in ("per_second", "idle_seconds", "failed")),
-            "" if record.get("best_score") is None else f"{record['best_score']:.6g}",
-            costs,
-        )
-    out.print(table)
+        out.print(_status_line(record), highlight=False, markup=False, soft_wrap=True)
+
+
+def _status_line(record: dict[str, Any]) -> str:
+    said = record["state"] + (f" (process {record['process']})" if record.get("process") else "")
+    parts = [f"{record['run']}: {said}", f"{record['evaluations']} of {record.get('evals', '?')} evaluations"]
+    if record.get("failed"):
+        parts.append(f"{record['failed']} failed")
+    if record.get("per_second") and record["state"] == "running":
+        parts.append(f"{record['per_second']:.3g}/s")
+    if record.get("idle_seconds") is not None:
+        parts.append(f"last {record['idle_seconds']:,.0f} s ago")
+    if record.get("best_score") is not None:
+        parts.append(f"best {record['best_score']:.6g} ({_costs_line(record['best_costs'])})")
+    return ", ".join(parts)
+
+
+def _costs_line(costs: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}" for name, value in costs.items()
+    )
 
 
 # -------------------------------------------------------------------- sweeps
@@ -360,7 +369,7 @@ def sweep(
     for column in ("search", "evaluations", "score", "costs of the best"):
         table.add_column(column, overflow="fold")
     for name, result in found.items():
-        costs = ", ".join(f"{cost} {value:,.6g}" for cost, value in (result.get("costs") or {}).items())
+        costs = _costs_line(result.get("costs") or {})
         score = "" if result.get("score") is None else f"{result['score']:.6g}"
         table.add_row(name, str(result.get("evaluations", "")), score, result.get("error", costs))
     out.print(table)
@@ -578,45 +587,77 @@ def train(
     device: DeviceOption = "cpu",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint after this long.")] = None,
+    ray: RayOption = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on the cluster, with --ray.")] = 1,
+    cpus_per_worker: Annotated[float, typer.Option(min=0)] = 1.0,
 ) -> None:
-    """Distil a supernet from a teacher: stage 1 trains the largest subnet, stage 2 all of them."""
+    """Distil a supernet from a teacher: stage 1 trains the largest subnet, stage 2 all of them.
+
+    In several processes: torchrun --nproc-per-node N --no-python nas train …, or --ray auto --workers N.
+    """
+    settings: dict[str, Any] = {
+        "teacher": str(teacher.absolute()),
+        "audio": _absolute(audio),
+        "out": _absolute(out_),
+        "space": space if not Path(space).exists() else _absolute(Path(space)),
+        "init": init if init is None or not Path(init).exists() else _absolute(Path(init)),
+        "steps": (stage1_steps, stage2_steps),
+        "learning_rates": (learning_rate, stage2_learning_rate),
+        "recipe": {
+            "batch_seconds": batch_seconds,
+            "mask_prob": mask_prob,
+            "mask_from": mask_from,
+            "sampler": sampler,
+            "precision": precision,
+            "seed": seed,
+        },
+        "layers": _layer_list(teacher_layers),
+        "targets": _absolute(targets),
+        "device": device,
+        "minutes": minutes,
+    }
+    try:
+        if ray is None:
+            finished = run_training(settings)
+        else:
+            from cli import run_training as run  # by its name, so that the workers import it
+            from nas.executors.train import train_on_ray
+
+            finished = train_on_ray(run, settings, ray, workers, cpus_per_worker, device != "cpu")
+    except KeyboardInterrupt:
+        err.print(f"interrupted; run the same command again to go on from the last checkpoint in {out_}")
+        raise typer.Exit(130) from None
+    out.print(
+        f"supernet: {out_ / 'supernet'}" if finished else f"stopped; run the same command again to go on ({out_})"
+    )
+
+
+def run_training(settings: dict[str, Any]) -> bool:
+    """The training that `settings` describe, as one of its processes; whether it is finished."""
+    from supernet.processes import joined
     from supernet.teacher import load_teacher
     from supernet.train import Recipe, distil
 
-    common: dict[str, Any] = {
-        "batch_seconds": batch_seconds,
-        "mask_prob": mask_prob,
-        "mask_from": mask_from,
-        "sampler": sampler,
-        "precision": precision,
-        "seed": seed,
-    }
+    _check_device(settings["device"])
     recipes = [
-        Recipe(stage=1, steps=stage1_steps, learning_rate=learning_rate, **common),
-        Recipe(stage=2, steps=stage2_steps, learning_rate=stage2_learning_rate, **common),
+        Recipe(stage=stage, steps=steps, learning_rate=rate, **settings["recipe"])
+        for stage, steps, rate in zip((1, 2), settings["steps"], settings["learning_rates"])
     ]
-    layers = _layer_list(teacher_layers)
-    _check_device(device)
-    start = None if init is None else _load(init, device)
-    loaded = load_teacher(teacher, layers, device)
-    with _training_progress() as progress:
-        try:
-            finished = distil(
-                start.space if start else get_space(space),
-                loaded,
-                audio,
-                out_,
-                recipes[1:] if start else recipes,
-                device,
-                progress,
-                targets,
-                float("inf") if minutes is None else 60 * minutes,
-                start,
-            )
-        except KeyboardInterrupt:
-            err.print(f"interrupted; run the same command again to go on from the last checkpoint in {out_}")
-            raise typer.Exit(130) from None
-    out.print(f"supernet: {finished}" if finished else f"stopped; run the same command again to go on ({out_})")
+    with joined(settings["device"]) as device, _training_progress() as progress:
+        start = None if settings["init"] is None else _load(settings["init"], device)
+        finished = distil(
+            start.space if start else get_space(settings["space"]),
+            load_teacher(settings["teacher"], settings["layers"], device),
+            Path(settings["audio"]),
+            Path(settings["out"]),
+            recipes[1:] if start else recipes,
+            device,
+            progress,
+            None if settings["targets"] is None else Path(settings["targets"]),
+            float("inf") if settings["minutes"] is None else 60 * settings["minutes"],
+            start,
+        )
+    return finished is not None
 
 
 # -------------------------------------------------------------------- helpers
@@ -823,6 +864,7 @@ class _training_progress:  # noqa: N801 - used as a with block
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=err,
+            disable=int(os.environ.get("RANK", "0")) > 0,
         )
         self._task = self._bar.add_task("starting", total=None, said="")
 

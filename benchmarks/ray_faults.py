@@ -153,7 +153,7 @@ def main() -> None:
         wanted = lines(whole / "ledger.jsonl")
         best = json.loads((whole / "best.json").read_text())
         usual = args.evals * args.seconds / 4
-        print("| killed | seconds after the first evaluation | evaluations then | wall | once each, same order | same best |")
+        print("| killed | s after the first evaluation | evaluations then | wall | once each, same order | same best |")
         print("|---|---|---|---|---|---|")
         failures = 0
         for number in range(args.times):

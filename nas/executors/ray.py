@@ -37,7 +37,7 @@ import numpy as np
 from nas.executors.local import LocalExecutor, Outcome, told_in_one_line
 from search_spaces import NasError, Subnet
 
-__all__ = ["RayExecutor", "RemoteCost", "connected"]
+__all__ = ["RayExecutor", "RemoteCost", "check_room", "connected", "shared", "versions"]
 
 _CHUNK_SECONDS = 2.0  # what the death of an evaluator may cost
 _MOST_IN_CHUNK = 64
@@ -144,7 +144,7 @@ class RayExecutor:
 
     def _begin(self) -> None:
         self._wanted = self.actors or self._fit()
-        _check_room(self._ray, self.actors or 1, self.needs, self._wait)
+        check_room(self._ray, self.actors or 1, self.needs, self._wait)
         self._shared = shared(self._ray, self.score)
         metrics = importlib.import_module("ray.util.metrics")
         self._evaluated = metrics.Counter("nas_evaluations", "Subnets scored by this search.")
@@ -336,7 +336,7 @@ class RemoteCost:
 
     def __init__(self, cost: Any, resource: str, wait: bool = False) -> None:
         self._ray = _ray()
-        _check_room(self._ray, 1, {resource: 1.0}, wait)
+        check_room(self._ray, 1, {resource: 1.0}, wait)
         self._shared = shared(self._ray, cost)
         options = {"num_cpus": 0, "resources": {resource: 1.0}, "max_retries": _MOST_DEATHS}
         self._measure = self._ray.remote(_measured).options(**options)
@@ -498,7 +498,7 @@ def _reach(address: str) -> None:
         ) from None
 
 
-def _check_room(ray: Any, actors: int, needs: dict[str, float], wait: bool) -> None:
+def check_room(ray: Any, actors: int, needs: dict[str, float], wait: bool) -> None:
     """Raises `NasError` where the cluster can never hold what is asked for, as it is now."""
     has = ray.cluster_resources()
     for name, need in needs.items():
