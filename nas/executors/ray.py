@@ -471,16 +471,22 @@ def _begin(ray: Any, address: str) -> None:
         raise NasError(f"{address}: Ray Client is not supported; run on the head node, or with `ray job submit`")
     if address != "auto":
         _reach(address)
+    errors = importlib.import_module("ray.exceptions")
+    token = "if it has token authentication, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as it was begun with"
     try:
         ray.init(address=address, **quiet)
     except ConnectionError:
+        if address != "auto":
+            raise NasError(f"{address} answers, but does not let this process join; {token}") from None
         known = os.environ.get("RAY_ADDRESS")
         tried = f"RAY_ADDRESS={known}" if known else "RAY_ADDRESS is not set, and none was begun on this machine"
         raise NasError(
-            f"no Ray cluster at --ray {address} ({tried}): begin one with `ray start --head`, give its host:port, or "
-            "take --ray local"
+            f"no Ray cluster at --ray auto ({tried}): begin one with `ray start --head`, give its host:port, or take "
+            f"--ray local; {token}"
         ) from None
-    except (RuntimeError, ValueError) as error:
+    except errors.AuthenticationError as error:
+        raise NasError(f"cannot join the Ray cluster at {address}: {_words(error)[:120]}; {token}") from None
+    except (errors.RayError, RuntimeError, ValueError) as error:
         raise NasError(f"cannot join the Ray cluster at {address}: {_words(error)}") from None
 
 
@@ -493,7 +499,7 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise NasError(
-            f"no Ray cluster at {address} (tried to connect for 5 s: {error.strerror or error}): begin one there with "
+            f"no Ray cluster at {address} (tried to connect: {error.strerror or error}): begin one there with "
             "`ray start --head`, or take --ray local"
         ) from None
 
