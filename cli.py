@@ -643,20 +643,22 @@ def run_training(settings: dict[str, Any]) -> bool:
         Recipe(stage=stage, steps=steps, learning_rate=rate, **settings["recipe"])
         for stage, steps, rate in zip((1, 2), settings["steps"], settings["learning_rates"])
     ]
-    with joined(settings["device"]) as device, _training_progress() as progress:
+    with joined(settings["device"]) as device:
         start = None if settings["init"] is None else _load(settings["init"], device)
-        finished = distil(
-            start.space if start else get_space(settings["space"]),
-            load_teacher(settings["teacher"], settings["layers"], device),
-            Path(settings["audio"]),
-            Path(settings["out"]),
-            recipes[1:] if start else recipes,
-            device,
-            progress,
-            None if settings["targets"] is None else Path(settings["targets"]),
-            float("inf") if settings["minutes"] is None else 60 * settings["minutes"],
-            start,
-        )
+        teacher = load_teacher(settings["teacher"], settings["layers"], device)
+        with _training_progress() as progress:
+            finished = distil(
+                start.space if start else get_space(settings["space"]),
+                teacher,
+                Path(settings["audio"]),
+                Path(settings["out"]),
+                recipes[1:] if start else recipes,
+                device,
+                progress,
+                None if settings["targets"] is None else Path(settings["targets"]),
+                float("inf") if settings["minutes"] is None else 60 * settings["minutes"],
+                start,
+            )
     return finished is not None
 
 

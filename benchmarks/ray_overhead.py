@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,53 +40,63 @@ class Sleep:
         return [float(subnet.embed_dim) for subnet in subnets]
 
 
-def search(score: Any, actors: int, evals: int, batch: int, **options: Any) -> float:
-    """Seconds of a whole search by random draws, ledger and all, once every actor is ready."""
-    import nas
-    from evaluators.costs import params
+@contextmanager
+def ready(score: Any, actors: int, cpus: float = 0.01) -> Iterator[Any]:
+    """An executor whose actors are all there."""
     from nas.executors.ray import RayExecutor
 
-    with RayExecutor(score, "auto", actors=actors, cpus=0.01) as executor:
+    with RayExecutor(score, "auto", actors=actors, cpus=cpus) as executor:
         while executor.alive < actors:
             executor.collect()
+        yield executor
+
+
+def search(executor: Any, evals: int, batch: int, asynchronous: bool = False) -> float:
+    """Seconds of a whole search by random draws, with a run folder."""
+    import nas
+    from evaluators.costs import params
+
+    with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        costs = {"params": params(SPACE)}
-        options = {"costs": costs, "budgets": ("params<=2.5M",), "searcher": "random", "batch": batch, **options}
-        nas.search(SPACE, score, evals=evals, executor=executor, **options)
+        nas.search(
+            SPACE, executor.score, {"params": params(SPACE)}, ("params<=2.5M",), "random", evals, batch=batch,
+            out=Path(folder) / "run", executor=executor, asynchronous=asynchronous,
+        )  # fmt: skip
         return time.perf_counter() - began
 
 
 def efficiency(args: argparse.Namespace) -> None:
     """The time that sleeping alone would take, over the time taken."""
-    print("| actors | evaluations | batches of 32 an actor | asynchronous |\n|---|---|---|---|")
+    print("| actors | evaluations | batches of 32 an actor | of 64 | asynchronous |\n|---|---|---|---|---|")
     for actors in args.actors:
-        evals = actors * 160
-        ideal = 0.05 * evals / actors
-        ordered = ideal / search(Sleep(0.05), actors, evals, 32 * actors)
-        free = ideal / search(Sleep(0.05), actors, evals, 32 * actors, asynchronous=True)
-        print(f"| {actors} | {evals:,} | {ordered:.3f} | {free:.3f} |", flush=True)
+        evals = actors * 128
+        with ready(Sleep(0.05), actors) as executor:
+            search(executor, 4 * actors, 4 * actors)
+            times = [search(executor, evals, n * actors, free) for n, free in ((32, False), (64, False), (32, True))]
+        said = " | ".join(f"{0.05 * 128 / seconds:.3f}" for seconds in times)
+        print(f"| {actors} | {evals:,} | {said} |", flush=True)
 
 
 def rate(args: argparse.Namespace) -> None:
-    for actors, batch in ((1, 64), (2, 64), (2, 512)):
-        seconds = search(Sleep(0), actors, 5000, batch)
-        print(f"{actors} actors, batches of {batch}: {5000 / seconds:,.0f} evaluations/s", flush=True)
+    for actors, batch in ((1, 16), (1, 64), (2, 64), (2, 512)):
+        with ready(Sleep(0), actors) as executor:
+            search(executor, 100, batch)
+            rates = [2000 / search(executor, 2000, batch) for _ in range(3)]
+        print(f"{actors} actors, batches of {batch}: {statistics.median(rates):,.0f} evaluations/s", flush=True)
 
 
 def memory(args: argparse.Namespace) -> None:
-    """Of the executor alone: ledger and searcher hold every evaluation, and are measured beside it."""
-    from nas.executors.ray import RayExecutor
-
+    """Of the executor alone; and of a whole search, where ledger and searcher hold every evaluation."""
     rng = np.random.default_rng(0)
-    with RayExecutor(Sleep(0), "auto", actors=2, cpus=0.01) as executor:
+    with ready(Sleep(0), 2) as executor:
         began = time.perf_counter()
         for done in range(0, 100_001, 1000):
             if done % 20_000 == 0:
                 print(f"{done:,} evaluations: {resident():.1f} MB, {time.perf_counter() - began:.0f} s", flush=True)
             subnets = [SPACE.sample(rng) for _ in range(1000)]
             assert sum(len(chunk) for chunk in executor.run(subnets)) == 1000
-    before = resident()
-    search(Sleep(0), 2, 20_000, 1000)
+        before = resident()
+        search(executor, 20_000, 1000)
     print(f"a whole search of 20,000: {(resident() - before) / 20:.2f} MB for 1,000 evaluations in ledger and searcher")
 
 
@@ -95,19 +107,13 @@ def resident() -> float:
 
 def pairs(args: argparse.Namespace) -> None:
     from evaluators import scores
-    from nas.executors.ray import RayExecutor
     from supernet import load_supernet
 
     score = scores.distillation(load_supernet("hubert-tiny"))
     rng = np.random.default_rng(0)
     ratios = []
-    with (
-        RayExecutor(score, "auto", actors=1, cpus=0.5) as one,
-        RayExecutor(score, "auto", actors=2, cpus=0.5) as two,
-    ):
-        for executor, actors in ((one, 1), (two, 2)):
-            while executor.alive < actors:
-                executor.collect()
+    with ready(score, 1, 0.5) as one, ready(score, 2, 0.5) as two:
+        for executor in (one, two):
             list(executor.run([SPACE.sample(rng) for _ in range(8)]))
         for _ in range(args.pairs):
             subnets = [SPACE.sample(rng) for _ in range(args.evals)]

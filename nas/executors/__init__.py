@@ -2,6 +2,7 @@
 
 local.py  in this process
 ray.py    on a Ray cluster; what it can do beyond `run` is in `Concurrent`
+train.py  not scoring, but training: in several processes of a Ray cluster
 """
 
 from __future__ import annotations
