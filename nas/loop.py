@@ -245,7 +245,8 @@ class _Evaluator:
         """What is done by now, numbered from `first` in the order of completion."""
         done = [self._begun.pop(e.subnet) for e in list(self._begun.values()) if not e.ok]
         if not done:
-            done = [_scored(self._begun.pop(s), o) for s, o in cast(Concurrent, self.executor).collect()]
+            found = cast(Concurrent, self.executor).collect()
+            done = [_scored(self._begun.pop(subnet), outcome) for subnet, outcome in found if subnet in self._begun]
         return [replace(evaluation, index=index) for index, evaluation in enumerate(done, start=first)]
 
     def run(self, subnets: Sequence[Subnet], first: int) -> Iterator[list[Evaluation]]:

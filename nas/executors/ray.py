@@ -43,6 +43,7 @@ _CHUNK_SECONDS = 2.0  # what the death of an evaluator may cost
 _MOST_IN_CHUNK = 64
 _MOST_DEATHS = 4  # of evaluators that held one subnet: then it is the subnet
 _LOOK_FOR_NODES_SECONDS = 2.0
+_SAY_ALONE_SECONDS = 30.0
 
 _log = logging.getLogger("nas.ray")
 
@@ -77,6 +78,7 @@ class RayExecutor:
         self._connection = connected(address)
         self._evaluators: list[_Evaluator] = []
         self._made, self._looked, self._wanted = 0, -math.inf, 0
+        self._alone_since = time.monotonic()
         self._queue: deque[Subnet] = deque()
         self._running: dict[Any, tuple[_Evaluator, _Chunk]] = {}
         self._lost: list[tuple[Subnet, Outcome]] = []
@@ -127,6 +129,7 @@ class RayExecutor:
     def collect(self) -> list[tuple[Subnet, Outcome]]:
         """What became known, in no order; returns after a second at most, empty-handed where nothing did."""
         self._keep_evaluators()
+        self._say_when_alone()
         self._hand_out()
         waiting = [*self._running, *(e.started for e in self._evaluators if not e.ready)]
         ready: list[Any] = []
@@ -176,6 +179,14 @@ class RayExecutor:
         for evaluator in [e for e in self._evaluators if not e.ready][: len(self._evaluators) - self._wanted]:
             self._drop(evaluator)
 
+    def _say_when_alone(self) -> None:
+        now = time.monotonic()
+        if self.alive or not self._queue:
+            self._alone_since = now
+        elif now - self._alone_since > _SAY_ALONE_SECONDS:
+            self._alone_since = now
+            _log.warning("no evaluator is alive: waiting for the cluster to have room for one (Ctrl-C ends the wait)")
+
     def _drop(self, evaluator: _Evaluator) -> None:
         if evaluator in self._evaluators:
             self._evaluators.remove(evaluator)
@@ -192,9 +203,9 @@ class RayExecutor:
             if evaluator.busy >= most:
                 return
             self._send(evaluator, _Chunk([self._queue.popleft() for _ in range(self._chunk_size(len(ready)))]))
-        for evaluator in ready:
-            if not evaluator.busy and (chunk := self._straggler()):
-                self._send(evaluator, chunk)
+        idle = [evaluator for evaluator in ready if not evaluator.busy]
+        for evaluator, chunk in zip(idle, self._stragglers() if idle else ()):
+            self._send(evaluator, chunk)
 
     def _chunk_size(self, evaluators: int) -> int:
         """Half of an even share of what is left, but no more than a few seconds; one by one what was lost before."""
@@ -203,15 +214,15 @@ class RayExecutor:
         worth = _CHUNK_SECONDS / max(1e-6, statistics.median(self._seconds)) if self._seconds else 4
         return max(1, int(min(len(self._queue) / (2 * evaluators), worth, _MOST_IN_CHUNK)))
 
-    def _straggler(self) -> _Chunk | None:
-        """The chunk that has run longest, where one takes over twice as long as it should and has no double yet."""
+    def _stragglers(self) -> list[_Chunk]:
+        """The chunks that take over twice as long as they should and have no double yet, the longest first."""
         usual = statistics.median(self._seconds) if self._seconds else math.inf
         late = [
             chunk
             for _, chunk in self._running.values()
             if chunk.copies == 1 and not chunk.done and chunk.age > 1.0 + 2 * usual * len(chunk.subnets)
         ]
-        return max(late, key=lambda chunk: chunk.age, default=None)
+        return sorted(late, key=lambda chunk: -chunk.age)
 
     def _send(self, evaluator: _Evaluator, chunk: _Chunk) -> None:
         ref = evaluator.actor.run.remote(chunk.subnets)
