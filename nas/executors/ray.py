@@ -146,7 +146,7 @@ class RayExecutor:
     # ---------------------------------------------------------------- evaluators
 
     def _begin(self) -> None:
-        self._wanted = self.actors or self._fit()
+        self._wanted = self.actors or _fit(self._ray, self.needs)
         check_room(self._ray, self.actors or 1, self.needs, self._wait)
         self._shared = shared(self._ray, self.score)
         metrics = importlib.import_module("ray.util.metrics")
@@ -162,15 +162,10 @@ class RayExecutor:
             "namespace": f"nas-{os.getpid()}-{time.time_ns() % 10**6}",
         }
 
-    def _fit(self) -> int:
-        """How many evaluators the nodes that are alive hold, one after the other."""
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        return sum(min(int(node.get(k, 0) / need) for k, need in self.needs.items() if need) for node in nodes)
-
     def _keep_evaluators(self) -> None:
         """Makes up for the dead, and for nodes that joined; takes back what was asked for and has no room left."""
         if self.actors is None and time.monotonic() - self._looked > _LOOK_FOR_NODES_SECONDS:
-            self._looked, self._wanted = time.monotonic(), max(1, self._fit())
+            self._looked, self._wanted = time.monotonic(), max(1, _fit(self._ray, self.needs))
         while len(self._evaluators) < self._wanted:
             self._made += 1
             options = {**self._options, "name": f"evaluator-{self._made}"}
@@ -516,15 +511,26 @@ def _reach(address: str) -> None:
 
 
 def check_room(ray: Any, actors: int, needs: dict[str, float], wait: bool) -> None:
-    """Raises `NasError` where the cluster can never hold what is asked for, as it is now."""
-    has = ray.cluster_resources()
+    """Raises `NasError` where the cluster, as it is now, can never hold what is asked for."""
+    if wait:
+        return
+    has, nodes = ray.cluster_resources(), sum(node["Alive"] for node in ray.nodes())
+    advice = "ask for fewer, add nodes, or wait for them (--wait)"
     for name, need in needs.items():
-        if not wait and has.get(name, 0) < actors * need - 1e-6:
+        if has.get(name, 0) < actors * need - 1e-6:
             raise NasError(
-                f"{actors} x {need:g} {name} asked for, and the cluster has {has.get(name, 0):g} on "
-                f"{sum(node['Alive'] for node in ray.nodes())} nodes: ask for fewer, add nodes, or wait for them "
-                "(--wait)"
+                f"{actors} x {need:g} {name} asked for, and the cluster has {has.get(name, 0):g} on {nodes} nodes: "
+                f"{advice}"
             )
+    if (fit := _fit(ray, needs)) < actors:
+        said = ", ".join(f"{need:g} {name}" for name, need in needs.items() if need)
+        raise NasError(f"{actors} x {said} asked for, and the {nodes} nodes of the cluster hold {fit}: {advice}")
+
+
+def _fit(ray: Any, needs: dict[str, float]) -> int:
+    """How many actors the nodes that are alive hold."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(min(int(node.get(k, 0) / need + 1e-6) for k, need in needs.items() if need) for node in nodes)
 
 
 @cache

@@ -210,6 +210,7 @@ def test_costs_are_measured_where_the_resource_is(cluster):
     [
         ({"gpus": 2.0, "actors": 4}, "4 x 2 GPU asked for, and the cluster has 0 on 2 nodes: .*--wait"),
         ({"cpus": 3.0, "actors": 4}, "4 x 3 CPU asked for, and the cluster has 4 on 2 nodes"),
+        ({"cpus": 3.0, "actors": 1}, "1 x 3 CPU asked for, and the 2 nodes of the cluster hold 0: ask for fewer"),
         ({"cpus": 0.0}, "needs a share of a CPU or GPU"),
         ({"actors": 0}, "actors must be 1 or more"),
     ],
