@@ -187,7 +187,7 @@ def run_search(
 
 def _measured_there(costs: dict[str, Any], resource: str, wait: bool) -> dict[str, Any]:
     """The costs, with those that can only be measured measured on the nodes that have `resource`."""
-    from nas.executors.ray import RemoteCost
+    from nas.executors.remote_cost import RemoteCost
 
     measured = {name for name, cost in costs.items() if getattr(cost, "table", None) is None}
     if not measured:

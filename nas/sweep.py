@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from nas.executors.ray import connected
+from nas.executors.cluster import connected
 from nas.storage import is_url
 from search_spaces import NasError, RunError
 

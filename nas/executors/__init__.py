@@ -2,7 +2,9 @@
 
 local.py  in this process
 ray.py    on a Ray cluster; what it can do beyond `run` is in `Concurrent`
-train.py  not scoring, but training: in several processes of a Ray cluster
+
+Beside it: cluster.py (joining one, its room, its versions), shared.py (the object store), remote_cost.py (costs
+measured on nodes of their own) and train.py (training in several processes of a cluster).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nas.executors.ray import check_room, connected
+from nas.executors.cluster import check_room, connected
 from search_spaces import NasError
 
 __all__ = ["train_on_ray"]
