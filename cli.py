@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,9 +36,11 @@ from search_spaces import (
 
 if TYPE_CHECKING:
     from evaluators.costs.latency import Calibration, LatencyCost
+    from nas import SearchResult
+    from nas.executors.ray import RayExecutor
     from supernet import HubertSupernet
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "run_search", "run_training", "run_trial"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,6 +54,7 @@ SupernetOption = Annotated[str, typer.Option(help="A shipped name (hubert-tiny) 
 BudgetOption = Annotated[list[str] | None, typer.Option(help="Such as 'params<=27M'; repeat for several.")]
 SecondsOption = Annotated[float, typer.Option(help="Seconds of audio that MACs are counted for.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+RayOption = Annotated[str | None, typer.Option(help="Run on a Ray cluster: auto, host:port, or local.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 
 
@@ -61,21 +70,26 @@ def search(
     objective: Annotated[list[str] | None, typer.Option(help="score; repeat with a cost for a front.")] = None,
     evals: Annotated[int | None, typer.Option(min=0, help="Evaluations to spend (64 where not given).")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    out_: Annotated[Path | None, typer.Option("--out", help="Run folder to write.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Run folder to go on with; its settings are kept.")] = None,
+    out_: Annotated[str | None, typer.Option("--out", help="Run folder to write: a path, or a URL of fsspec.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Run folder to go on with; its settings are kept.")] = None,
     space: Annotated[str | None, typer.Option(help="A .toml sub-space of the supernet's space.")] = None,
     audio: Annotated[Path | None, typer.Option(help="Manifest of calibration speech.")] = None,
     teacher: Annotated[Path | None, typer.Option(help="Hugging Face folder of the teacher, with --audio.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Subnets proposed at a time.")] = 16,
+    asynchronous: Annotated[bool, typer.Option("--async", help="Propose as others finish: not repeatable.")] = False,
     seconds: SecondsOption = 1.0,
     device: DeviceOption = "cpu",
+    ray: RayOption = None,
+    actors: Annotated[int | None, typer.Option(min=1, help="Evaluators; as many as fit where not given.")] = None,
+    cpus_per_actor: Annotated[float, typer.Option(min=0)] = 1.0,
+    gpus_per_actor: Annotated[float | None, typer.Option(min=0, help="1 with --device cuda, else 0.")] = None,
+    target_resource: Annotated[str | None, typer.Option(help="Measure latency on nodes with this resource.")] = None,
+    wait: Annotated[bool, typer.Option(help="Begin although nodes for --actors are still to come.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Find the best subnet within the budgets, and keep every evaluation in a run folder."""
-    import nas
-    from evaluators import scores
-    from nas.budget import budgets_on
     from nas.report import report_run, summary
+    from nas.storage import Mirror
 
     settings: dict[str, Any] = {
         "supernet": supernet,
@@ -86,54 +100,104 @@ def search(
         "seed": seed,
         "space": space,
         "batch": batch,
+        "asynchronous": asynchronous,
         "macs_seconds": seconds,
         "device": device,
         "audio": _absolute(audio),
         "teacher": _absolute(teacher),
     }
-    given_calibrations: dict[str, Any] = {}
-    if resume is not None:
-        begun = _run_settings(resume)
-        _refuse_changes(context, resume, begun, settings)
-        settings = {**begun, **({} if evals is None else {"evals": evals})}
-        given_calibrations = begun.get("calibrations", {})
-    elif out_ is None:
-        out_ = _free_folder(Path("runs"))
-    folder = resume or out_
-    assert folder is not None
-    model = _load(settings["supernet"], settings["device"])
-    chosen = _sub_space(model, settings["space"])
-    costs = _costs(model, chosen, settings["macs_seconds"])
-    latencies = _latency_costs(model, settings["budgets"], settings["objectives"], given_calibrations)
-    settings["calibrations"] = {name: each.calibration.to_dict() for name, each in latencies.items()}
-    costs |= latencies
-    score = scores.distillation(model, device=settings["device"], audio=settings["audio"], teacher=settings["teacher"])
-    with _progress(settings["evals"], quiet=json_) as on_progress:
-        try:
-            result = nas.search(
-                chosen,
-                score,
-                costs=costs,
-                budgets=tuple(settings["budgets"]),
-                searcher=settings["searcher"],
-                evals=settings["evals"],
-                seed=settings["seed"],
-                out=folder,
-                resume=resume is not None,
-                batch=settings["batch"],
-                objectives=tuple(settings["objectives"]),
-                on_progress=on_progress,
-                settings={**settings, "command": _command()},
-            )
-        except KeyboardInterrupt:
-            err.print(f"interrupted; every finished evaluation is kept. Go on with: nas search --resume {folder}")
-            raise typer.Exit(130) from None
-    page = _page([folder], folder / "report.html")
+    place = resume or out_ or str(_free_folder(Path("runs")))
+    with Mirror(place) as mirror:
+        if resume is not None:
+            begun = _run_settings(mirror.folder)
+            _refuse_changes(context, mirror.folder, begun, settings)
+            settings = {**settings, **begun, **({} if evals is None else {"evals": evals})}
+        cluster = None if ray is None else _Cluster(ray, actors, cpus_per_actor, gpus_per_actor, target_resource, wait)
+        with _progress(settings["evals"], json_, mirror.sync) as progress:
+            try:
+                result = run_search(settings, mirror.folder, resume is not None, progress, cluster)
+            except KeyboardInterrupt:
+                again = f"nas search --resume {place}" + (f" --ray {ray}" if ray else "")
+                err.print(f"interrupted; every finished evaluation is kept. Go on with: {again}", soft_wrap=True)
+                raise typer.Exit(130) from None
+        folder = mirror.folder
+        page = _page([folder], folder / "report.html")
     if json_:
         _print_json(summary(folder))
     else:
         out.print(report_run(folder))
-        out.print(f"run folder: {folder}" + (f"; open {page}" if page else ""))
+        out.print(f"run folder: {place}" + (f"; open {page}" if page else ""))
+    if not json_ and result.best:
+        out.print(f"next: nas export {folder} --out exported/")
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """Where a search is evaluated, which is no part of its settings."""
+
+    address: str
+    actors: int | None
+    cpus: float
+    gpus: float | None
+    target_resource: str | None
+    wait: bool
+
+    def executor(self, score: Any, device: str) -> RayExecutor:
+        from nas.executors.ray import RayExecutor
+
+        gpus = float(device != "cpu") if self.gpus is None else self.gpus
+        return RayExecutor(score, self.address, self.actors, self.cpus, gpus, device, self.wait)
+
+    def on_target(self) -> Callable[..., Any] | None:
+        """`call(function, *arguments)` on a node with the target's resource, where one is named."""
+        from nas.executors.remote_call import call_on
+
+        if self.target_resource is None:
+            return None
+        return partial(call_on, self.target_resource, self.wait)
+
+
+def run_search(
+    settings: dict[str, Any], folder: Path, resume: bool, progress: Any, cluster: _Cluster | None = None
+) -> SearchResult:
+    """The search that `settings` describe, in `folder`; scored here, or by the evaluators of a cluster."""
+    import nas
+    from evaluators import scores
+    from nas.budget import budgets_on
+
+    here = settings["device"] if cluster is None else "cpu"
+    model = _load(settings["supernet"], here)
+    chosen = _sub_space(model, settings["space"])
+    costs = _costs(model, chosen, settings["macs_seconds"])
+    score = scores.distillation(model, device=here, audio=settings["audio"], teacher=settings["teacher"])
+    executor = None if cluster is None else cluster.executor(score, settings["device"])
+    with executor or nullcontext():
+        progress.executor = executor
+        there = cluster.on_target() if cluster else None
+        named = [*settings["budgets"], *settings["objectives"]]
+        if there and not any(each.strip().startswith("latency_ms") for each in named):
+            raise NasError("--target-resource is for budgets on latency: none is given")
+        latencies = _latency_costs(
+            model, settings["budgets"], settings["objectives"], settings.get("calibrations", {}), there
+        )
+        calibrations = {name: each.calibration.to_dict() for name, each in latencies.items()}
+        result = nas.search(
+            chosen,
+            score,
+            costs={**costs, **latencies},
+            budgets=tuple(settings["budgets"]),
+            searcher=settings["searcher"],
+            evals=settings["evals"],
+            seed=settings["seed"],
+            out=folder,
+            resume=resume,
+            batch=settings["batch"],
+            objectives=tuple(settings["objectives"]),
+            on_progress=progress,
+            settings={**settings, "calibrations": calibrations, "command": _command()},
+            executor=executor,
+            asynchronous=settings["asynchronous"],
+        )
     if result.evaluations and result.best is None:
         raise CheckFailed(f"all {len(result.evaluations)} evaluations failed; the first: {result.evaluations[0].error}")
     for name, each in latencies.items() if result.best else ():
@@ -142,8 +206,7 @@ def search(
             err.print(
                 f"not verified: {name} is of another machine; there, run: nas latency measure {best}", soft_wrap=True
             )
-    if not json_ and result.best:
-        out.print(f"next: nas export {folder} --out exported/")
+    return result
 
 
 @app.command()
@@ -190,6 +253,175 @@ def _study(run: Path, file: Path) -> Path:
     objective = Objective(settings["maximize"], *settings["objectives"][1:])
     write_study(evaluations, space_from_dict(settings["space"]), objective, file)
     return file
+
+
+@app.command()
+def status(
+    run: Annotated[str, typer.Argument(help="Run folder or sweep: a path, or a URL of fsspec.")],
+    json_: JsonOption = False,
+) -> None:
+    """Show how far a run or a sweep is; it may be going on, here or elsewhere."""
+    from nas.status import run_status
+    from nas.storage import fetched, read_file
+
+    described = read_file(run, "sweep.json")
+    places = [run] if described is None else [f"{run}/runs/{name}" for name in json.loads(described)["jobs"]]
+    records = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, place in enumerate(places):
+            try:
+                records.append({**run_status(fetched(place, Path(scratch) / str(number))), "run": place})
+            except RunError:
+                if described is None:
+                    raise
+                records.append({"run": place, "state": "not begun", "evaluations": 0})
+    if json_:
+        _print_json(records if described is not None else records[0])
+        return
+    for record in records:
+        out.print(_status_line(record), highlight=False, markup=False, soft_wrap=True)
+
+
+def _status_line(record: dict[str, Any]) -> str:
+    said = record["state"] + (f" (process {record['process']})" if record.get("process") else "")
+    parts = [f"{record['run']}: {said}", f"{record['evaluations']} of {record.get('evals', '?')} evaluations"]
+    if record.get("failed"):
+        parts.append(f"{record['failed']} failed")
+    if record.get("per_second") and record["state"] == "running":
+        parts.append(f"{record['per_second']:.3g}/s")
+    if record.get("idle_seconds") is not None:
+        parts.append(f"last {record['idle_seconds']:,.0f} s ago")
+    if record.get("best_score") is not None:
+        parts.append(f"best {record['best_score']:.6g} ({_costs_line(record['best_costs'])})")
+    return ", ".join(parts)
+
+
+def _costs_line(costs: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}" for name, value in costs.items()
+    )
+
+
+# -------------------------------------------------------------------- sweeps
+
+
+@app.command()
+def sweep(
+    supernet: SupernetOption = "hubert-tiny",
+    budget: Annotated[list[str] | None, typer.Option(help="'params<=2M', or 'A and B'; repeat.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Such as onnxruntime,threads=1; repeat.")] = None,
+    searcher: Annotated[list[str] | None, typer.Option(help="Repeat to compare.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Repeat.")] = None,
+    evals: Annotated[int, typer.Option(min=1, help="Evaluations of each search.")] = 64,
+    out_: Annotated[str | None, typer.Option("--out", help="Folder that all nodes see, or a URL of fsspec.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Sweep to go on with; its settings are kept.")] = None,
+    space: Annotated[str | None, typer.Option(help="A .toml sub-space of the supernet's space.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Manifest of calibration speech.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="Hugging Face folder of the teacher, with --audio.")] = None,
+    batch: Annotated[int, typer.Option(min=1)] = 16,
+    seconds: SecondsOption = 1.0,
+    device: DeviceOption = "cpu",
+    ray: Annotated[str, typer.Option(help="auto, host:port, or local.")] = "local",
+    cpus_per_trial: Annotated[float, typer.Option(min=0)] = 1.0,
+    gpus_per_trial: Annotated[float, typer.Option(min=0)] = 0.0,
+    max_failures: Annotated[int, typer.Option(min=0, help="How often a trial that died is begun again.")] = 3,
+    json_: JsonOption = False,
+) -> None:
+    """Search for a family of subnets: budgets x targets x searchers x seeds, as trials of Ray Tune."""
+    from cli import run_trial as run  # by its name, so that the workers import it
+    from nas.storage import read_file, write_file
+    from nas.sweep import grid
+    from nas.sweep import sweep as run_sweep
+
+    if (place := resume or out_) is None:
+        raise NasError("a sweep needs a folder: --out DIR, or --resume DIR to go on")
+    held = read_file(place, "sweep.json")
+    if resume is None:
+        if held is not None:
+            raise RunError(f"{place} holds a sweep: go on with nas sweep --resume {place}, or take another folder")
+        shared = {
+            "supernet": supernet if not Path(supernet).exists() else str(Path(supernet).absolute()),
+            "objectives": ["score"],
+            "evals": evals,
+            "space": None if space is None or not Path(space).exists() else str(Path(space).absolute()),
+            "batch": batch,
+            "asynchronous": False,
+            "macs_seconds": seconds,
+            "device": device,
+            "audio": _absolute(audio),
+            "teacher": _absolute(teacher),
+        }
+        jobs = grid(budget or [], target or [], searcher or ["exact"], seed or [0])
+        plan: dict[str, Any] = {"jobs": {name: {**shared, **job} for name, job in jobs.items()}, "command": _command()}
+        write_file(place, "sweep.json", json.dumps(plan, indent=1).encode())
+    elif held is None:
+        raise RunError(f"{place} holds no sweep: there is no sweep.json")
+    else:
+        plan = json.loads(held)
+    try:
+        found = run_sweep(plan["jobs"], run, place, ray, cpus_per_trial, gpus_per_trial, max_failures)
+    except KeyboardInterrupt:
+        err.print(f"interrupted; go on with: nas sweep --resume {place} --ray {ray}", soft_wrap=True)
+        raise typer.Exit(130) from None
+    page = _sweep_page(place, [name for name, result in found.items() if "error" not in result])
+    if json_:
+        _print_json(found)
+        return
+    table = Table(title=f"sweep {place}", title_justify="left")
+    for column in ("search", "evaluations", "score", "costs of the best"):
+        table.add_column(column, overflow="fold")
+    for name, result in found.items():
+        costs = _costs_line(result.get("costs") or {})
+        score = "" if result.get("score") is None else f"{result['score']:.6g}"
+        table.add_row(name, str(result.get("evaluations", "")), score, result.get("error", costs))
+    out.print(table)
+    if page:
+        out.print(f"compared in {page}")
+
+
+def run_trial(job: dict[str, Any], place: str, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """One search of a sweep, on a worker: begins it, goes on with it, or reads what it found."""
+    from nas.storage import Mirror
+
+    class Progress:
+        executor: Any = None
+        said = 0.0
+
+        def __call__(self, evaluations: Sequence[Any]) -> None:
+            mirror.sync()
+            if time.monotonic() - self.said > 5:
+                self.said = time.monotonic()
+                scores = [e.score for e in evaluations if e.status == "ok"]
+                report({"evaluations": len(evaluations), "score": min(scores) if scores else None})
+
+    with Mirror(place) as mirror:
+        resume = (mirror.folder / "run.json").exists()
+        result = run_search(job, mirror.folder, resume, Progress())
+        _page([mirror.folder], mirror.folder / "report.html")
+    best = result.best
+    if best is None:
+        raise CheckFailed("a search without evaluations has no best")
+    return {
+        "evaluations": len(result.evaluations),
+        "score": best.score,
+        "costs": dict(best.costs),
+        "subnet": best.subnet.to_json(),
+    }
+
+
+def _sweep_page(place: str, names: Sequence[str]) -> str | None:
+    """Writes the report that compares the searches of a sweep."""
+    from nas.storage import fetched, write_file
+
+    if not names:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [fetched(f"{place}/runs/{name}", Path(scratch) / name) for name in names]
+        page = _page(folders, Path(scratch) / "report.html")
+        if page is None:
+            return None
+        write_file(place, "report.html", page.read_bytes())
+    return f"{place}/report.html"
 
 
 # -------------------------------------------------------------------- spaces and costs
@@ -554,45 +786,79 @@ def train(
     device: DeviceOption = "cpu",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint after this long.")] = None,
+    ray: RayOption = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on the cluster, with --ray.")] = 1,
+    cpus_per_worker: Annotated[float, typer.Option(min=0)] = 1.0,
 ) -> None:
-    """Distil a supernet from a teacher: stage 1 trains the largest subnet, stage 2 all of them."""
+    """Distil a supernet from a teacher: stage 1 trains the largest subnet, stage 2 all of them.
+
+    In several processes: torchrun --nproc-per-node N --no-python nas train …, or --ray auto --workers N.
+    """
+    settings: dict[str, Any] = {
+        "teacher": str(teacher.absolute()),
+        "audio": _absolute(audio),
+        "out": _absolute(out_),
+        "space": space if not Path(space).exists() else _absolute(Path(space)),
+        "init": init if init is None or not Path(init).exists() else _absolute(Path(init)),
+        "steps": (stage1_steps, stage2_steps),
+        "learning_rates": (learning_rate, stage2_learning_rate),
+        "recipe": {
+            "batch_seconds": batch_seconds,
+            "mask_prob": mask_prob,
+            "mask_from": mask_from,
+            "sampler": sampler,
+            "precision": precision,
+            "seed": seed,
+        },
+        "layers": _layer_list(teacher_layers),
+        "targets": _absolute(targets),
+        "device": device,
+        "minutes": minutes,
+    }
+    try:
+        if ray is None:
+            finished = run_training(settings)
+        else:
+            from cli import run_training as run  # by its name, so that the workers import it
+            from nas.executors.train import train_on_ray
+
+            finished = train_on_ray(run, settings, ray, workers, cpus_per_worker, device != "cpu")
+    except KeyboardInterrupt:
+        err.print(f"interrupted; run the same command again to go on from the last checkpoint in {out_}")
+        raise typer.Exit(130) from None
+    out.print(
+        f"supernet: {out_ / 'supernet'}" if finished else f"stopped; run the same command again to go on ({out_})"
+    )
+
+
+def run_training(settings: dict[str, Any]) -> bool:
+    """The training that `settings` describe, as one of its processes; whether it is finished."""
+    from supernet.processes import joined
     from supernet.teacher import load_teacher
     from supernet.train import Recipe, distil
 
-    common: dict[str, Any] = {
-        "batch_seconds": batch_seconds,
-        "mask_prob": mask_prob,
-        "mask_from": mask_from,
-        "sampler": sampler,
-        "precision": precision,
-        "seed": seed,
-    }
+    _check_device(settings["device"])
     recipes = [
-        Recipe(stage=1, steps=stage1_steps, learning_rate=learning_rate, **common),
-        Recipe(stage=2, steps=stage2_steps, learning_rate=stage2_learning_rate, **common),
+        Recipe(stage=stage, steps=steps, learning_rate=rate, **settings["recipe"])
+        for stage, steps, rate in zip((1, 2), settings["steps"], settings["learning_rates"])
     ]
-    layers = _layer_list(teacher_layers)
-    _check_device(device)
-    start = None if init is None else _load(init, device)
-    loaded = load_teacher(teacher, layers, device)
-    with _training_progress() as progress:
-        try:
+    with joined(settings["device"]) as device:
+        start = None if settings["init"] is None else _load(settings["init"], device)
+        teacher = load_teacher(settings["teacher"], settings["layers"], device)
+        with _training_progress() as progress:
             finished = distil(
-                start.space if start else get_space(space),
-                loaded,
-                audio,
-                out_,
+                start.space if start else get_space(settings["space"]),
+                teacher,
+                Path(settings["audio"]),
+                Path(settings["out"]),
                 recipes[1:] if start else recipes,
                 device,
                 progress,
-                targets,
-                float("inf") if minutes is None else 60 * minutes,
+                None if settings["targets"] is None else Path(settings["targets"]),
+                float("inf") if settings["minutes"] is None else 60 * settings["minutes"],
                 start,
             )
-        except KeyboardInterrupt:
-            err.print(f"interrupted; run the same command again to go on from the last checkpoint in {out_}")
-            raise typer.Exit(130) from None
-    out.print(f"supernet: {finished}" if finished else f"stopped; run the same command again to go on ({out_})")
+    return finished is not None
 
 
 # -------------------------------------------------------------------- helpers
@@ -629,12 +895,17 @@ def _costs(model: HubertSupernet, space: Space, seconds: float) -> dict[str, Any
 
 
 def _latency_costs(
-    model: HubertSupernet, budgets: Sequence[str], objectives: Sequence[str], given: Mapping[str, Any]
+    model: HubertSupernet,
+    budgets: Sequence[str],
+    objectives: Sequence[str],
+    given: Mapping[str, Any],
+    there: Callable[..., Any] | None = None,
 ) -> dict[str, LatencyCost]:
     """The latencies that budgets and objectives name, by the names they go by there.
 
     From the calibrations `given` by the run that is resumed, from a file (`latency_ms<=20@FILE.json`: of any machine,
-    and not to be verified here), or of this machine: kept, or made now.
+    and not to be verified here), or of this machine: kept, or made now. With `there`, which calls functions on the
+    node that the target is, calibrations are made and winners verified on it.
     """
     from evaluators.costs.latency import Calibration, LatencyCost, calibrate, calibration_file, require_possible
     from evaluators.costs.latency_target import Target
@@ -653,6 +924,12 @@ def _latency_costs(
             costs[name] = LatencyCost(calibration)
             continue
         target = Target.parse(words)
+        if there:
+            calibration = Calibration.from_dict(given[name]) if name in given else there(calibrate, model, target)
+            calibration.check_space(model.space)
+            costs[name] = LatencyCost(calibration)
+            costs[name].verify = partial(there, _verified, calibration, model)
+            continue
         target.check_here()
         file = calibration_file(model.space, target)
         if name in given:
@@ -671,6 +948,13 @@ def _latency_costs(
         calibration.check(model.space, target)
         costs[name] = LatencyCost(calibration, model)
     return costs
+
+
+def _verified(calibration: Calibration, model: HubertSupernet, subnet: Subnet, limit_ms: float) -> dict[str, Any]:
+    """What `LatencyCost.verify` finds on the machine that this runs on."""
+    from evaluators.costs.latency import LatencyCost
+
+    return LatencyCost(calibration, model).verify(subnet, limit_ms)
 
 
 def _limits(tables: dict[str, AdditiveTable], budgets: Sequence[str]) -> list[tuple[AdditiveTable, float]]:
@@ -714,7 +998,7 @@ def _run_settings(folder: Path) -> dict[str, Any]:
 
 def _refuse_changes(context: typer.Context, folder: Path, begun: dict[str, Any], given: dict[str, Any]) -> None:
     """A resumed run keeps its settings: what was said on the command line may not contradict them."""
-    options = {"budget": "budgets", "objective": "objectives", "seconds": "macs_seconds"}
+    options = {"budget": "budgets", "objective": "objectives", "seconds": "macs_seconds", "async": "asynchronous"}
     for option in (
         "supernet",
         "budget",
@@ -725,10 +1009,12 @@ def _refuse_changes(context: typer.Context, folder: Path, begun: dict[str, Any],
         "audio",
         "teacher",
         "batch",
+        "async",
         "seconds",
     ):
         key = options.get(option, option)
-        said = getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"
+        parameter = "asynchronous" if option == "async" else option
+        said = getattr(context.get_parameter_source(parameter), "name", "") == "COMMANDLINE"
         if said and given[key] != begun.get(key):
             raise RunError(
                 f"{folder} was begun with {key}={begun.get(key)}, and is resumed with it; got {given[key]}: "
@@ -780,30 +1066,47 @@ def _print_json(record: Any) -> None:
 
 
 class _progress:  # noqa: N801 - used as a with block
-    """A rich bar of evaluations; plain silence where output is JSON or not a terminal."""
+    """A rich bar of evaluations; plain lines now and then where there is no terminal, silence where output is JSON."""
 
-    def __init__(self, total: int, quiet: bool) -> None:
+    executor: Any = None  # tells how many evaluators are alive, where there are several
+
+    def __init__(self, total: int, quiet: bool, then: Callable[[], None]) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        self._total, self._then = total, then
+        self._plain = not quiet and not err.is_terminal
         self._bar = Progress(
             TextColumn("searching"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("best {task.fields[best]}"),
+            TextColumn("{task.fields[said]}"),
             console=err,
-            disable=quiet or not err.is_terminal,
+            disable=quiet or self._plain,
         )
-        self._task = self._bar.add_task("searching", total=total, best="—")
+        self._task = self._bar.add_task("searching", total=total, said="")
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> _progress:
         self._bar.start()
-        return self._update
+        self._begun = self._said = time.monotonic()
+        self._held: int | None = None
+        return self
 
-    def _update(self, evaluations: Sequence[Any]) -> None:
+    def __call__(self, evaluations: Sequence[Any]) -> None:
+        done, now = len(evaluations), time.monotonic()
+        if self._held is None:
+            self._held, self._begun = done, now
         scores = [e.score for e in evaluations if e.status == "ok"]
-        said = f"{min(scores):.5f}" if scores else "—"
-        self._bar.update(self._task, completed=len(evaluations), best=said)
+        said = f"best {min(scores):.5f}" if scores else "best —"
+        if done > self._held:
+            said = f"{(done - self._held) / (now - self._begun):.2g}/s, {said}"
+        if self.executor is not None:
+            said += f", {self.executor.alive} evaluators"
+        self._bar.update(self._task, completed=done, said=said)
+        if self._plain and now - self._said > 10:
+            self._said = now
+            err.print(f"{done} of {self._total} evaluations, {said}", highlight=False, soft_wrap=True)
+        self._then()
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
@@ -849,6 +1152,7 @@ class _training_progress:  # noqa: N801 - used as a with block
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=err,
+            disable=int(os.environ.get("RANK", "0")) > 0,
         )
         self._task = self._bar.add_task("starting", total=None, said="")
 

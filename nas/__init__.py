@@ -7,7 +7,10 @@ pareto.py     non-dominated sets and hypervolume
 ledger.py     Evaluation, and the append-only file of them
 run.py        the run folder and its lock
 searchers/    SEARCHERS: what proposes subnets
-executors/    where subnets are scored
+executors/    where subnets are scored: here, or on a Ray cluster
+sweep.py      a grid of searches as trials of Ray Tune
+storage.py    run folders at URLs
+status.py     how far a run is
 score_model.py  the score as a sum over layers, learned; solved exactly
 trust.py      how far a run can be trusted
 verify.py     budgets on predicted costs, checked again on what is shipped

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, with the subnet's id."""
-        fields = {**asdict(self), "id": self.subnet.id, "subnet": self.subnet.to_dict(), "costs": dict(self.costs)}
+        fields = {**vars(self), "id": self.subnet.id, "subnet": self.subnet.to_dict(), "costs": dict(self.costs)}
         return {key: fields[key] for key in _KEYS}
 
     @classmethod

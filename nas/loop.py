@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from nas import pareto
 from nas.budget import Budget
-from nas.executors.local import LocalExecutor, Outcome, told_in_one_line
+from nas.executors import Concurrent, Executor, LocalExecutor, Outcome
+from nas.executors.local import told_in_one_line
 from nas.ledger import Evaluation, Ledger
 from nas.objective import Objective
 from nas.run import RunFolder
@@ -65,6 +66,8 @@ def search(
     objectives: Sequence[str] = ("score",),
     on_progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
+    executor: Executor | None = None,
+    asynchronous: bool = False,
 ) -> SearchResult:
     """The best subnet of `space` by `score` within `budgets`, from `evals` evaluations.
 
@@ -79,6 +82,10 @@ def search(
     run, interrupted or not. `batch` subnets are asked for and scored at a time, and are what an interruption can cost.
     `on_progress` is called with all evaluations so far, after each chunk. `settings` is kept in run.json as it is.
 
+    `executor` is where `score` is called: in this process, or on a cluster (`nas.executors.ray.RayExecutor`). It does
+    not change the run. What does is `asynchronous`, for such executors: new subnets are asked for as others are done,
+    up to `batch` at a time, and the ledger is in the order of completion, which no seed repeats.
+
     Raises `InfeasibleError` before the first evaluation where no subnet keeps the budgets, `CheckFailed` where no
     candidate keeps them when measured again (the run is kept), `RunError` for a folder
     that cannot be used, and `NasError` for the rest of a user's mistakes. A score that raises, or gives NaN, for
@@ -91,6 +98,8 @@ def search(
         raise NasError("resume=True needs out: the folder of the run to continue")
     if not isinstance(space, Space):
         raise NasError(f"space must be a Space, as get_space() gives it; got {space!r}")
+    if asynchronous and not hasattr(executor, "collect"):
+        raise NasError("asynchronous=True needs an executor of many evaluators: nas.executors.ray.RayExecutor")
     if not callable(score):
         raise NasError(f"score must be a function of a list of subnets; got {score!r}")
     known = _Costs(space, costs or {})
@@ -110,6 +119,7 @@ def search(
         "score": _described(score),
         "seed": seed,
         "batch": batch,
+        "asynchronous": asynchronous,
         "evals": evals,
         "planned_evals": evals,
         "front_cost": front_cost,
@@ -122,7 +132,8 @@ def search(
         run = None if out is None else stack.enter_context(RunFolder(out, described, resume))
         ledger = run.ledger if run else Ledger()
         planned = run.settings["planned_evals"] if run else evals
-        proposer = make(feasible, objective, np.random.default_rng(seed), planned)
+        chance = [seed, len(ledger.evaluations)] if asynchronous else seed  # a replay needs the same chance again
+        proposer = make(feasible, objective, np.random.default_rng(chance), planned)
 
         def result(interrupted: bool = False) -> SearchResult:
             best, front = chosen(ledger.evaluations, objective, front_cost)
@@ -144,8 +155,10 @@ def search(
                 raise CheckFailed(missed(verification))
             return SearchResult(best, front, list(ledger.evaluations), run.path if run else None, verification)
 
+        evaluator = _Evaluator(executor or LocalExecutor(score), known, limits)
+        chunks = _chunks_as_completed if asynchronous else _chunks
         try:
-            for _ in _chunks(proposer, ledger, _Evaluator(score, known, limits), batch, evals):
+            for _ in chunks(proposer, ledger, evaluator, batch, evals):
                 if on_progress:
                     on_progress(ledger.evaluations)
         except KeyboardInterrupt:
@@ -202,11 +215,53 @@ def _chunks(
         raise RunError(f"the ledger holds {len(held)} evaluations, but this search ends after {done}: settings changed")
 
 
+def _chunks_as_completed(
+    searcher: Searcher, ledger: Ledger, evaluator: _Evaluator, batch: int, evals: int
+) -> Iterator[Sequence[Evaluation]]:
+    """Runs the search with `batch` subnets under way at any time; yields each chunk once it is in the ledger.
+
+    Nothing is replayed on resume: the searcher takes in what the ledger holds, and goes on from there.
+    """
+    for held in ledger.evaluations:
+        searcher.take(held.subnet)
+    searcher.tell(ledger.evaluations[:])
+    while True:
+        done, under_way = len(ledger.evaluations), evaluator.under_way
+        room = min(batch, evals - done) - under_way
+        if room > 0 and (room >= batch // 4 or not under_way):
+            evaluator.begin(searcher.ask(room))
+        if not evaluator.under_way:
+            return
+        if chunk := evaluator.finished(done):
+            ledger.append(chunk)
+            yield chunk
+            searcher.tell(chunk)
+
+
 class _Evaluator:
     """Subnets to evaluations: costs first, then the score of those that keep the budgets."""
 
-    def __init__(self, score: Score, costs: _Costs, budgets: Sequence[Budget]) -> None:
-        self.costs, self.budgets, self.executor = costs, budgets, LocalExecutor(score)
+    def __init__(self, executor: Executor, costs: _Costs, budgets: Sequence[Budget]) -> None:
+        self.costs, self.budgets, self.executor = costs, budgets, executor
+        self._begun: dict[Subnet, Evaluation] = {}
+
+    @property
+    def under_way(self) -> int:
+        return len(self._begun)
+
+    def begin(self, subnets: Sequence[Subnet]) -> None:
+        """Begins to evaluate `subnets`, of an executor that can tell of each as it is done."""
+        costed = [self._costed(subnet, 0) for subnet in subnets]
+        self._begun |= {evaluation.subnet: evaluation for evaluation in costed}
+        cast(Concurrent, self.executor).submit([evaluation.subnet for evaluation in costed if evaluation.ok])
+
+    def finished(self, first: int) -> list[Evaluation]:
+        """What is done by now, numbered from `first` in the order of completion."""
+        done = [self._begun.pop(e.subnet) for e in list(self._begun.values()) if not e.ok]
+        if not done:
+            found = cast(Concurrent, self.executor).collect()
+            done = [_scored(self._begun.pop(subnet), outcome) for subnet, outcome in found if subnet in self._begun]
+        return [replace(evaluation, index=index) for index, evaluation in enumerate(done, start=first)]
 
     def run(self, subnets: Sequence[Subnet], first: int) -> Iterator[list[Evaluation]]:
         """Evaluations in the order of `subnets`, numbered from `first`, in chunks as they become known."""

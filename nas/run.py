@@ -37,7 +37,9 @@ _KINDS: dict[str, type] = {
     "space_size": int,
     "space_fits": int,
 }
-_COMPARED = ("space", "searcher", "budgets", "objectives", "maximize", "costs", "score", "seed", "batch")
+_COMPARED = (
+    "space", "searcher", "budgets", "objectives", "maximize", "costs", "score", "seed", "batch", "asynchronous",
+)  # fmt: skip
 
 
 class RunFolder:
@@ -184,12 +186,15 @@ def _continued(path: Path, old: dict[str, Any], new: Mapping[str, Any]) -> dict[
     """The settings of a resumed run: the old ones, with the new number of evaluations and the caller's own."""
     wanted = json.loads(json.dumps(new, default=str))  # as run.json spells them: lists, string keys
     for key in _COMPARED:
-        if old[key] != wanted[key]:
-            raise RunError(f"{path} cannot be resumed with another {_difference(key, old[key], wanted[key])}")
+        before = old.get(key, False)  # runs of before there was an asynchronous mode are not asynchronous
+        if before != wanted[key]:
+            raise RunError(f"{path} cannot be resumed with another {_difference(key, before, wanted[key])}")
     if wanted["evals"] < old["evals"]:
         raise RunError(f"{path} was planned with evals={old['evals']}; resume may only raise it; got {wanted['evals']}")
     again = {key: wanted[key] for key in ("command", "versions", "started")}
     latest = {key: wanted[key] for key in ("evals", "settings")}
+    if wanted["evals"] > old["evals"]:  # what was found is no longer the end of it
+        old = {key: value for key, value in old.items() if key not in ("effects", "trust")}
     return {**old, **latest, "resumed": [*old.get("resumed", []), again]}
 
 

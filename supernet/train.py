@@ -1,30 +1,36 @@
 """The training loop of both stages: resumable to the bit, validated, logged.
 
 Everything random comes from (seed, stage, step) or (seed, epoch), so that a run killed at any moment and resumed
-from its last checkpoint is, on a CPU, bit for bit the run that was not killed.
+from its last checkpoint is, on a CPU, bit for bit the run that was not killed. Several processes (torchrun, Ray Train)
+share each batch, and are the same run up to rounding: see `supernet.processes`.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from search_spaces import AudioError, CheckpointError, NasError, RunError, Space
+from search_spaces import AudioError, CheckpointError, NasError, RunError, Space, Subnet
 from supernet.audio import Utterance, batches, load_audio, normalise, read_manifest
 from supernet.calibration import Calibration, save_calibration
 from supernet.checkpoint import save_supernet
 from supernet.distill import SAMPLERS, distillation_loss, span_mask, step_subnets
 from supernet.model import HubertSupernet
+from supernet.processes import Processes, processes
 from supernet.teacher import TargetCache, Teacher
 
 __all__ = ["Batch", "Recipe", "calibrate", "distil", "load_batch", "train_stage", "untrained", "validate"]
@@ -110,13 +116,14 @@ def _plan(seconds: Sequence[float], recipe: Recipe) -> Iterator[list[int]]:
 
 def _prefetched(
     plan: Iterator[list[int]], load: Callable[[list[int]], Batch], ahead: int = 3
-) -> Generator[Batch, None, None]:
-    """Batches in order, read by one thread while the step before runs."""
+) -> Generator[tuple[list[int], Batch], None, None]:
+    """Batches in order, with their indices, read by one thread while the step before runs."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(load, next(plan)) for _ in range(ahead)]
+        waiting = [(rows, pool.submit(load, rows)) for rows in islice(plan, ahead)]
         while True:
-            yield waiting.pop(0).result()
-            waiting.append(pool.submit(load, next(plan)))
+            rows, batch = waiting.pop(0)
+            yield rows, batch.result()
+            waiting += [(rows, pool.submit(load, rows)) for rows in islice(plan, 1)]
 
 
 def train_stage(
@@ -137,20 +144,28 @@ def train_stage(
     finished, the supernet itself. `stop_after` seconds it checkpoints and returns False.
     Raises `NasError` naming the batch's recordings where the loss is not finite.
     """
+    group = processes()
     out.mkdir(parents=True, exist_ok=True)
     mean, std = statistics
     model.to(device).train()
     optimiser = _optimiser(model, recipe)
     step = _restore(out, recipe, model, optimiser)
-    _trim_log(out / "log.jsonl", step)
+    if step != group.agreed(step):
+        raise RunError(f"not every process sees the checkpoint in {out}: they need a folder that all nodes share")
+    losses = _shared_losses(model, group, device)
+    if group.first:
+        _trim_log(out / "log.jsonl", step)
     plan = _plan([utterance.seconds for utterance in train], recipe)
     for _ in range(step):
         next(plan)
-    data = _prefetched(
-        plan, lambda rows: load_batch([train[row] for row in rows], cache, mean, std, recipe.target_clip)
-    )
+
+    def load(rows: list[int]) -> Batch:
+        own = group.share(rows) or rows[:1]  # who has nothing to do takes part, with no weight
+        return load_batch([train[row] for row in own], cache, mean, std, recipe.target_clip)
+
+    data = _prefetched(plan, load)
     started = time.monotonic()
-    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+    with (out / "log.jsonl" if group.first else Path(os.devnull)).open("a", encoding="utf-8") as log:
 
         def say(record: dict[str, Any]) -> None:
             log.write(json.dumps(record) + "\n")
@@ -158,20 +173,52 @@ def train_stage(
             progress(record)
 
         while step < recipe.steps:
-            batch = next(data)
-            say({"step": step, **_step(model, recipe, optimiser, step, batch, device)})
+            rows, batch = next(data)
+            say({"step": step, **_step(model, losses, recipe, optimiser, step, batch, len(rows), group, device)})
             step += 1
-            if step % recipe.validate_every == 0 or step == recipe.steps:
+            if group.first and (step % recipe.validate_every == 0 or step == recipe.steps):
                 say({"step": step, "dev": validate(model, dev, cache, statistics, recipe, device)})
-            late = time.monotonic() - started > stop_after
-            if step % recipe.checkpoint_every == 0 or step == recipe.steps or late:
+            late = group.agreed(time.monotonic() - started > stop_after)
+            if group.first and (step % recipe.checkpoint_every == 0 or step == recipe.steps or late):
                 _checkpoint(out, recipe, model, optimiser, step)
             if late:
                 break
     data.close()
-    if step == recipe.steps:
+    if group.first and step == recipe.steps:
         save_supernet(model, out)
+    group.wait()
     return step == recipe.steps
+
+
+class _Losses(nn.Module):
+    """The forward pass of a step, as one module, so that several processes can share it."""
+
+    def __init__(self, model: HubertSupernet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, wav: Tensor, lengths: Tensor, targets: Tensor, masked: Tensor | None, subnets: Sequence[Subnet]
+    ) -> tuple[Tensor, int]:
+        """The loss of each subnet and head, and how many frames it is the mean of."""
+        model = self.model
+        features = model.front_end(wav)
+        frames = features.shape[1]
+        mask = model.frame_mask(lengths, wav.shape[1], frames)
+        losses = []
+        for subnet in subnets:
+            with model.active(subnet):
+                hidden = model.encode(features, mask, masked).hidden_states
+                losses.append(distillation_loss(model, model.predict(hidden), targets[:, :frames], mask))
+        return torch.stack(losses), features.shape[0] * frames if mask is None else int(mask.sum())
+
+
+def _shared_losses(model: HubertSupernet, group: Processes, device: str) -> nn.Module:
+    losses = _Losses(model)
+    if group.count == 1:
+        return losses
+    gpus = [torch.device(device)] if device.startswith("cuda") else None
+    return DistributedDataParallel(losses, device_ids=gpus, find_unused_parameters=True)  # subnets leave some unused
 
 
 def _optimiser(model: HubertSupernet, recipe: Recipe) -> torch.optim.AdamW:
@@ -183,54 +230,69 @@ def _optimiser(model: HubertSupernet, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def _step(
-    model: HubertSupernet, recipe: Recipe, optimiser: torch.optim.AdamW, step: int, batch: Batch, device: str
+    model: HubertSupernet,
+    losses: nn.Module,
+    recipe: Recipe,
+    optimiser: torch.optim.AdamW,
+    step: int,
+    batch: Batch,
+    utterances: int,
+    group: Processes,
+    device: str,
 ) -> dict[str, Any]:
-    """One update; returns what the log says of it."""
+    """One update, on this process's share of a batch of `utterances`; returns what the log says of it."""
     before = time.monotonic()
     rng = np.random.default_rng([recipe.seed, recipe.stage, 1, step])
     space = model.space
     subnets = [space.largest] if recipe.stage == 1 else step_subnets(space, recipe.sampler, rng)
-    wav, targets = batch.wav.to(device), batch.targets.to(device)
-    weights = torch.tensor(recipe.layer_weights[-targets.shape[2] :], device=device)
-    for group in optimiser.param_groups:
-        group["lr"] = recipe.learning_rate_at(step)
+    lengths = group.in_order(batch.lengths.tolist())[:utterances]
+    wav, targets = _padded(model, batch, max(lengths))
+    masked = _masked(recipe.mask_prob_at(step), rng, model, lengths, group, device)
+    for settings in optimiser.param_groups:
+        settings["lr"] = recipe.learning_rate_at(step)
     optimiser.zero_grad(set_to_none=True)
     dtype = PRECISIONS[recipe.precision]
     with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
-        features = model.front_end(wav)
-        frames = features.shape[1]
-        mask = model.frame_mask(batch.lengths.to(device), wav.shape[1], frames)
-        masked = _masked(recipe.mask_prob_at(step), rng, model, batch, frames, device)
-        losses = []
-        for subnet in subnets:
-            with model.active(subnet):
-                hidden = model.encode(features, mask, masked).hidden_states
-                losses.append(distillation_loss(model, model.predict(hidden), targets[:, :frames], mask))
-    per_layer = torch.stack(losses)
-    loss = (per_layer * weights / weights.sum()).sum(1).mean()
+        per_layer, frames = losses(wav.to(device), batch.lengths.to(device), targets.to(device), masked, subnets)
+    own = torch.tensor(float(frames if group.rank < utterances else 0), device=device)
+    share = own / group.total(own.clone())
+    weights = torch.tensor(recipe.layer_weights[-targets.shape[2] :], device=device)
+    weights = weights / weights.sum()
+    everyones = group.total(per_layer.detach() * share)
+    loss = (everyones * weights).sum(1).mean()
     if not torch.isfinite(loss):
         raise NasError(
             f"loss is {loss.item()} at step {step} of stage {recipe.stage}; recordings: {', '.join(batch.ids)}"
         )
-    loss.backward()  # type: ignore[no-untyped-call]
+    scale = group.count * share  # gradients are averaged over processes: 1 where there is one
+    ((per_layer * weights).sum(1).mean() * scale).backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
     optimiser.step()
     return {
         "loss": round(loss.item(), 5),
-        "layers": [round(value, 4) for value in per_layer.mean(0).tolist()],
+        "layers": [round(value, 4) for value in everyones.mean(0).tolist()],
         "grad_norm": round(float(norm), 4),
         "seconds": round(time.monotonic() - before, 3),
-        "audio_seconds": round(float(batch.lengths.sum()) / 16000, 1),
+        "audio_seconds": round(sum(lengths) / 16000, 1),
     }
 
 
+def _padded(model: HubertSupernet, batch: Batch, samples: int) -> tuple[Tensor, Tensor]:
+    """Waveforms and targets as long as the longest of all processes: group norm sees the padding."""
+    frames = model.space.network.frames(samples)
+    wav = F.pad(batch.wav, (0, samples - batch.wav.shape[1]))
+    return wav, F.pad(batch.targets, (0, 0, 0, 0, 0, max(0, frames - batch.targets.shape[1])))
+
+
 def _masked(
-    prob: float, rng: np.random.Generator, model: HubertSupernet, batch: Batch, frames: int, device: str
+    prob: float, rng: np.random.Generator, model: HubertSupernet, lengths: Sequence[int], group: Processes, device: str
 ) -> Tensor | None:
+    """This process's rows of the mask, which is drawn for all: (B, T), True where a frame is hidden."""
     if not prob:
         return None
-    lengths = [model.space.network.frames(int(length)) for length in batch.lengths]
-    return torch.from_numpy(span_mask(rng, lengths, frames, prob)).to(device)
+    frames = [model.space.network.frames(length) for length in lengths]
+    mask = torch.from_numpy(span_mask(rng, frames, max(frames), prob))
+    return (mask[group.rank :: group.count] if group.rank < len(mask) else mask[:1]).to(device)
 
 
 @torch.no_grad()
@@ -292,15 +354,20 @@ def distil(
     `start` is a trained supernet to go on from, with `recipes` for what is still to do.
     """
     began = time.monotonic()
+    group = processes()
     train, dev = _splits(audio)
+    if not group.first:
+        group.wait()  # the first process computes the targets
     cache = TargetCache(targets or out / "targets", teacher, space.network.frames)
-    for name, utterances in (("dev", dev), ("train", train)):
+    for name, utterances in (("dev", dev), ("train", train)) if group.first else ():
         missing = cache.missing(utterances)
         total = sum(utterance.seconds for utterance in missing)
         cache.fill(
             utterances,
             lambda seconds, name=name, total=total: progress({"targets": name, "seconds": seconds, "of": total}),  # type: ignore[misc]
         )
+    if group.first:
+        group.wait()
     statistics = cache.statistics(train)
     heads = tuple(round(space.network.num_layers * (k + 1) / len(teacher.layers)) for k in range(len(teacher.layers)))
     model = start or untrained(space, heads, teacher.dim, recipes[0].seed)
@@ -317,9 +384,11 @@ def distil(
         folder = out / f"stage{recipe.stage}"
         if not train_stage(model, recipe, train, dev, cache, statistics, folder, device, progress, left):
             return None
-    finished = save_supernet(model, out / "supernet", torch.float16)
-    save_calibration(calibrate(model.to("cpu"), dev, cache, statistics), finished / "calibration.safetensors")
-    return finished
+    if group.first:
+        finished = save_supernet(model, out / "supernet", torch.float16)
+        save_calibration(calibrate(model.to("cpu"), dev, cache, statistics), finished / "calibration.safetensors")
+    group.wait()
+    return out / "supernet"
 
 
 def untrained(space: Space, head_layers: tuple[int, ...], head_dim: int, seed: int) -> HubertSupernet:

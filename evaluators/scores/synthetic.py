@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -34,7 +33,7 @@ class SyntheticScore:
         self.space, self.seed, self.noise, self.interactions = space, seed, noise, interactions
         self.settings = {"seed": seed, "noise": noise, "interactions": interactions}
         self.table = _additive(space, np.random.default_rng(seed))
-        self._pair = cache(self._drawn_pair)
+        self._pairs: dict[tuple[int, int], Array] = {}
 
     def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
         """One score for each subnet."""
@@ -55,9 +54,11 @@ class SyntheticScore:
             extras += self.noise * float(rng.standard_normal())
         return extras
 
-    def _drawn_pair(self, a: int, b: int) -> Array:
-        rng = np.random.default_rng([self.seed, a, b])
-        return rng.standard_normal((len(self.space.choices[a]), len(self.space.choices[b])))
+    def _pair(self, a: int, b: int) -> Array:
+        if (a, b) not in self._pairs:
+            rng = np.random.default_rng([self.seed, a, b])
+            self._pairs[a, b] = rng.standard_normal((len(self.space.choices[a]), len(self.space.choices[b])))
+        return self._pairs[a, b]
 
 
 def _additive(space: Space, rng: np.random.Generator) -> AdditiveTable:

@@ -37,6 +37,10 @@ class _Batch:
     targets: Tensor
     mask: Tensor | None
 
+    def to(self, device: str) -> _Batch:
+        mask = None if self.mask is None else self.mask.to(device)
+        return _Batch(self.features.to(device), self.targets.to(device), mask)
+
     @property
     def frames(self) -> int:
         return int(self.mask.sum()) if self.mask is not None else self.features.shape[0] * self.features.shape[1]
@@ -117,6 +121,14 @@ class DistillationScore:
         self.settings = {"speech": self.source, "seconds": self.seconds, "weights": self.model.fingerprint()}
         self._calibration, self._device = calibration, device
         self._batches = [_padded(calibration, rows, device) for rows in _rows(calibration)]
+
+    def to(self, device: str) -> DistillationScore:
+        """Itself, scoring on another device from now on."""
+        self.model.to(device)
+        self._batches = [batch.to(device) for batch in self._batches]
+        if self.held_out is not None:
+            self.held_out.to(device)
+        return self
 
     @torch.no_grad()
     def __call__(self, subnets: Sequence[Subnet]) -> list[float]:

@@ -48,8 +48,8 @@ class ExactSearcher(Searcher):
     _shape_rounds = 0
 
     def ask(self, n: int) -> list[Subnet]:
-        if self._design:
-            return self._taken(self._design, n)
+        if self._design and (subnets := self._taken(self._design, n)):
+            return subnets
         model = self._fitted()
         if model is None:
             return self.draw(n)

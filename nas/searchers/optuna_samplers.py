@@ -101,7 +101,7 @@ class OptunaSearcher(Searcher):
         Of that it keeps the parameters of layers that the subnet does not have, since samplers learn only from trials
         with every parameter, and the attributes, where genetic samplers note the generation.
         """
-        asked = self._running.pop(evaluation.subnet)
+        asked = self._running.pop(evaluation.subnet, None) or self._study.ask(self._distributions)  # or of another run
         self._study.tell(asked, state=TrialState.FAIL)
         params = {**asked.params, **_parameters(self.space, evaluation.subnet)}
         attributes = self._study.get_trials(deepcopy=False)[asked.number].system_attrs

@@ -1,0 +1,276 @@
+"""Real clusters of several nodes on this machine; what dies is really killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nas
+import nas.executors.ray as ray_executor
+from evaluators.scores import synthetic
+from nas.executors.cluster import connected
+from nas.executors.ray import RayExecutor
+from nas.executors.remote_call import call_on
+from search_spaces import NasError
+from tests.nas.helpers import content, params_of, tiny_space
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # Ray's own, of every release another
+]
+SPACE = tiny_space()
+SUBNETS = list(SPACE)[:40]
+SCORE = synthetic(SPACE, seed=1)
+SMALL = {"cpus": 0.1}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of two cores; the second has a `device`."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_local_fs_capacity_threshold": "0.01"}
+    store = {"object_store_memory": 80 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **store})
+    cluster.add_node(num_cpus=2, resources={"device": 1}, **store)
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+class Slow:
+    """A score that takes its time, and leaves the process id of whoever gives it."""
+
+    higher_is_better, name = True, "slow"
+
+    def __init__(self, folder: Path, seconds: float = 0.05) -> None:
+        self.folder, self.seconds, self.settings = folder, seconds, {}
+
+    def __call__(self, subnets):
+        for subnet in subnets:
+            with (self.folder / f"{os.getpid()}").open("a") as file:
+                file.write(f"{subnet.id}\n")
+            time.sleep(self.seconds)
+        return SCORE(subnets)
+
+    @property
+    def pids(self):
+        return [int(file.name) for file in self.folder.iterdir() if file.name.isdigit()]
+
+
+class Deadly(Slow):
+    """One subnet kills the process that scores it."""
+
+    def __call__(self, subnets):
+        if SUBNETS[7] in subnets:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(subnets)
+
+
+class Hanging(Slow):
+    """The first process that comes to one subnet never returns from it."""
+
+    def __call__(self, subnets):
+        flag = self.folder / "hung"
+        if SUBNETS[30] in subnets and not flag.exists():
+            flag.touch()
+            time.sleep(1000)
+        return super().__call__(subnets)
+
+
+class Mapped:
+    """Tells whether its tensor, its parameter and its array lie in the object store, and what is of its own."""
+
+    higher_is_better, name = True, "mapped"
+
+    def __init__(self) -> None:
+        self.tensor = torch.arange(2_000_000, dtype=torch.float32)
+        self.module = torch.nn.Linear(1000, 1000)
+        self.array = np.arange(1_000_000.0)
+
+    def __call__(self, subnets):
+        stores = [
+            [int(end, 16) for end in line.split()[0].split("-")]
+            for line in Path("/proc/self/maps").read_text().splitlines()
+            if "plasma" in line
+        ]
+        at = (self.tensor.data_ptr(), self.module.weight.data_ptr(), self.array.ctypes.data)
+        inside = [any(low <= address < high for low, high in stores) for address in at]
+        right = float(self.tensor[-1]) == 1_999_999 and not self.array.flags.writeable
+        return [float(all(inside) and right)] * len(subnets)
+
+
+def outcomes(executor, subnets=SUBNETS):
+    return [outcome for chunk in executor.run(subnets) for outcome in chunk]
+
+
+def alive(executor, number, seconds=60):
+    for _ in range(10 * seconds):
+        executor.collect()
+        if executor.alive == number:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{executor.alive} evaluators are alive, not {number}")
+
+
+def test_the_run_does_not_depend_on_the_number_of_evaluators(cluster):
+    options = {"costs": {"params": params_of(SPACE)}, "budgets": ["params<=400K"], "searcher": "evolution", "evals": 60}
+    wanted = content(nas.search(SPACE, SCORE, **options).evaluations)
+    for actors in (1, 3):
+        with RayExecutor(SCORE, actors=actors, **SMALL) as executor:
+            assert content(nas.search(SPACE, SCORE, executor=executor, **options).evaluations) == wanted
+
+
+def test_arrays_and_tensors_are_mapped_not_copied(cluster):
+    with RayExecutor(Mapped(), actors=1, **SMALL) as executor:
+        assert [outcome.score for outcome in outcomes(executor, SUBNETS[:1])] == [1.0]
+
+
+def test_what_a_killed_evaluator_held_is_scored_by_another(cluster, tmp_path):
+    score = Slow(tmp_path)
+    with RayExecutor(score, actors=2, **SMALL) as executor:
+        found = []
+        for chunk in executor.run(SUBNETS):
+            found += chunk
+            if len(found) < 20 and score.pids:
+                os.kill(score.pids[0], signal.SIGKILL)
+                shutil.move(tmp_path / str(score.pids[0]), tmp_path / f"killed-{score.pids[0]}")
+        assert [outcome.score for outcome in found] == SCORE(SUBNETS)
+        assert list(tmp_path.glob("killed-*"))
+
+
+def test_evaluators_leave_and_join_with_their_nodes(cluster, tmp_path):
+    with RayExecutor(Slow(tmp_path), actors=None, cpus=1.0) as executor:
+        alive(executor, 4)
+        joined = cluster.add_node(num_cpus=1)
+        alive(executor, 5)
+        found, removed = [], False
+        for chunk in executor.run(SUBNETS):
+            found += chunk
+            if not removed:
+                removed = True
+                cluster.remove_node(joined, allow_graceful=False)
+        assert [outcome.score for outcome in found] == SCORE(SUBNETS)
+
+
+def test_a_subnet_that_kills_every_evaluator_fails_alone(cluster, tmp_path):
+    with RayExecutor(Deadly(tmp_path, 0), actors=2, **SMALL) as executor:
+        found = outcomes(executor, SUBNETS[:12])
+    assert [o.score for o in found] == [s if i != 7 else None for i, s in enumerate(SCORE(SUBNETS[:12]))]
+    assert "4 evaluators died with it" in found[7].error
+
+
+def test_who_hangs_near_the_end_is_doubled(cluster, tmp_path):
+    with RayExecutor(Hanging(tmp_path, 0.01), actors=2, **SMALL) as executor:
+        assert [outcome.score for outcome in outcomes(executor)] == SCORE(SUBNETS)
+        assert (tmp_path / "hung").exists()
+
+
+def test_asynchronous_searches_evaluate_each_subnet_once_and_go_on(cluster, tmp_path):
+    options = {"costs": {"params": params_of(SPACE)}, "budgets": ["params<=400K"], "asynchronous": True}
+    for searcher in ("exact", "optuna-tpe"):
+        options |= {"searcher": searcher, "out": tmp_path / searcher}
+        with RayExecutor(SCORE, actors=2, **SMALL) as executor:
+            nas.search(SPACE, SCORE, evals=20, executor=executor, **options)
+            more = nas.search(SPACE, SCORE, evals=40, executor=executor, resume=True, **options)
+        assert len({e.subnet for e in more.evaluations}) == 40
+        assert [e.score for e in more.evaluations] == SCORE([e.subnet for e in more.evaluations])
+
+
+def resources_of(call):
+    """What the node's scheduler gave to this call."""
+    import ray
+
+    if call == "broken":
+        raise NasError("the device is broken")
+    return call, dict(ray.get_runtime_context().get_assigned_resources())
+
+
+def test_calls_run_where_the_resource_is(cluster):
+    with RayExecutor(SCORE, actors=1, **SMALL):
+        assert call_on("device", False, resources_of, "measure") == ("measure", {"device": 1.0})
+        with pytest.raises(NasError, match="the device is broken"):
+            call_on("device", False, resources_of, "broken")
+        with pytest.raises(NasError, match="1 x 1 jetson asked for, and the cluster has 0 on 2 nodes"):
+            call_on("jetson", False, resources_of, "measure")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"gpus": 2.0, "actors": 4}, "4 x 2 GPU asked for, and the cluster has 0 on 2 nodes: .*--wait"),
+        ({"cpus": 3.0, "actors": 4}, "4 x 3 CPU asked for, and the cluster has 4 on 2 nodes"),
+        ({"cpus": 3.0, "actors": 1}, "1 x 3 CPU asked for, and the 2 nodes of the cluster hold 0: ask for fewer"),
+        ({"cpus": 0.0}, "needs a share of a CPU or GPU"),
+        ({"actors": 0}, "actors must be 1 or more"),
+    ],
+)
+def test_what_the_cluster_cannot_hold_is_told_before_waiting(cluster, options, says):
+    with pytest.raises(NasError, match=says), RayExecutor(SCORE, **options):
+        pytest.fail("began")
+
+
+def test_a_full_object_store_is_one_line(cluster):
+    class Big(Mapped):
+        def __init__(self) -> None:
+            self.arrays = [np.ones(2**27 // 8) for _ in range(2)]
+
+        def __call__(self, subnets):
+            return [1.0] * len(subnets)
+
+    with pytest.raises(NasError, match=r"\(268 MB\) does not fit Ray's object store"), RayExecutor(Big(), **SMALL):
+        pytest.fail("began")
+
+
+@pytest.mark.parametrize("name", ["Python", "lighthubert-nas"])
+def test_workers_with_another_version_than_the_driver_are_refused(cluster, monkeypatch, name):
+    driver = {**ray_executor.versions(), name: "9.9"}
+    monkeypatch.setattr(ray_executor, "versions", lambda: driver)
+    says = rf"has {name} .*, the driver has 9.9: install the same on every node"
+    with pytest.raises(NasError, match=says), RayExecutor(SCORE, actors=1, **SMALL) as executor:
+        outcomes(executor)
+
+
+def test_no_cluster_is_told_in_seconds():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    code = f"import nas.executors.ray as r; r.RayExecutor(len, {address!r}).__enter__()"
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"NasError: no Ray cluster at {address} (tried to connect: Connection refused)" in done.stderr
+    assert time.monotonic() - started < 20
+
+
+def test_without_ray_one_line_says_what_to_install():
+    code = "import sys; sys.modules['ray'] = None; import nas.executors.cluster as r; r.connected('auto').__enter__()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("needs ray: pip install 'lighthubert-nas[ray]'")
+
+
+@pytest.mark.parametrize("address", ["ray://10.0.0.1:10001", "nowhere", "10.0.0.1:port"])
+def test_addresses_that_are_none_are_refused(address):
+    code = f"import nas.executors.cluster as r; r.connected({address!r}).__enter__()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "NasError" in done.stderr.splitlines()[-1]
+    assert address in done.stderr.splitlines()[-1]
+
+
+def test_a_connection_that_stands_is_used_and_left(cluster):
+    import ray
+
+    with connected("local") as same:
+        assert same.is_initialized()
+    assert ray.is_initialized()
