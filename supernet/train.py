@@ -27,7 +27,18 @@ from supernet.distill import SAMPLERS, distillation_loss, span_mask, step_subnet
 from supernet.model import HubertSupernet
 from supernet.teacher import TargetCache, Teacher
 
-__all__ = ["Batch", "Recipe", "calibrate", "distil", "load_batch", "train_stage", "untrained", "validate"]
+__all__ = [
+    "Batch",
+    "Recipe",
+    "calibrate",
+    "distil",
+    "load_batch",
+    "optimiser_of",
+    "train_stage",
+    "train_step",
+    "untrained",
+    "validate",
+]
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -140,7 +151,7 @@ def train_stage(
     out.mkdir(parents=True, exist_ok=True)
     mean, std = statistics
     model.to(device).train()
-    optimiser = _optimiser(model, recipe)
+    optimiser = optimiser_of(model, recipe)
     step = _restore(out, recipe, model, optimiser)
     _trim_log(out / "log.jsonl", step)
     plan = _plan([utterance.seconds for utterance in train], recipe)
@@ -159,7 +170,7 @@ def train_stage(
 
         while step < recipe.steps:
             batch = next(data)
-            say({"step": step, **_step(model, recipe, optimiser, step, batch, device)})
+            say({"step": step, **train_step(model, recipe, optimiser, step, batch, device)})
             step += 1
             if step % recipe.validate_every == 0 or step == recipe.steps:
                 say({"step": step, "dev": validate(model, dev, cache, statistics, recipe, device)})
@@ -174,15 +185,15 @@ def train_stage(
     return step == recipe.steps
 
 
-def _optimiser(model: HubertSupernet, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; norms, biases and the mask embedding do not decay."""
+def optimiser_of(model: HubertSupernet, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW, fused into one pass over each weight; norms, biases and the mask embedding do not decay."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 
-def _step(
+def train_step(
     model: HubertSupernet, recipe: Recipe, optimiser: torch.optim.AdamW, step: int, batch: Batch, device: str
 ) -> dict[str, Any]:
     """One update; returns what the log says of it."""
