@@ -68,6 +68,7 @@ def search(
     batch: Annotated[int, typer.Option(min=1, help="Subnets proposed at a time.")] = 16,
     seconds: SecondsOption = 1.0,
     device: DeviceOption = "cpu",
+    precision: Annotated[str, typer.Option(help="What subnets are scored in: fp32, or bf16 (faster).")] = "fp32",
     json_: JsonOption = False,
 ) -> None:
     """Find the best subnet within the budgets, and keep every evaluation in a run folder."""
@@ -86,6 +87,7 @@ def search(
         "batch": batch,
         "macs_seconds": seconds,
         "device": device,
+        "precision": precision,
         "audio": _absolute(audio),
         "teacher": _absolute(teacher),
     }
@@ -100,7 +102,13 @@ def search(
     model = _load(settings["supernet"], settings["device"])
     chosen = _sub_space(model, settings["space"])
     costs = _costs(model, chosen, settings["macs_seconds"], [*settings["budgets"], *settings["objectives"]])
-    score = scores.distillation(model, device=settings["device"], audio=settings["audio"], teacher=settings["teacher"])
+    score = scores.distillation(
+        model,
+        device=settings["device"],
+        audio=settings["audio"],
+        teacher=settings["teacher"],
+        precision=settings.get("precision", "fp32"),
+    )
     with _progress(settings["evals"], quiet=json_) as on_progress:
         try:
             result = nas.search(
@@ -301,6 +309,32 @@ def cost(
     )
 
 
+@app.command()
+def bench(json_: JsonOption = False) -> None:
+    """Show how fast scoring, counting and training are on this machine, against the plain way: three minutes."""
+    import nas
+    from evaluators.costs import params
+    from evaluators.speed import Race, machine_rows
+
+    def evolve(space: Space, race: Race) -> None:
+        costs = {"params": params(space)}
+        nas.search(space, race, costs=costs, budgets=("params<=27M",), searcher="evolution", evals=64, batch=16, seed=0)
+
+    table = Table(title="median (least – most) of turns taken with the slow way", title_justify="left")
+    for column in ("work", "against", "goal", "here", "note"):
+        table.add_column(column, overflow="fold")
+    records = []
+    with err.status("measuring") as status:
+        for row in machine_rows(evolve):
+            status.update(f"measured: {row.work}: {row.said}")
+            table.add_row(row.work, row.against, row.goal, row.said, row.note)
+            records.append(vars(row))
+    if json_:
+        _print_json(records)
+    else:
+        out.print(table)
+
+
 # -------------------------------------------------------------------- export and train
 
 
@@ -486,6 +520,7 @@ def _refuse_changes(context: typer.Context, folder: Path, begun: dict[str, Any],
         "teacher",
         "batch",
         "seconds",
+        "precision",
     ):
         key = options.get(option, option)
         said = getattr(context.get_parameter_source(option), "name", "") == "COMMANDLINE"

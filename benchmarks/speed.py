@@ -28,12 +28,13 @@ from evaluators.speed import (
     Row,
     count_rows,
     encoder_row,
+    free_layers,
     memory_row,
     scores_of,
     steps_saved,
     training_row,
 )
-from search_spaces import Space, Subnet, get_space, space_from_dict
+from search_spaces import Subnet, get_space
 from supernet import HubertSupernet, load_supernet
 from supernet.audio import load_audio, normalise, read_manifest
 
@@ -129,14 +130,6 @@ def table_rows(free: int = 4) -> Iterator[Row]:
         race([subnet for subnet in subnets if subnet.embed_dim == D])
     work = f"table of a {free}-free-layer sub-space ({len(subnets):,} subnets), hubert-tiny"
     yield from race.rows(work, "our single-subnet path, one by one", ">= 8x")
-
-
-def free_layers(space: Space, free: int) -> Space:
-    fields = space.to_dict()
-    layers = space.network.num_layers
-    fields["heads"] = [[4]] * (layers - free) + [list(space.heads[0])] * free
-    fields["ffn_ratios"] = [[2.5]] * (layers - free) + [list(space.ffn_ratios[0])] * free
-    return space_from_dict({**fields, "name": "free", "depth_map": {"12": list(range(1, layers + 1))}})
 
 
 def encoder_rows(wav: Tensor) -> Iterator[Row]:

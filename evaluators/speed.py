@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -23,8 +23,9 @@ from torch import Tensor
 
 from evaluators.costs import macs, params
 from evaluators.scores.teacher_distance import DistillationScore
-from search_spaces import Space, Subnet, get_space
+from search_spaces import Space, Subnet, get_space, space_from_dict
 from supernet.calibration import Calibration
+from supernet.checkpoint import load_supernet
 from supernet.distill import distillation_loss, step_subnets
 from supernet.model import HubertSupernet
 from supernet.train import Batch, Recipe, optimiser_of, train_step
@@ -34,7 +35,9 @@ __all__ = [
     "Row",
     "count_rows",
     "encoder_row",
+    "free_layers",
     "from_waveform",
+    "machine_rows",
     "memory_row",
     "random_supernet",
     "sandwich_from_waveform",
@@ -87,8 +90,7 @@ def scores_of(model: HubertSupernet, wav: Tensor, seed: int = 0) -> dict[str, Di
 
 def from_waveform(model: HubertSupernet, wav: Tensor) -> Slow:
     """Scores one subnet from wav (B, S), on the targets of `scores_of`."""
-    assert model.calibration is not None
-    targets = torch.stack(model.calibration.targets)
+    targets = torch.stack(_calibration(model).targets)
 
     @torch.no_grad()
     def score(subnet: Subnet) -> float:
@@ -229,10 +231,9 @@ def training_row(
     precision: str = "fp32",
 ) -> Row:
     """A sandwich step of stage 2 on wav (B, S). `slow` takes the step's subnets; it is warmed up, as is ours."""
-    assert model.calibration is not None
     recipe = Recipe(stage=2, steps=1000, learning_rate=0.0, mask_prob=0.0, precision=precision)
     lengths = torch.full((len(wav),), wav.shape[1])
-    batch = Batch(wav, lengths, torch.stack(model.calibration.targets), ("speech",))
+    batch = Batch(wav, lengths, torch.stack(_calibration(model).targets), ("speech",))
     optimiser = optimiser_of(model, recipe)
     ratios, times = [], []
     model.train()
@@ -256,6 +257,87 @@ def memory_row(work: Callable[[], None], slow: Callable[[], None], against: str)
     ours, theirs = (_peak_bytes(each) for each in (work, slow))
     note = f"{ours / 2**20:,.0f} MiB; {against}: {theirs / 2**20:,.0f} MiB"
     return Row("memory at the peak", against, "<= 1.2x", [ours / theirs], note)
+
+
+def free_layers(space: Space, free: int) -> Space:
+    """The part of `space` at its full depth whose last `free` layers are free, and the others the middle subnet's."""
+    heads, ratios, depth = space.middle.heads[0], space.middle.ffn_ratios[0], max(space.depths)
+    held = space.network.num_layers - free
+    return space_from_dict(
+        {
+            **space.to_dict(),
+            "name": f"{space.name}-{free}-free",
+            "heads": [[heads]] * held + [list(choices) for choices in space.heads[held:]],
+            "ffn_ratios": [[ratios]] * held + [list(choices) for choices in space.ffn_ratios[held:]],
+            "depth_map": {str(depth): [layer + 1 for layer in space.kept_layers(depth)]},
+        }
+    )
+
+
+def machine_rows(evolve: Callable[[Space, Race], Any], seconds: float = 16.0) -> Iterator[Row]:
+    """The rows of `nas bench`: weights at random and noise for speech, neither of which changes the time.
+
+    `evolve` searches a space by evolution, with a race as its score. Fewer turns, subnets, generations and free layers
+    than `benchmarks/speed.py` has, so as to be done in three minutes.
+    """
+    wav = torch.randn(round(seconds / 4), 64_000, generator=torch.Generator().manual_seed(0))
+    against, rng = "waveform to head, one by one", np.random.default_rng(0)
+    small, base = random_supernet("lighthubert-small"), random_supernet("lighthubert-base")
+    for model, goal, n in ((small, ">= 6x", 64), (base, ">= 3x", 16)):
+        race = _race(model, wav)
+        subnets = [model.space.sample(rng) for _ in range(n)]
+        for _ in range(2):
+            race(subnets)
+        kind = model.space.name.removeprefix("lighthubert-")
+        yield from race.rows(f"score {n} random {kind}-space subnets", against, goal)
+    race = _race(small, wav)
+    evolve(small.space, race)
+    yield from race.rows(f"{race.calls} generations of evolution, small space", against, ">= 8x")
+    tiny = load_supernet("hubert-tiny")
+    part = free_layers(tiny.space, 3)
+    fast = {precision: DistillationScore(tiny, precision=precision) for precision in ("fp32", "bf16")}
+    race = Race(fast, lambda subnet: fast["fp32"].one_by_one([subnet])[0], 4)
+    for D in part.embed_dims:
+        race([subnet for subnet in part if subnet.embed_dim == D])
+    work = f"table of a 3-free-layer sub-space of hubert-tiny ({part.size:,} subnets)"
+    yield from race.rows(work, "our single-subnet path, one by one", ">= 8x")
+    yield encoder_row(scores_of(small, wav)["fp32"], small.space.middle)
+    yield memory_row(_use_fast, _use_slow, against)
+    yield from count_rows(small.space)
+    step = sandwich_from_waveform(small, wav, torch.stack(_calibration(small).targets))
+    yield training_row(small, wav, "each subnet from the waveform", step, turns=2)
+
+
+def _race(model: HubertSupernet, wav: Tensor) -> Race:
+    fast = scores_of(model, wav)
+    race = Race(fast, from_waveform(model, wav), 3)
+    for score in fast.values():
+        score([model.space.middle])  # warm
+    race.slow(model.space.middle)
+    return race
+
+
+def _use_fast() -> None:
+    model, wav, subnets = _small_and_speech()
+    scores_of(model, wav)["fp32"](subnets)
+
+
+def _use_slow() -> None:
+    model, wav, subnets = _small_and_speech()
+    scores_of(model, wav)
+    score = from_waveform(model, wav)
+    for subnet in subnets:
+        score(subnet)
+
+
+def _small_and_speech() -> tuple[HubertSupernet, Tensor, list[Subnet]]:
+    model, rng = random_supernet("lighthubert-small"), np.random.default_rng(0)
+    return model, torch.randn(4, 64_000), [model.space.sample(rng) for _ in range(8)]
+
+
+def _calibration(model: HubertSupernet) -> Calibration:
+    assert model.calibration is not None, "scores_of makes it"
+    return model.calibration
 
 
 def steps_saved(space: Space, batches: Sequence[Sequence[Subnet]]) -> float:

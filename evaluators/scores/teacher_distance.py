@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from copy import copy
@@ -9,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces import CheckpointError, NasError, Subnet
 from supernet.audio import load_audio, normalise, read_manifest
-from supernet.calibration import Calibration
+from supernet.calibration import Calibration, kept_calibration
 from supernet.distill import distillation_loss
 from supernet.model import HubertSupernet
 from supernet.shared import SharedEncoder, Speech
@@ -201,18 +204,32 @@ def _part(calibration: Calibration, rows: Sequence[int]) -> Calibration:
     return Calibration([calibration.features[i] for i in rows], [calibration.targets[i] for i in rows])
 
 
-@torch.no_grad()
 def _from_manifest(
     model: HubertSupernet, device: str, audio: Path, teacher: Path | str | None, split: str | None, seconds: float
 ) -> tuple[Calibration, str]:
-    """Calibration from recordings: front-end features, and targets of the teacher or of the largest subnet."""
+    """Calibration from recordings, kept on disk by the weights, the samples and the teacher that it depends on."""
     waves, total = [], 0.0
     for utterance in read_manifest(audio, split):
         if total >= seconds:
             break
-        waves.append(load_audio(utterance.audio, model.space.network.receptive_field))
+        waves.append(normalise(load_audio(utterance.audio, model.space.network.receptive_field)))
         total += len(waves[-1]) / 16_000
-    features = [model.front_end(torch.from_numpy(normalise(wave))[None].to(device))[0] for wave in waves]
+    samples = hashlib.sha256(b"".join(hashlib.sha256(wave.tobytes()).digest() for wave in waves)).hexdigest()
+    files = sorted(Path(teacher).glob("*")) if teacher is not None else []
+    files_of_teacher = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    layers = (model.head_layers, model.provenance.get("teacher_layers"))
+    depends_on = (model.fingerprint(), model.space.largest, layers, samples, str(teacher), files_of_teacher, device)
+    calibration = kept_calibration(repr(depends_on), lambda: _calibration(model, device, waves, teacher))
+    against = "the largest subnet" if teacher is None else f"teacher {Path(teacher).name}"
+    return calibration, f"{audio}, against {against}"
+
+
+@torch.no_grad()
+def _calibration(
+    model: HubertSupernet, device: str, waves: Sequence[npt.NDArray[np.float32]], teacher: Path | str | None
+) -> Calibration:
+    """Front-end features, and targets of the teacher or of the largest subnet."""
+    features = [model.front_end(torch.from_numpy(wave)[None].to(device))[0] for wave in waves]
     if teacher is None:
         with model.active(model.space.largest):
             states = [model.encode(f[None]).hidden_states for f in features]
@@ -220,18 +237,16 @@ def _from_manifest(
                 torch.stack([p[0] for p in model.predict(s)], 1) if model.head_layers else s[-1][0].unsqueeze(1)
                 for s in states
             ]
-        source = f"{audio}, against the largest subnet"
     else:
         from supernet.teacher import load_teacher
 
         loaded = load_teacher(teacher, model.provenance.get("teacher_layers"), device)
         _check_heads(model, loaded)
         raw = [loaded([wave], len(f))[0].transpose(0, 1) for wave, f in zip(waves, features, strict=True)]
-        source = f"{audio}, against teacher {Path(teacher).name}"
     frames = torch.cat(raw)
     mean, std = frames.mean(0), frames.std(0) + 1e-3
     targets = [((r - mean) / std).clamp(-4, 4).float().cpu() for r in raw]
-    return Calibration([f.float().cpu() for f in features], targets), source
+    return Calibration([f.float().cpu() for f in features], targets)
 
 
 def _check_heads(model: HubertSupernet, teacher: Teacher) -> None:
