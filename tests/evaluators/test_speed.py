@@ -3,7 +3,18 @@
 import pytest
 import torch
 
-from evaluators.speed import Race, Row, free_layers, from_waveform, scores_of, steps_saved
+from evaluators.speed import (
+    Race,
+    Row,
+    encoder_row,
+    free_layers,
+    from_waveform,
+    memory_row,
+    sandwich_from_waveform,
+    scores_of,
+    steps_saved,
+    training_row,
+)
 from search_spaces import Subnet, get_space
 from supernet import load_supernet
 
@@ -43,3 +54,40 @@ def test_half_layers_that_subnets_share_are_counted_once():
     assert steps_saved(space, [[one], [other]]) == 1
     table = list(space)
     assert steps_saved(space, [table]) == pytest.approx(27 * 24 / (3 * (22 + 3 + 9)))
+
+
+@pytest.fixture
+def tiny_and_speech():
+    model, wav = load_supernet("hubert-tiny"), torch.randn(2, 8_000, generator=torch.Generator().manual_seed(0))
+    return model, wav, scores_of(model, wav)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_step_is_raced_and_leaves_the_weights_as_they_were(tiny_and_speech, precision):
+    model, wav, _ = tiny_and_speech
+    before = model.fingerprint()
+    slow = sandwich_from_waveform(model, wav, torch.stack(model.calibration.targets))
+    row = training_row(model, wav, "from the waveform", slow, turns=1, precision=precision)
+    assert len(row.ratios) == 1
+    assert not model.training
+    assert model.fingerprint() == before  # the learning rate is 0, and nothing decays
+
+
+def test_the_encoders_rate_is_a_share_of_torch_mms(tiny_and_speech):
+    model, _, fast = tiny_and_speech
+    row = encoder_row(fast["fp32"], model.space.smallest, turns=2)
+    assert row.unit == "%"
+    assert all(ratio > 0 for ratio in row.ratios)
+
+
+def test_peak_memory_is_that_of_a_process_of_its_own():
+    row = memory_row(use_200_mb, use_nothing, "nothing")
+    assert 1 < row.ratios[0] < 20
+
+
+def use_200_mb():
+    torch.ones(50_000_000)
+
+
+def use_nothing():
+    pass
