@@ -318,7 +318,7 @@ def bench(json_: JsonOption = False) -> None:
 
     def evolve(space: Space, race: Race) -> None:
         costs = {"params": params(space)}
-        nas.search(space, race, costs=costs, budgets=("params<=27M",), searcher="evolution", evals=64, batch=16, seed=0)
+        nas.search(space, race, costs=costs, budgets=("params<=27M",), searcher="evolution", evals=48, batch=16, seed=0)
 
     table = Table(title="median (least – most) of turns taken with the slow way", title_justify="left")
     for column in ("work", "against", "goal", "here", "note"):
