@@ -85,6 +85,7 @@ def search(
     gpus_per_actor: Annotated[float | None, typer.Option(min=0, help="1 with --device cuda, else 0.")] = None,
     target_resource: Annotated[str | None, typer.Option(help="Measure latency on nodes with this resource.")] = None,
     wait: Annotated[bool, typer.Option(help="Begin although nodes for --actors are still to come.")] = False,
+    precision: Annotated[str, typer.Option(help="What subnets are scored in: fp32, or bf16 (faster).")] = "fp32",
     json_: JsonOption = False,
 ) -> None:
     """Find the best subnet within the budgets, and keep every evaluation in a run folder."""
@@ -103,6 +104,7 @@ def search(
         "asynchronous": asynchronous,
         "macs_seconds": seconds,
         "device": device,
+        "precision": precision,
         "audio": _absolute(audio),
         "teacher": _absolute(teacher),
     }
@@ -169,7 +171,13 @@ def run_search(
     model = _load(settings["supernet"], here)
     chosen = _sub_space(model, settings["space"])
     costs = _costs(model, chosen, settings["macs_seconds"])
-    score = scores.distillation(model, device=here, audio=settings["audio"], teacher=settings["teacher"])
+    score = scores.distillation(
+        model,
+        device=here,
+        audio=settings["audio"],
+        teacher=settings["teacher"],
+        precision=settings.get("precision", "fp32"),
+    )
     executor = None if cluster is None else cluster.executor(score, settings["device"])
     with executor or nullcontext():
         progress.executor = executor
@@ -678,6 +686,32 @@ def _show_calibration(calibration: Calibration, file: Path, json_: bool) -> None
         err.print(f"note: {warning}")
 
 
+@app.command()
+def bench(json_: JsonOption = False) -> None:
+    """Show how fast scoring, counting and training are on this machine, against the plain way: three minutes."""
+    import nas
+    from evaluators.costs import params
+    from evaluators.speed import Race, machine_rows
+
+    def evolve(space: Space, race: Race) -> None:
+        costs = {"params": params(space)}
+        nas.search(space, race, costs=costs, budgets=("params<=27M",), searcher="evolution", evals=48, batch=16, seed=0)
+
+    table = Table(title="median (least – most) of turns taken with the slow way", title_justify="left")
+    for column in ("work", "against", "goal", "here", "note"):
+        table.add_column(column, overflow="fold")
+    records = []
+    with err.status("measuring") as status:
+        for row in machine_rows(evolve):
+            status.update(f"measured: {row.work}: {row.said}")
+            table.add_row(row.work, row.against, row.goal, row.said, row.note)
+            records.append(vars(row))
+    if json_:
+        _print_json(records)
+    else:
+        out.print(table)
+
+
 # -------------------------------------------------------------------- export and train
 
 
@@ -1011,6 +1045,7 @@ def _refuse_changes(context: typer.Context, folder: Path, begun: dict[str, Any],
         "batch",
         "async",
         "seconds",
+        "precision",
     ):
         key = options.get(option, option)
         parameter = "asynchronous" if option == "async" else option

@@ -44,7 +44,8 @@ Array = npt.NDArray[Any]
 MOST_STATES = 1 << 16
 MOST_SUMS = 1 << 11
 _INTEGER_BITS = 61  # sums stay below, so that the lowest of `paths` plus a sum is lowest still, and wraps nowhere
-_ROWS_AT_A_TIME = 2048  # whose indices and codes stay in the processor's cache
+_GROUP_ENTRIES = 1 << 12  # of sums over some layers: more layers in a group are fewer gathers, from a larger table
+_ROWS_AT_A_TIME = 4096  # whose indices and codes stay in the processor's cache
 
 
 class FrontPoint(NamedTuple):
@@ -122,7 +123,9 @@ class AdditiveTable:
 
     def of_vectors(self, vectors: npt.ArrayLike) -> Array:
         """The quantity (N,) of N subnets, given as rows of `Space.encode`."""
-        rows = np.asarray(vectors, dtype=np.int64)
+        rows = np.asarray(vectors)
+        if rows.dtype.kind != "i":
+            rows = rows.astype(np.int64)
         if rows.ndim != 2 or rows.shape[1] != len(self._sizes):
             raise SpaceError(
                 f"vectors of space '{self.space.name}' must have shape (N, {len(self._sizes)}); got {rows.shape}"
@@ -130,8 +133,26 @@ class AdditiveTable:
         totals = np.empty(len(rows), dtype=self.constant.dtype)
         for start in range(0, len(rows), _ROWS_AT_A_TIME):
             part = slice(start, start + _ROWS_AT_A_TIME)
-            totals[part] = self._sums(rows[part])
+            grouped = self._grouped_sums(rows[part])
+            totals[part] = self._sums(rows[part].astype(np.int64)) if grouped is None else grouped
         return totals
+
+    def _grouped_sums(self, rows: Array) -> Array | None:
+        """The quantity of each row of an integer table, by one gather for several layers at once.
+
+        None where the table, or an index, is none of those it is made for: `_sums` knows what is wrong, if anything.
+        Sums below 2^53 are exact in floats, whatever their order, and a choice that is missing is NaN.
+        """
+        if self._groups is None:
+            return None
+        weights, groups = self._groups
+        if rows.min(initial=0) < -1 or (rows.max(0, initial=-1) >= self._sizes.view(np.int64)).any():
+            return None
+        codes = (weights @ (rows + np.int8(1)).astype(np.float32).T).astype(np.intp)
+        totals = groups[0].take(codes[0])
+        for terms, code in zip(groups[1:], codes[1:], strict=True):
+            totals += terms.take(code)
+        return None if np.isnan(totals).any() else totals
 
     def _sums(self, rows: Array) -> Array:
         """The quantity of each row, by one gather a layer."""
@@ -194,6 +215,50 @@ class AdditiveTable:
                 h, r = len(self.space.heads[layer]), len(self.space.ffn_ratios[layer])
                 layers[layer, :h, :r, :, p] = self.layers[layer][:, p].T.reshape(h, r, E)
         return self.constant.ravel(), [np.pad(terms.ravel(), 1) for terms in layers]
+
+    @cached_property
+    def _groups(self) -> tuple[Array, list[Array]] | None:
+        """Sums over groups of layers, flat, and the weights (groups, entries) that make vectors plus 1 their indices.
+
+        Indices run over embed dim, depth, then heads and ratio of each layer of the group; 0 is -1, not kept.
+        """
+        E, P, H, R = self._shape
+        reach = sum(np.abs(array).max() for array in (self.constant, *self.layers))
+        if not self.exact or reach >= 1 << 53:
+            return None
+        each, whole = (H + 1) * (R + 1), (E + 1) * (P + 1)
+        size = max((n for n in range(1, len(self.layers) + 1) if whole * each**n <= _GROUP_ENTRIES), default=0)
+        if not size:
+            return None
+        terms = [self._with_missing(layer) for layer in range(len(self.layers))]
+        groups, weights = [], []
+        for start in range(0, len(terms), size):
+            layers = range(start, min(start + size, len(terms)))
+            total = terms[start]
+            for layer in layers[1:]:
+                total = (total[..., None] + terms[layer][:, :, None]).reshape(E + 1, P + 1, -1)
+            weight = np.zeros(len(self._sizes), dtype=np.float32)
+            weight[:2] = (P + 1) * each ** len(layers), each ** len(layers)
+            for layer in layers:
+                weight[2 + 2 * layer : 4 + 2 * layer] = np.array([R + 1, 1]) * each ** (layers[-1] - layer)
+            weights.append(weight)
+            groups.append(total.ravel())
+        constant = np.full((E + 1, P + 1), np.nan)
+        constant[1:, 1:] = self.constant
+        groups[0] = groups[0] + constant.repeat(len(groups[0]) // whole)
+        return np.array(weights), groups
+
+    def _with_missing(self, layer: int) -> Array:
+        """(E + 1, P + 1, choices) of one layer in floats: NaN where a depth needs a choice that is not there."""
+        E, P, H, R = self._shape
+        terms = np.full((E + 1, P + 1, H + 1, R + 1), np.nan)
+        h, r = len(self.space.heads[layer]), len(self.space.ffn_ratios[layer])
+        for p, kept in enumerate(self.space.depth_map.values()):
+            if layer in kept:
+                terms[1:, p + 1, 1 : h + 1, 1 : r + 1] = self.layers[layer][:, p].reshape(E, h, r)
+            else:
+                terms[1:, p + 1] = 0
+        return terms.reshape(E + 1, P + 1, -1)
 
     def links(self, kept: Sequence[int]) -> list[Array | None]:
         """What each two neighbours of the kept layers add, (C, C'), or None: see `ChainTable`."""

@@ -3,6 +3,7 @@
 slicing.py      which slice of each weight a subnet keeps: the one truth
 layers.py       the plain network every subnet is
 model.py        HubertSupernet, with `active(subnet)`
+shared.py       many subnets on the same speech, what they share computed once
 checkpoint.py   load_supernet: ours, LightHuBERT's, Hugging Face's, fairseq's
 calibration.py  calibration speech as numbers
 extract.py      a subnet as a plain module of its own, saved and re-read

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +16,7 @@ from torch import Tensor
 
 from search_spaces import CheckpointError
 
-__all__ = ["Calibration", "load_calibration", "save_calibration"]
+__all__ = ["Calibration", "kept_calibration", "load_calibration", "save_calibration"]
 
 _STEP = 1 / 31  # int8 targets: standardised and clipped to +-4, in steps of 1/31
 
@@ -50,3 +54,30 @@ def load_calibration(file: Path | str) -> Calibration:
         return Calibration(list(features.split(lengths)), list(targets.split(lengths)))
     except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{file} is not a calibration file: {error}") from None
+
+
+def kept_calibration(key: str, make: Callable[[], Calibration]) -> Calibration:
+    """What `make` gives, exactly, from the cache folder if it was made before: memory-mapped, not read.
+
+    `key` names everything it depends on. The folder is `$XDG_CACHE_HOME/lighthubert-nas`, or that in `~/.cache`; where
+    it cannot be written, nothing is lost but time. Files there may be deleted at any moment.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lighthubert-nas"
+    file = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+    if file.exists():
+        with contextlib.suppress(SafetensorError, OSError, KeyError, RuntimeError):  # cut short: made anew
+            tensors = load_file(file)
+            lengths = tensors["lengths"].tolist()
+            return Calibration(list(tensors["features"].split(lengths)), list(tensors["targets"].split(lengths)))
+    made = make()
+    with contextlib.suppress(OSError, SafetensorError):
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+        tensors = {
+            "lengths": torch.tensor([len(features) for features in made.features], dtype=torch.int32),
+            "features": torch.cat(made.features).contiguous(),
+            "targets": torch.cat(made.targets).contiguous(),
+        }
+        save_file(tensors, partial)
+        partial.replace(file)
+    return made

@@ -6,6 +6,8 @@ there is one forward pass to read, test and export.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -15,9 +17,21 @@ from torch import Tensor, nn
 if TYPE_CHECKING:  # with torch alone this file runs, so that an export can bring it along
     from search_spaces import Network, Subnet
 
-__all__ = ["Encoder", "FRAME_MASKS", "Features", "FrontEnd", "Hubert", "frame_mask", "speech_frames"]
+__all__ = [
+    "Encoder",
+    "EncoderLayer",
+    "FRAME_MASKS",
+    "Features",
+    "FrontEnd",
+    "Hubert",
+    "attention",
+    "frame_mask",
+    "speech_frames",
+]
 
 FRAME_MASKS = ("conv", "fairseq")
+
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v (..., T, H, head dim) -> what attention makes of them
 
 
 class Features(NamedTuple):
@@ -69,9 +83,15 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x (B, T, D), mask (B, 1, 1, T) or None -> (B, T, D)."""
-        q, k, v = (part(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in (self.q, self.k, self.v))
-        mixed = _attention(q, k, v, mask)
-        x = self.attention_norm(x + self.out(mixed.transpose(1, 2).flatten(2)))
+        return self.feed(self.attend(x, partial(attention, mask=mask)))
+
+    def attend(self, x: Tensor, mix: Mix) -> Tensor:
+        """The first half of the layer, (..., T, D) -> (..., T, D). It depends on the heads, not on the FFN dim."""
+        q, k, v = (part(x).unflatten(-1, (-1, self.head_dim)) for part in (self.q, self.k, self.v))
+        return self.attention_norm(x + self.out(mix(q, k, v).flatten(-2)))  # type: ignore[no-any-return]
+
+    def feed(self, x: Tensor) -> Tensor:
+        """The second half, (..., D) -> (..., D)."""
         return self.final_norm(x + self.fc2(F.gelu(self.fc1(x))))  # type: ignore[no-any-return]
 
 
@@ -79,17 +99,21 @@ def _low_precision_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot products, (B, H, T, head dim). In steps where a CPU trains in bf16: fused takes 2-4 times as long."""
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot products (B, T, H, head dim); `mask` (B, 1, 1, T).
+
+    In steps where a CPU trains in bf16: fused takes 2-4 times as long.
+    """
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     scale = q.shape[-1] ** -0.5
     if not (q.requires_grad and _low_precision_cpu(q)):
         fused: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-        return fused
+        return fused.transpose(1, 2)
     products = (q * scale) @ k.transpose(-1, -2)
     if mask is not None:
         products = products.masked_fill(~mask, -torch.inf)
     mixed: Tensor = products.softmax(-1) @ v
-    return mixed
+    return mixed.transpose(1, 2)
 
 
 class Encoder(nn.Module):
@@ -114,20 +138,26 @@ class Encoder(nn.Module):
         mask: Tensor | None = None,
         masked: Tensor | None = None,
         mask_embedding: Tensor | None = None,
-        known: tuple[Tensor, ...] = (),
     ) -> tuple[Tensor, ...]:
-        """`mask` (B, T): True where speech. `masked` (B, T): frames replaced by `mask_embedding` (D), in training.
-
-        `known` are the first hidden states, where another subnet with the same first layers gave them.
-        """
+        """`mask` (B, T): True where speech. `masked` (B, T): frames replaced by `mask_embedding` (D), in training."""
         keys = None if mask is None else mask[:, None, None, :]
-        hidden = list(known[:1]) or [self._projected(features, mask, masked, mask_embedding)]
-        x = known[-1] if len(known) > 1 else self.norm(hidden[0] + F.gelu(self._positions(hidden[0])))
-        hidden += known[1:]
-        for layer in self.layers[max(0, len(known) - 1) :]:
+        projected, x = self.start(features, mask, masked, mask_embedding)
+        hidden = [projected]
+        for layer in self.layers:
             x = layer(x, keys)
             hidden.append(x)
         return tuple(hidden)
+
+    def start(
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        masked: Tensor | None = None,
+        mask_embedding: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What comes before the layers: the projected input, and what the first layer takes, each (B, T, D)."""
+        projected = self._projected(features, mask, masked, mask_embedding)
+        return projected, self.norm(projected + F.gelu(self._positions(projected)))
 
     def _projected(
         self, features: Tensor, mask: Tensor | None, masked: Tensor | None, mask_embedding: Tensor | None

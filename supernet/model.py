@@ -143,24 +143,17 @@ class HubertSupernet(nn.Module):
         """(B, T), True where a frame is speech; see `layers.frame_mask`."""
         return frame_mask(self.space.network, lengths, samples, frames, self.frame_rule)
 
-    def encode(
-        self,
-        features: Tensor,
-        mask: Tensor | None = None,
-        masked: Tensor | None = None,
-        known: tuple[Tensor, ...] = (),
-    ) -> Features:
+    def encode(self, features: Tensor, mask: Tensor | None = None, masked: Tensor | None = None) -> Features:
         """Hidden states of front-end features (B, T, C), which are the same for every subnet.
 
-        `mask` (B, T): True where speech; `masked` (B, T): frames hidden from the student in training. `known` are the
-        first hidden states, where another subnet of the same embed dim and first layers gave them.
+        `mask` (B, T): True where speech; `masked` (B, T): frames hidden from the student in training.
         """
         subnet = self._subnet
         embedding = None if masked is None else self.mask_embedding[: subnet.embed_dim]
         hidden = functional_call(
             _skeleton(self.space.network, subnet),
             self.sliced_weights(subnet),
-            (features, mask, masked, embedding, known),
+            (features, mask, masked, embedding),
             strict=True,
         )
         return Features(hidden, mask)

@@ -16,7 +16,13 @@ from torch import Tensor
 
 from search_spaces import Network, Space, Subnet
 
-__all__ = ["ffn_segments", "slice_weights", "weight_normed"]
+__all__ = ["ffn_segments", "narrow_layer", "slice_layer", "slice_start", "slice_weights", "weight_normed"]
+
+_LAYER = tuple(
+    f"{part}.{name}"
+    for part in ("q", "k", "v", "out", "attention_norm", "fc1", "fc2", "final_norm")
+    for name in ("weight", "bias")
+)
 
 
 def ffn_segments(network: Network, embed_dim: int, ffn_dim: int) -> list[slice]:
@@ -40,13 +46,20 @@ def weight_normed(weight_g: Tensor, weight_v: Tensor) -> Tensor:
 
 
 def slice_weights(stored: Mapping[str, Tensor], space: Space, subnet: Subnet) -> dict[str, Tensor]:
-    """The weights of `subnet`'s encoder under the names of `layers.Encoder`, as slices of the stored ones.
-
-    Views wherever the slice is one block of memory; FFN weights of several segments are joined (a copy that is
-    made anew at every call and never kept).
-    """
+    """The weights of `subnet`'s encoder under the names of `layers.Encoder`, as slices of the stored ones."""
     network, D = space.network, subnet.embed_dim
-    sliced = {
+    sliced = slice_start(stored, network, D)
+    kept = space.kept_layers(subnet.depth)
+    for i, (layer, heads, ffn_dim) in enumerate(zip(kept, subnet.heads, subnet.ffn_dims, strict=True)):
+        own = slice_layer(stored, network, layer, D, heads, ffn_dim)
+        sliced |= {f"layers.{i}.{name}": value for name, value in own.items()}
+    return sliced
+
+
+def slice_start(stored: Mapping[str, Tensor], network: Network, embed_dim: int) -> dict[str, Tensor]:
+    """What comes before the layers: input norm, projection, positional convolution, norm."""
+    D = embed_dim
+    return {
         "input_norm.weight": stored["input_norm.weight"],
         "input_norm.bias": stored["input_norm.bias"],
         "projection.weight": stored["projection.weight"][:D],
@@ -58,24 +71,37 @@ def slice_weights(stored: Mapping[str, Tensor], space: Space, subnet: Subnet) ->
         "norm.weight": stored["norm.weight"][:D],
         "norm.bias": stored["norm.bias"][:D],
     }
-    kept = space.kept_layers(subnet.depth)
-    for i, (layer, heads, ffn_dim) in enumerate(zip(kept, subnet.heads, subnet.ffn_dims, strict=True)):
-        source, target = f"layers.{layer}.", f"layers.{i}."
-        inner = heads * network.head_dim
-        for name in ("q", "k", "v"):
-            sliced[f"{target}{name}.weight"] = stored[f"{source}{name}.weight"][:inner, :D]
-            sliced[f"{target}{name}.bias"] = stored[f"{source}{name}.bias"][:inner]
-        sliced[f"{target}out.weight"] = stored[f"{source}out.weight"][:D, :inner]
-        sliced[f"{target}out.bias"] = stored[f"{source}out.bias"][:D]
-        units = ffn_segments(network, D, ffn_dim)
-        sliced[f"{target}fc1.weight"] = _joined([stored[f"{source}fc1.weight"][part, :D] for part in units], 0)
-        sliced[f"{target}fc1.bias"] = _joined([stored[f"{source}fc1.bias"][part] for part in units], 0)
-        sliced[f"{target}fc2.weight"] = _joined([stored[f"{source}fc2.weight"][:D, part] for part in units], 1)
-        sliced[f"{target}fc2.bias"] = stored[f"{source}fc2.bias"][:D]
-        for name in ("attention_norm", "final_norm"):
-            for part in ("weight", "bias"):
-                sliced[f"{target}{name}.{part}"] = stored[f"{source}{name}.{part}"][:D]
-    return sliced
+
+
+def slice_layer(
+    stored: Mapping[str, Tensor], network: Network, layer: int, embed_dim: int, heads: int, ffn_dim: int
+) -> dict[str, Tensor]:
+    """One layer (0-based) under the names of `layers.EncoderLayer`.
+
+    Views wherever the slice is one block of memory; FFN weights of several segments are joined (a copy).
+    """
+    D, inner, units = embed_dim, heads * network.head_dim, ffn_segments(network, embed_dim, ffn_dim)
+    own = {name: stored[f"layers.{layer}.{name}"] for name in _LAYER}
+    sliced = {
+        "out.weight": own["out.weight"][:D, :inner],
+        "fc1.weight": _joined([own["fc1.weight"][part, :D] for part in units], 0),
+        "fc1.bias": _joined([own["fc1.bias"][part] for part in units], 0),
+        "fc2.weight": _joined([own["fc2.weight"][:D, part] for part in units], 1),
+    }
+    for name in ("q", "k", "v"):
+        sliced[f"{name}.weight"] = own[f"{name}.weight"][:inner, :D]
+        sliced[f"{name}.bias"] = own[f"{name}.bias"][:inner]
+    return {name: sliced[name] if name in sliced else whole[:D] for name, whole in own.items()}
+
+
+def narrow_layer(sliced: Mapping[str, Tensor], inner: int, ffn_dim: int) -> dict[str, Tensor]:
+    """A layer of the same embed dim with fewer heads and FFN units: the first of `sliced`, all of them views.
+
+    FFN units are joined in the order of their blocks, so that a smaller FFN has the first units of a larger one.
+    """
+    outputs = {"q": inner, "k": inner, "v": inner, "fc1": ffn_dim}
+    narrowed = {name: value[: outputs.get(name.split(".")[0])] for name, value in sliced.items()}
+    return narrowed | {"out.weight": sliced["out.weight"][:, :inner], "fc2.weight": sliced["fc2.weight"][:, :ffn_dim]}
 
 
 def _joined(parts: list[Tensor], dim: int) -> Tensor:

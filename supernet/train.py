@@ -33,7 +33,18 @@ from supernet.model import HubertSupernet
 from supernet.processes import Processes, processes
 from supernet.teacher import TargetCache, Teacher
 
-__all__ = ["Batch", "Recipe", "calibrate", "distil", "load_batch", "train_stage", "untrained", "validate"]
+__all__ = [
+    "Batch",
+    "Recipe",
+    "calibrate",
+    "distil",
+    "load_batch",
+    "optimiser_of",
+    "train_stage",
+    "train_step",
+    "untrained",
+    "validate",
+]
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -148,7 +159,7 @@ def train_stage(
     out.mkdir(parents=True, exist_ok=True)
     mean, std = statistics
     model.to(device).train()
-    optimiser = _optimiser(model, recipe)
+    optimiser = optimiser_of(model, recipe)
     step = _restore(out, recipe, model, optimiser)
     if step != group.agreed(step):
         raise RunError(f"not every process sees the checkpoint in {out}: they need a folder that all nodes share")
@@ -221,12 +232,19 @@ def _shared_losses(model: HubertSupernet, group: Processes, device: str) -> nn.M
     return DistributedDataParallel(losses, device_ids=gpus, find_unused_parameters=True)  # subnets leave some unused
 
 
-def _optimiser(model: HubertSupernet, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; norms, biases and the mask embedding do not decay."""
+def optimiser_of(model: HubertSupernet, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW, fused into one pass over each weight; norms, biases and the mask embedding do not decay."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
+
+
+def train_step(
+    model: HubertSupernet, recipe: Recipe, optimiser: torch.optim.AdamW, step: int, batch: Batch, device: str
+) -> dict[str, Any]:
+    """One update in one process; returns what the log says of it."""
+    return _step(model, _Losses(model), recipe, optimiser, step, batch, len(batch.ids), Processes(), device)
 
 
 def _step(

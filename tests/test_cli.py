@@ -258,3 +258,17 @@ def test_a_run_folder_in_use_is_left_alone(tmp_path):
         process.kill()
     assert second.returncode == 2
     assert str(process.pid) in second.stderr
+
+
+def test_bench_prints_its_rows(monkeypatch):
+    from typer.testing import CliRunner
+
+    from cli import app
+    from evaluators.speed import Row
+
+    rows = [Row("score 64 subnets", "one by one", ">= 6x", [5.0, 7.0, 9.0], "note")]
+    monkeypatch.setattr("evaluators.speed.machine_rows", lambda evolve: iter(rows))
+    shown = CliRunner().invoke(app, ["bench"], env={"COLUMNS": "200"})
+    assert "7.0x (5.0 – 9.0)" in shown.stdout
+    (record,) = json.loads(CliRunner().invoke(app, ["bench", "--json"]).stdout)
+    assert (record["work"], record["ratios"]) == ("score 64 subnets", [5.0, 7.0, 9.0])

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from supernet.layers import Hubert
 
-__all__ = ["Count", "counters"]
+__all__ = ["Count", "counters", "fvcore_count"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ def closed_macs(net: nn.Module, seconds: float) -> int:
 def _fvcore(net: Hubert, wav: torch.Tensor) -> Count:
     if find_spec("fvcore") is None:
         return Count("fvcore", None, None, "not installed: pip install 'lighthubert-nas[counters]'")
+    return fvcore_count(net, wav)
+
+
+def fvcore_count(net: Hubert, wav: torch.Tensor) -> Count:
+    """What fvcore, which must be installed, counts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from fvcore.nn import FlopCountAnalysis, parameter_count

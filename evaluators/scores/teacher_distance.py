@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
-from itertools import takewhile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from search_spaces import CheckpointError, NasError, Space, Subnet
-from supernet.audio import batches, load_audio, normalise, read_manifest
-from supernet.calibration import Calibration
+from search_spaces import CheckpointError, NasError, Subnet
+from supernet.audio import load_audio, normalise, read_manifest
+from supernet.calibration import Calibration, kept_calibration
 from supernet.distill import distillation_loss
 from supernet.model import HubertSupernet
+from supernet.shared import SharedEncoder, Speech
 
 if TYPE_CHECKING:
     from supernet.export.base import Rounded
@@ -26,46 +29,49 @@ if TYPE_CHECKING:
 
 __all__ = ["DistillationScore"]
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_FRAMES_AT_ONCE = 4000  # 80 s: bounds the memory of hidden states that are branched from
 _LEAST_TO_HOLD_OUT = 8
 
 
+class _Heads:
+    """What the supernet's prediction heads are compared with: targets (N, K, dim) of all frames, standardised.
+
+    A head whose weight H (dim, D) has more rows than columns is written H = QR: |Hx - y|^2 is |Rx - Q'y|^2 plus what
+    of y lies outside H's reach, which is the same for every x. So D numbers a frame are compared instead of `dim`.
+    """
+
+    def __init__(self, model: HubertSupernet, targets: Tensor) -> None:
+        self.model, self.targets = model, targets
+        self._reduced: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def error(self, k: int, hidden: Tensor) -> Tensor:
+        """Squared error of head k on hidden states (N, D): the sum over frames of the mean over `dim`."""
+        weight, target, rest = self._reduce(k, hidden.shape[-1])
+        error = (F.linear(hidden.float(), weight) - target).square_().sum(-1).sum(dtype=torch.float64)
+        return (error + rest) / self.targets.shape[-1]
+
+    def _reduce(self, k: int, D: int) -> tuple[Tensor, Tensor, Tensor]:
+        if (k, D) not in self._reduced:
+            weight, target = self.model.heads[k].weight[:, :D], self.targets[:, k]
+            rest = torch.zeros((), dtype=torch.float64, device=target.device)
+            if len(weight) > D:
+                q, r = torch.linalg.qr(weight.double())
+                inside = target.double() @ q
+                rest = target.double().square().sum() - inside.square().sum()
+                weight, target = r.float(), inside.float()
+            self._reduced[k, D] = weight.contiguous(), target.contiguous(), rest
+        return self._reduced[k, D]
+
+
 @dataclass(frozen=True)
-class _Batch:
-    """Front-end features (B, T, C), targets (B, T, K, dim) and a mask (B, T) or None where all have T frames."""
+class _Part:
+    """Some of the speech, as much as is run at once."""
 
-    features: Tensor
-    targets: Tensor
-    mask: Tensor | None
-
-    def to(self, device: str) -> _Batch:
-        mask = None if self.mask is None else self.mask.to(device)
-        return _Batch(self.features.to(device), self.targets.to(device), mask)
-
-    @property
-    def frames(self) -> int:
-        return int(self.mask.sum()) if self.mask is not None else self.features.shape[0] * self.features.shape[1]
-
-
-_Path = tuple[tuple[int, int, float], ...]
-
-
-@dataclass(frozen=True)
-class _Walked:
-    """What the subnet before left: its path, and for each batch its hidden states and heads' losses."""
-
-    path: _Path
-    states: list[tuple[Tensor, ...]]
-    losses: list[dict[tuple[int, int], float]]
-
-    @classmethod
-    def nothing(cls, batches: int) -> _Walked:
-        return cls((), [()] * batches, [{}] * batches)
-
-
-def _path(space: Space, subnet: Subnet) -> _Path:
-    """What each hidden state depends on, beside those before it: embed dim, then layer by layer."""
-    layers = space.layers_of(subnet).items()
-    return ((subnet.embed_dim, 0, 0.0), *((layer, heads, ratio) for layer, (heads, ratio) in layers))
+    calibration: Calibration
+    speech: Speech
+    encoder: SharedEncoder
+    heads: _Heads
 
 
 class DistillationScore:
@@ -81,7 +87,8 @@ class DistillationScore:
     One utterance in four is set apart: `held_out` is the same score on those (None where there are under eight), for
     scoring the winners of a search on speech that had no part in it.
 
-    Deterministic: the same weights and speech give the same numbers on the same device. float32 throughout.
+    Deterministic: the same weights and speech give the same numbers on the same device. The layers run in float32, or
+    with `precision="bf16"` in that, faster where the hardware has it: other numbers, nearly the same order.
     """
 
     name = "distillation"
@@ -96,7 +103,11 @@ class DistillationScore:
         teacher: Path | str | None = None,
         split: str | None = None,
         seconds: float = 64.0,
+        precision: str = "fp32",
     ) -> None:
+        if precision not in PRECISIONS:
+            raise NasError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+        self.precision = precision
         self.model = model.to(device).eval()
         if audio is not None:
             calibration, self.source = _from_manifest(self.model, device, Path(audio), teacher, split, seconds)
@@ -116,29 +127,56 @@ class DistillationScore:
 
     def _hear(self, calibration: Calibration, device: str) -> None:
         """Takes the speech that is scored on."""
-        frames = sum(len(features) for features in calibration.features)
-        self.seconds = round(frames * self.model.space.network.hop / 16_000, 1)
+        self._frames = sum(len(features) for features in calibration.features)
+        self.seconds = round(self._frames * self.model.space.network.hop / 16_000, 1)
         self.settings = {"speech": self.source, "seconds": self.seconds, "weights": self.model.fingerprint()}
         self._calibration, self._device = calibration, device
-        self._batches = [_padded(calibration, rows, device) for rows in _rows(calibration)]
+        if self.precision != "fp32":
+            self.settings["precision"] = self.precision
+        order = sorted(range(len(calibration.features)), key=lambda row: len(calibration.features[row]))
+        self._parts = [self._made(_part(calibration, rows), device) for rows in self._at_once(calibration, order)]
+
+    def _made(self, calibration: Calibration, device: str) -> _Part:
+        speech = Speech(calibration.features, device)
+        encoder = SharedEncoder(self.model, speech, PRECISIONS[self.precision])
+        return _Part(calibration, speech, encoder, _Heads(self.model, torch.cat(calibration.targets).to(device)))
+
+    def _at_once(self, calibration: Calibration, order: Sequence[int]) -> list[list[int]]:
+        """`order` in parts of at most `_FRAMES_AT_ONCE` frames (or one utterance); in one, where a ridge is fitted."""
+        parts: list[list[int]] = [[]]
+        frames = 0
+        for row in order:
+            frames += len(calibration.features[row])
+            if parts[-1] and frames > _FRAMES_AT_ONCE and self.model.head_layers:
+                parts.append([])
+                frames = len(calibration.features[row])
+            parts[-1].append(row)
+        return parts
+
+    def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
+        """One teacher distance for each subnet. What they share is computed once, whatever their order."""
+        if not self.model.head_layers:
+            (part,) = self._parts
+            last = [self.model.space.network.num_layers]
+            return [score for (score,) in part.encoder.read(subnets, last, lambda _, hidden: self._ridge(hidden))]
+        if not subnets:
+            return []
+        errors = [part.encoder.read(subnets, self.model.head_layers, part.heads.error) for part in self._parts]
+        summed = torch.stack([torch.stack([torch.stack(row) for row in part]) for part in errors]).sum(0)
+        return (summed / self._frames).mean(1).tolist()  # type: ignore[no-any-return]
 
     def to(self, device: str) -> DistillationScore:
         """Itself, scoring on another device from now on."""
         self.model.to(device)
-        self._batches = [batch.to(device) for batch in self._batches]
+        self._hear(self._calibration, device)
         if self.held_out is not None:
             self.held_out.to(device)
         return self
 
     @torch.no_grad()
-    def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
-        """One teacher distance for each subnet. Those with the same first layers share them, whatever their order."""
-        paths = [_path(self.model.space, subnet) for subnet in subnets]
-        scores, walked = [math.nan] * len(subnets), _Walked.nothing(len(self._batches))
-        for i in sorted(range(len(subnets)), key=paths.__getitem__):
-            walked = self._walk(subnets[i], paths[i], walked)
-            scores[i] = self._ridge(walked.states) if not self.model.head_layers else self._distance(walked.losses)
-        return scores
+    def one_by_one(self, subnets: Sequence[Subnet]) -> list[float]:
+        """The same by the plain forward pass, nothing shared: slow, and what the call must equal."""
+        return [self._plain(subnet) for subnet in subnets]
 
     @torch.no_grad()
     def of_export(self, subnet: Subnet, run: Rounded) -> float:
@@ -147,67 +185,53 @@ class DistillationScore:
         On recordings where the score was given some (`hears_front_end`), else from the front end's features on, which
         leaves out what the front end loses.
         """
-        network, states = self.model.space.network, []
-        waves = self._calibration.waves
-        for rows in _rows(self._calibration):
-            each = []
-            for row in rows:
-                features = self._calibration.features[row][None]
-                samples = (features.shape[1] - 1) * network.hop + network.receptive_field
-                each.append(run.encode(features, samples) if waves is None else run(waves[row][None]))
-            levels = zip(*each, strict=True)
-            padded = (pad_sequence([h[0] for h in level], batch_first=True).to(self._device) for level in levels)
-            states.append(tuple(padded))
-        if not self.model.head_layers:
-            return self._ridge(states)
+        network, errors = self.model.space.network, []
         with self.model.active(subnet):
-            losses = [self._losses(batch, hidden, {}, 0) for batch, hidden in zip(self._batches, states, strict=True)]
-        return self._distance(losses)
+            positions = self.model.head_positions()
+        for part in self._parts:
+            calibration, each = part.calibration, []
+            for row, features in enumerate(calibration.features):
+                if calibration.waves is None:
+                    samples = (len(features) - 1) * network.hop + network.receptive_field
+                    states = run.encode(features[None], samples)
+                else:
+                    states = run(calibration.waves[row][None])
+                each.append([hidden[0].to(self._device) for hidden in states])
+            if not self.model.head_layers:
+                return self._ridge(torch.cat([states[-1] for states in each]))
+            heard = [torch.cat([states[at] for states in each]) for at in positions]
+            errors.append(torch.stack([part.heads.error(k, hidden) for k, hidden in enumerate(heard)]))
+        return float((torch.stack(errors).sum(0) / self._frames).mean())
 
     @property
     def hears_front_end(self) -> bool:
         """Whether `of_export` runs whole exports, on recordings."""
         return self._calibration.waves is not None
 
-    def _walk(self, subnet: Subnet, path: _Path, before: _Walked) -> _Walked:
-        """Hidden states and heads' losses of `subnet`, starting where it parts from the one before."""
-        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(path, before.path)))
-        states, losses = [], []
+    def _plain(self, subnet: Subnet) -> float:
+        total = 0.0
         with self.model.active(subnet):
-            for batch, known, known_losses in zip(self._batches, before.states, before.losses, strict=True):
-                states.append(self.model.encode(batch.features, batch.mask, known=known[:shared]).hidden_states)
-                losses.append(self._losses(batch, states[-1], known_losses, shared))
-        return _Walked(path, states, losses)
+            for part in self._parts:
+                states = [self.model.encode(bucket).hidden_states for bucket in part.speech.buckets]
+                if not self.model.head_layers:
+                    return self._ridge(torch.cat([hidden.flatten(0, 1) for *_, hidden in states]))
+                by_head = zip(*map(self.model.predict, states), strict=True)
+                predictions = [torch.cat([p.flatten(0, 1) for p in each])[None] for each in by_head]
+                losses = distillation_loss(self.model, predictions, part.heads.targets[None], None)
+                total += float(losses.double().mean()) * part.speech.frames
+        return total / self._frames
 
-    def _losses(
-        self, batch: _Batch, states: tuple[Tensor, ...], known: dict[tuple[int, int], float], shared: int
-    ) -> dict[tuple[int, int], float]:
-        """The loss of each head, by (head, hidden state that it reads)."""
-        found = {}
-        for head, at in enumerate(self.model.head_positions()):
-            if at < shared and (head, at) in known:
-                found[head, at] = known[head, at]
-            else:
-                prediction = self.model.predict_head(head, states[at])
-                loss = distillation_loss(self.model, [prediction], batch.targets[:, :, head : head + 1], batch.mask)
-                found[head, at] = float(loss.double())
-        return found
+    def _ridge(self, hidden: Tensor) -> float:
+        """Share of the targets' variance that a ridge regression on the last hidden state does not explain.
 
-    def _distance(self, losses: Sequence[Mapping[tuple[int, int], float]]) -> float:
-        frames = [batch.frames for batch in self._batches]
-        means = [sum(each.values()) / len(each) for each in losses]
-        return sum(mean * count for mean, count in zip(means, frames, strict=True)) / sum(frames)
-
-    def _ridge(self, states: Sequence[tuple[Tensor, ...]]) -> float:
-        """Share of the targets' variance that a ridge regression on the last hidden state does not explain."""
-        x, y = [], []
-        for batch, (*_, hidden) in zip(self._batches, states, strict=True):
-            keep = torch.ones(hidden.shape[:2], dtype=torch.bool) if batch.mask is None else batch.mask
-            x.append(hidden[keep].double())
-            y.append(batch.targets[:, :, 0][keep].double())
-        if len(x) < 2:
-            raise NasError("a supernet without prediction heads needs at least two batches of calibration speech")
-        fit_x, fit_y, x_, y_ = torch.cat(x[::2]), torch.cat(y[::2]), torch.cat(x[1::2]), torch.cat(y[1::2])
+        Fitted on every second utterance, from the shortest; scored on the others.
+        """
+        (part,) = self._parts
+        lengths = [bucket.shape[1] for bucket in part.speech.buckets for _ in bucket]
+        if len(lengths) < 2:
+            raise NasError("a supernet without prediction heads needs at least two utterances of calibration speech")
+        x, y = (torch.split(rows.double(), lengths) for rows in (hidden, part.heads.targets[:, 0]))
+        fit_x, fit_y, x_, y_ = (torch.cat(rows) for rows in (x[::2], y[::2], x[1::2], y[1::2]))
         mean = fit_x.mean(0)
         gram = (fit_x - mean).T @ (fit_x - mean)
         gram += 1e-2 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
@@ -222,35 +246,32 @@ def _part(calibration: Calibration, rows: Sequence[int]) -> Calibration:
     return Calibration([calibration.features[i] for i in rows], [calibration.targets[i] for i in rows], waves)
 
 
-def _rows(calibration: Calibration) -> list[list[int]]:
-    return list(batches([len(features) for features in calibration.features], 1600))
-
-
-def _padded(calibration: Calibration, rows: list[int], device: str) -> _Batch:
-    features = [calibration.features[row] for row in rows]
-    lengths = torch.tensor([len(f) for f in features])
-    longest = int(lengths.max())
-    mask = None if bool((lengths == longest).all()) else (torch.arange(longest) < lengths[:, None]).to(device)
-    return _Batch(
-        pad_sequence(features, batch_first=True).to(device),
-        pad_sequence([calibration.targets[row] for row in rows], batch_first=True).to(device),
-        mask,
-    )
-
-
-@torch.no_grad()
 def _from_manifest(
     model: HubertSupernet, device: str, audio: Path, teacher: Path | str | None, split: str | None, seconds: float
 ) -> tuple[Calibration, str]:
-    """Calibration from recordings: front-end features, and targets of the teacher or of the largest subnet."""
+    """Calibration from recordings, kept on disk by the weights, the samples and the teacher that it depends on."""
     waves, total = [], 0.0
     for utterance in read_manifest(audio, split):
         if total >= seconds:
             break
-        waves.append(load_audio(utterance.audio, model.space.network.receptive_field))
+        waves.append(normalise(load_audio(utterance.audio, model.space.network.receptive_field)))
         total += len(waves[-1]) / 16_000
-    heard = [torch.from_numpy(normalise(wave)) for wave in waves]
-    features = [model.front_end(wave[None].to(device))[0] for wave in heard]
+    samples = hashlib.sha256(b"".join(hashlib.sha256(wave.tobytes()).digest() for wave in waves)).hexdigest()
+    files = sorted(Path(teacher).glob("*")) if teacher is not None else []
+    files_of_teacher = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    layers = (model.head_layers, model.provenance.get("teacher_layers"))
+    depends_on = (model.fingerprint(), model.space.largest, layers, samples, str(teacher), files_of_teacher, device)
+    calibration = kept_calibration(repr(depends_on), lambda: _calibration(model, device, waves, teacher))
+    against = "the largest subnet" if teacher is None else f"teacher {Path(teacher).name}"
+    return replace(calibration, waves=[torch.from_numpy(wave) for wave in waves]), f"{audio}, against {against}"
+
+
+@torch.no_grad()
+def _calibration(
+    model: HubertSupernet, device: str, waves: Sequence[npt.NDArray[np.float32]], teacher: Path | str | None
+) -> Calibration:
+    """Front-end features, and targets of the teacher or of the largest subnet."""
+    features = [model.front_end(torch.from_numpy(wave)[None].to(device))[0] for wave in waves]
     if teacher is None:
         with model.active(model.space.largest):
             states = [model.encode(f[None]).hidden_states for f in features]
@@ -258,18 +279,16 @@ def _from_manifest(
                 torch.stack([p[0] for p in model.predict(s)], 1) if model.head_layers else s[-1][0].unsqueeze(1)
                 for s in states
             ]
-        source = f"{audio}, against the largest subnet"
     else:
         from supernet.teacher import load_teacher
 
         loaded = load_teacher(teacher, model.provenance.get("teacher_layers"), device)
         _check_heads(model, loaded)
         raw = [loaded([wave], len(f))[0].transpose(0, 1) for wave, f in zip(waves, features, strict=True)]
-        source = f"{audio}, against teacher {Path(teacher).name}"
     frames = torch.cat(raw)
     mean, std = frames.mean(0), frames.std(0) + 1e-3
     targets = [((r - mean) / std).clamp(-4, 4).float().cpu() for r in raw]
-    return Calibration([f.float().cpu() for f in features], targets, heard), source
+    return Calibration([f.float().cpu() for f in features], targets)
 
 
 def _check_heads(model: HubertSupernet, teacher: Teacher) -> None:

@@ -313,6 +313,7 @@ def test_vectors_are_read_as_the_space_reads_them(case):
     np.testing.assert_array_equal(table.of_vectors(rows), expected)
     np.testing.assert_array_equal(table.of_vectors(np.where(rows < 0, 99, rows)), expected)  # layers that are not kept
     np.testing.assert_array_equal(table.of_vectors(np.asfortranarray(rows)[::-1]), expected[::-1])
+    np.testing.assert_array_equal(table.of_vectors(rows.astype(np.int8)), expected)
     assert table.of_vectors(rows[:0]).shape == (0,)
 
 

@@ -1,0 +1,184 @@
+"""Many subnets on the same speech, with everything they share computed once.
+
+A subnet's hidden states depend on its embed dim and then, step by step, on the heads and the FFN ratio of each kept
+layer. The subnets of a call are walked as a trie of these steps, depth first: a step that several have in common is
+taken once, a depth that is the beginning of another comes free, and nothing is kept but what is still branched from.
+
+The layers are those of `layers.EncoderLayer`, on weights that `slicing` cuts: one module for each choice, on views of
+what was cut once for each layer and embed dim (float32 attention weights are views of the supernet's own). Frames of
+all utterances lie in one matrix (N, D), so that nothing is padded and nothing masked; only attention and the
+positional convolution, which is done once for each embed dim, know where utterances begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from search_spaces import Subnet
+from supernet.layers import Encoder, EncoderLayer, attention
+from supernet.model import HubertSupernet
+from supernet.slicing import narrow_layer, slice_layer, slice_start
+
+__all__ = ["SharedEncoder", "Speech"]
+
+T = TypeVar("T")
+Step = tuple[int, int]  # (layer, heads), then (layer, FFN dim)
+
+
+class Speech:
+    """Front-end features (T, C) of utterances, shortest first; those of one length are run as one batch."""
+
+    def __init__(self, features: Sequence[Tensor], device: str = "cpu") -> None:
+        lengths = [len(each) for each in features]
+        if lengths != sorted(lengths):
+            raise ValueError(f"utterances must come shortest first; got lengths {lengths}")
+        self.buckets = [
+            torch.stack(list(group)).to(device) for _, group in groupby(features, key=len)
+        ]  # each (B, T, C)
+        self._sizes = [bucket.shape[0] * bucket.shape[1] for bucket in self.buckets]
+        self.frames = sum(lengths)
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention (N, H, head dim) within each utterance."""
+        parts = zip(*(torch.split(x, self._sizes) for x in (q, k, v)), self.buckets, strict=True)
+        return torch.cat(
+            [attention(*(x.unflatten(0, bucket.shape[:2]) for x in qkv)).flatten(0, 1) for *qkv, bucket in parts]
+        )
+
+
+class SharedEncoder:
+    """Runs subnets of `model` on one `Speech`. `dtype` is what the layers run in; what comes before is float32.
+
+    What is cut and computed once for each embed dim is kept until the weights change.
+    """
+
+    def __init__(self, model: HubertSupernet, speech: Speech, dtype: torch.dtype = torch.float32) -> None:
+        self.model, self.speech, self.dtype = model, speech, dtype
+        self._versions: tuple[int, ...] = ()
+        self._starts: dict[int, tuple[Tensor, Tensor]] = {}
+        self._widest: dict[tuple[int, int], dict[str, Tensor]] = {}
+        self._layers: dict[tuple[int, int, int, int], EncoderLayer] = {}
+
+    @torch.no_grad()
+    def read(self, subnets: Sequence[Subnet], layers: Sequence[int], read: Callable[[int, Tensor], T]) -> list[list[T]]:
+        """For each subnet and each k, `read(k, hidden)` of the hidden state (N, D) that stands for `layers[k]`.
+
+        That is the output of the layer (they count from 1), or of the last kept before it. Called once for each
+        different state, which is gone afterwards.
+        """
+        for subnet in subnets:
+            self.model.space.check(subnet)
+        self._forget_old_weights()
+        walk = _Walk(self, subnets, layers, read)
+        for D in sorted({subnet.embed_dim for subnet in subnets}):
+            walk.embed_dim(D)
+        return [[found[k] for k in range(len(layers))] for found in walk.found]
+
+    def start(self, D: int) -> tuple[Tensor, Tensor]:
+        """The projected input and what the first layer takes, each (N, D)."""
+        if D not in self._starts:
+            network = self.model.space.network
+            with torch.device("meta"):
+                encoder = Encoder(network, Subnet(D, (1,), (1.0,)))
+            encoder.load_state_dict(slice_start(self._stored, network, D), strict=False, assign=True)
+            parts = zip(*(encoder.start(bucket) for bucket in self.speech.buckets), strict=True)
+            projected, x = (torch.cat([part.flatten(0, 1) for part in each]).to(self.dtype) for each in parts)
+            self._starts[D] = projected, x
+        return self._starts[D]
+
+    def layer(self, D: int, layer: int, heads: int, ffn_dim: int) -> EncoderLayer:
+        """The plain layer with these choices, on views of the weights cut for this layer and embed dim."""
+        key = (D, layer, heads, ffn_dim)
+        if key not in self._layers:
+            space = self.model.space
+            network, most_heads = space.network, max(space.heads[layer])
+            if (D, layer) not in self._widest:
+                most = int(max(space.ffn_ratios[layer]) * D)
+                cut = slice_layer(self._stored, network, layer, D, most_heads, most)
+                self._widest[D, layer] = {name: value.to(self.dtype) for name, value in cut.items()}
+            with torch.device("meta"):
+                module = EncoderLayer(D, heads, network.head_dim, ffn_dim)
+            narrowed = narrow_layer(self._widest[D, layer], heads * network.head_dim, ffn_dim)
+            module.load_state_dict(narrowed, assign=True)
+            self._layers[key] = module
+        return self._layers[key]
+
+    @property
+    def _stored(self) -> dict[str, Tensor]:
+        return dict(self.model.encoder.named_parameters())
+
+    def _forget_old_weights(self) -> None:
+        versions = tuple(value._version for value in self.model.encoder.parameters())
+        if versions != self._versions:
+            self._versions = versions
+            for kept in (self._starts, self._widest, self._layers):
+                kept.clear()
+
+
+class _Walk(Generic[T]):
+    """One call of `SharedEncoder.read`: `found[row][k]` is what was read of subnet `row` for `layers[k]`."""
+
+    def __init__(
+        self,
+        encoder: SharedEncoder,
+        subnets: Sequence[Subnet],
+        layers: Sequence[int],
+        read: Callable[[int, Tensor], T],
+    ) -> None:
+        self.encoder, self.subnets, self.layers, self.read = encoder, subnets, layers, read
+        self.found: list[dict[int, T]] = [{} for _ in subnets]
+        self.paths = [self._path(subnet) for subnet in subnets]
+
+    def _path(self, subnet: Subnet) -> list[Step]:
+        layers = zip(self.encoder.model.space.kept_layers(subnet.depth), subnet.heads, subnet.ffn_dims, strict=True)
+        return [step for layer, heads, ffn_dim in layers for step in ((layer, heads), (layer, ffn_dim))]
+
+    def embed_dim(self, D: int) -> None:
+        """Everything of the subnets of one embed dim."""
+        projected, x = self.encoder.start(D)
+        self._follow([row for row, subnet in enumerate(self.subnets) if subnet.embed_dim == D], 0, -1, x, projected)
+
+    def _follow(self, rows: list[int], at: int, last: int, x: Tensor, hidden: Tensor) -> None:
+        """`rows` share their first `at` steps, up to layer `last`. These gave `x` and, for readers, `hidden`."""
+        while True:
+            branches: dict[Step, list[int]] = {}
+            ended = []
+            for row in rows:
+                if at < len(self.paths[row]):
+                    branches.setdefault(self.paths[row][at], []).append(row)
+                else:
+                    ended.append(row)
+            if at % 2 == 0:
+                self._read(ended, branches, last, hidden)
+            if not branches:
+                return
+            *aside, (step, rows) = branches.items()
+            for other, others in aside:
+                then = self._take(other, at, x)
+                self._follow(others, at + 1, other[0], then, then)
+            x = hidden = self._take(step, at, x)
+            at, last = at + 1, step[0]
+
+    def _read(self, ended: list[int], branches: dict[Step, list[int]], last: int, hidden: Tensor) -> None:
+        """Reads what stands for layers from `last` up to the next that is kept, once for all branches."""
+        for k, layer in enumerate(self.layers):
+            if last < layer:
+                due = [row for step, rows in branches.items() if layer <= step[0] for row in rows] + ended
+                value = self.read(k, hidden) if due else None
+                for row in due:
+                    self.found[row][k] = value  # type: ignore[assignment]
+
+    def _take(self, step: Step, at: int, x: Tensor) -> Tensor:
+        """Half a layer on. Which other half the module has does not matter."""
+        (layer, chosen), D = step, x.shape[-1]
+        space = self.encoder.model.space
+        if at % 2 == 0:
+            return self.encoder.layer(D, layer, chosen, int(space.ffn_ratios[layer][-1] * D)).attend(
+                x, self.encoder.speech.mix
+            )
+        return self.encoder.layer(D, layer, space.heads[layer][-1], chosen).feed(x)
