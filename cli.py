@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from evaluators.tasks import TASKS
 from nas.searchers import SEARCHERS
 from search_spaces import (
     AdditiveTable,
@@ -397,6 +398,55 @@ def train(
     out.print(f"supernet: {finished}" if finished else f"stopped; run the same command again to go on ({out_})")
 
 
+# -------------------------------------------------------------------- downstream tasks
+
+
+@app.command("eval")
+def evaluate_task(
+    model: Annotated[str, typer.Option(help="Exported folder, or a supernet's name or path.")],
+    task: Annotated[str, typer.Option(help=f"One of {', '.join(TASKS)}.")],
+    manifest: Annotated[Path, typer.Option(help="Manifest, or the folder of a corpus whose layout is known.")],
+    subnet: Annotated[Path | None, typer.Option(help="JSON file of the supernet's subnet; else the largest.")] = None,
+    out_: Annotated[Path | None, typer.Option("--out", help="JSON file to write the result to.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps hidden states for the next task.")] = None,
+    learning_rate: Annotated[list[float] | None, typer.Option(help="Repeat for several: the best on dev.")] = None,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="At most; dev stops earlier.")] = 60,
+    batch: Annotated[int, typer.Option(min=1, help="Recordings in a batch.")] = 32,
+    hidden: Annotated[int, typer.Option(min=0, help="Units of asr's BLSTM each way; 0: a linear head.")] = 0,
+    beam: Annotated[int, typer.Option(min=1, help="Beam of asr's decoder; 1: greedy.")] = 1,
+    alphabet: Annotated[str | None, typer.Option(help="Letters that count in asr; others become spaces.")] = None,
+    skip_missing: Annotated[bool, typer.Option(help="Leave recordings without the label out.")] = False,
+    device: DeviceOption = "cpu",
+    json_: JsonOption = False,
+) -> None:
+    """Train small heads on a frozen subnet's hidden states, as SUPERB does, and say what they reach on test."""
+    from evaluators.tasks import evaluate
+    from evaluators.tasks.features import load_upstream
+    from evaluators.tasks.fit import Recipe
+
+    _check_device(device)
+    recipe = Recipe(tuple(learning_rate or Recipe.learning_rates), seeds, epochs, batch=batch)
+    upstream = load_upstream(model, None if subnet is None else _read_subnet(subnet, None), device)
+    with _count_progress("hidden states") as done:
+        record = evaluate(
+            upstream, task, manifest, recipe, device, cache, skip_missing, alphabet, hidden, beam, err.print, done
+        )
+    if out_ is not None:
+        _write_json(out_, record)
+    if json_:
+        _print_json(record)
+        return
+    data = record["data"]
+    for name, value in record["results"].items():
+        if isinstance(value, dict):
+            out.print(f"{name} {value['value']:.4f} (95 % {value['low']:.4f} – {value['high']:.4f})")
+    sizes = ", ".join(f"{data[part]:,} {part}" for part in ("train", "dev", "test"))
+    out.print(f"{task} on {data['name']}: {sizes} recordings")
+    for said in data["left_out"]:
+        out.print(f"left out: {said}")
+
+
 # -------------------------------------------------------------------- helpers
 
 
@@ -510,6 +560,13 @@ def _free_folder(parent: Path) -> Path:
     return next(parent / str(n) for n in range(1, 1_000_000) if not (parent / str(n)).exists())
 
 
+def _write_json(file: Path, record: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
 
@@ -564,6 +621,23 @@ class _progress:  # noqa: N801 - used as a with block
         scores = [e.score for e in evaluations if e.status == "ok"]
         said = f"{min(scores):.5f}" if scores else "—"
         self._bar.update(self._task, completed=len(evaluations), best=said)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+
+class _count_progress:  # noqa: N801 - used as a with block
+    """A rich bar of things that are counted; silence where nobody watches."""
+
+    def __init__(self, name: str) -> None:
+        from rich.progress import Progress
+
+        self._bar = Progress(console=err, disable=not err.is_terminal)
+        self._task = self._bar.add_task(name, total=None)
+
+    def __enter__(self) -> Any:
+        self._bar.start()
+        return lambda count, of: self._bar.update(self._task, completed=count, total=of)
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()

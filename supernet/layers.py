@@ -6,6 +6,7 @@ there is one forward pass to read, test and export.
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from search_spaces import Network, Subnet
 
-__all__ = ["Encoder", "FRAME_MASKS", "Features", "FrontEnd", "Hubert", "frame_mask"]
+__all__ = ["Encoder", "FRAME_MASKS", "Features", "FrontEnd", "Hubert", "fingerprint", "frame_mask"]
 
 FRAME_MASKS = ("conv", "fairseq")
 
@@ -187,3 +188,12 @@ def frame_mask(network: Network, lengths: Tensor | None, samples: int, frames: i
         for _, kernel, stride in network.conv_layers:
             valid = torch.div(valid - kernel, stride, rounding_mode="floor") + 1
     return torch.arange(frames, device=lengths.device) < valid.unsqueeze(1)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """12 hex digits that stand for the weights: others have others."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

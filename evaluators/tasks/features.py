@@ -1,0 +1,103 @@
+"""Frozen upstreams and their hidden states, computed once for each and kept as float16 on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from evaluators.tasks.data import Example
+from search_spaces import AudioError, NasError, Subnet
+from supernet import Hubert, load_extracted, load_supernet
+from supernet.audio import load_audio, normalise
+from supernet.layers import fingerprint
+from supernet.store import FrameStore
+
+__all__ = ["Frozen", "HiddenStates", "Upstream", "load_upstream"]
+
+Samples = npt.NDArray[np.float32]
+
+
+class Upstream(Protocol):
+    """Turns a recording (S,) into `layers` hidden states (L, T, D) of width `dim`; `key` stands for its weights."""
+
+    key: str
+    layers: int
+    dim: int
+    about: dict[str, Any]
+
+    def __call__(self, samples: Samples) -> Tensor: ...
+
+
+class Frozen:
+    """A subnet as upstream: its projected input and the output of each layer."""
+
+    def __init__(self, net: Hubert, device: str = "cpu", name: str = "subnet") -> None:
+        self.net = net.to(device).eval().requires_grad_(False)
+        self.device, self.key = device, fingerprint(net)
+        self.layers, self.dim = net.subnet.depth + 1, net.subnet.embed_dim
+        params = sum(value.numel() for value in net.parameters())
+        self.about = {"model": name, "subnet": net.subnet.to_dict(), "params": params, "weights": self.key}
+
+    @torch.no_grad()
+    def __call__(self, samples: Samples) -> Tensor:
+        wav = torch.from_numpy(normalise(samples))[None].to(self.device)
+        return torch.stack(self.net(wav).hidden_states)[:, 0]
+
+
+def load_upstream(name: Path | str, subnet: Subnet | None = None, device: str = "cpu") -> Frozen:
+    """An exported folder (`nas export --format safetensors`, `nas finetune`), or a supernet and the subnet to take.
+
+    Without `subnet`, a supernet's largest.
+    """
+    config = Path(name) / "config.json"
+    if config.is_file() and "lighthubert-nas subnet" in config.read_text("utf-8", "replace"):
+        net = load_extracted(name)
+        if subnet is not None and subnet != net.subnet:
+            raise NasError(f"{name} is one exported subnet, not a supernet: leave --subnet out")
+        return Frozen(net, device, str(name))
+    model = load_supernet(name)
+    return Frozen(model.extract(subnet or model.space.largest), device, str(name))
+
+
+class HiddenStates:
+    """Hidden states of recordings: (T, L, D), or (1, L, D) where `pooled`, their mean over time.
+
+    A weighted sum of layers and a linear map commute with the mean over time, so that SUPERB's utterance heads need
+    the means alone. Kept in `folder` by the upstream's weights, for the next task and the next run; memory holds
+    what is read, no more.
+    """
+
+    def __init__(self, upstream: Upstream, pooled: bool, folder: Path) -> None:
+        self.upstream, self.pooled = upstream, pooled
+        kept = folder / upstream.key / ("means" if pooled else "frames")
+        self._store = FrameStore(kept, (upstream.layers, upstream.dim))
+
+    def fill(self, examples: Sequence[Example], done: Callable[[int, int], None] = lambda count, of: None) -> None:
+        """Computes what is missing; `done(count, of)` is called after each recording."""
+        missing = [example for example in examples if _name(example) not in self._store]
+        for count, example in enumerate(missing, 1):
+            states = self.upstream(load_audio(example.audio)).float()
+            kept = states.mean(1)[None] if self.pooled else states.transpose(0, 1)
+            half = kept.half()
+            if not torch.isfinite(half).all():
+                raise AudioError(f"hidden states of '{example.id}' hold NaN or numbers beyond float16")
+            self._store.add(_name(example), half.cpu().numpy())
+            done(count, len(missing))
+
+    def frames(self, example: Example) -> int:
+        return self._store.frames(_name(example))
+
+    def __getitem__(self, example: Example) -> Tensor:
+        return torch.from_numpy(self._store[_name(example)])
+
+
+def _name(example: Example) -> str:
+    """A recording by its file, and by its size and time, so that a file that changed is heard again."""
+    state = example.audio.stat()
+    return f"{example.audio.absolute()}|{state.st_size}|{state.st_mtime_ns}"
