@@ -99,7 +99,7 @@ def letters_of(text: str, alphabet: str) -> list[int]:
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, letters: Sequence[Sequence[int]], lenient: bool = False) -> Tensor:
-    """Mean over utterances of the loss per letter; `log_probs` (B, T, letters + 1). `lenient`: impossible ones give 0."""
+    """Mean loss per letter over utterances; `log_probs` (B, T, letters + 1). `lenient`: impossible ones give 0."""
     targets = torch.tensor([letter for each in letters for letter in each])
     sizes = torch.tensor([len(each) for each in letters])
     return F.ctc_loss(log_probs.transpose(0, 1), targets.to(log_probs.device), lengths, sizes, zero_infinity=lenient)

@@ -77,7 +77,7 @@ def test_fluent_speech_commands(tmp_path):
 
 
 def test_a_folder_of_no_known_layout_lists_those_that_are(tmp_path):
-    with pytest.raises(AudioError, match="LibriSpeech .*Speech Commands v1"):
+    with pytest.raises(AudioError, match=r"LibriSpeech .*Speech Commands v1"):
         read_dataset(tmp_path, "text")
 
 
