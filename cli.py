@@ -58,6 +58,9 @@ def search(
     supernet: SupernetOption = "hubert-tiny",
     budget: BudgetOption = None,
     searcher: Annotated[str, typer.Option(help=f"One of {', '.join(SEARCHERS)}.")] = "exact",
+    score: Annotated[
+        str, typer.Option(help="distillation, probe:LABEL (with --audio), or a sum: probe:speaker+0.5*distillation.")
+    ] = "distillation",
     objective: Annotated[list[str] | None, typer.Option(help="score; repeat with a cost for a front.")] = None,
     evals: Annotated[int | None, typer.Option(min=0, help="Evaluations to spend (64 where not given).")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -80,6 +83,7 @@ def search(
         "supernet": supernet,
         "budgets": budget or [],
         "searcher": searcher,
+        "score": score,
         "objectives": objective or ["score"],
         "evals": 64 if evals is None else evals,
         "seed": seed,
@@ -101,12 +105,13 @@ def search(
     model = _load(settings["supernet"], settings["device"])
     chosen = _sub_space(model, settings["space"])
     costs = _costs(model, chosen, settings["macs_seconds"], [*settings["budgets"], *settings["objectives"]])
-    score = scores.distillation(model, device=settings["device"], audio=settings["audio"], teacher=settings["teacher"])
-    with _progress(settings["evals"], quiet=json_) as on_progress:
+    aim = settings.get("score", "distillation")  # runs of before had this one alone
+    judge = scores.get_score(aim, model, settings["device"], settings["audio"], settings["teacher"])
+    with _progress(settings["evals"], max if judge.higher_is_better else min, quiet=json_) as on_progress:
         try:
             result = nas.search(
                 chosen,
-                score,
+                judge,
                 costs=costs,
                 budgets=tuple(settings["budgets"]),
                 searcher=settings["searcher"],
@@ -529,6 +534,7 @@ def _refuse_changes(context: typer.Context, folder: Path, begun: dict[str, Any],
         "supernet",
         "budget",
         "searcher",
+        "score",
         "objective",
         "seed",
         "space",
@@ -599,7 +605,7 @@ def _print_json(record: Any) -> None:
 class _progress:  # noqa: N801 - used as a with block
     """A rich bar of evaluations; plain silence where output is JSON or not a terminal."""
 
-    def __init__(self, total: int, quiet: bool) -> None:
+    def __init__(self, total: int, best: Any, quiet: bool) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
@@ -611,7 +617,7 @@ class _progress:  # noqa: N801 - used as a with block
             console=err,
             disable=quiet or not err.is_terminal,
         )
-        self._task = self._bar.add_task("searching", total=total, best="—")
+        self._best, self._task = best, self._bar.add_task("searching", total=total, best="—")
 
     def __enter__(self) -> Any:
         self._bar.start()
@@ -619,7 +625,7 @@ class _progress:  # noqa: N801 - used as a with block
 
     def _update(self, evaluations: Sequence[Any]) -> None:
         scores = [e.score for e in evaluations if e.status == "ok"]
-        said = f"{min(scores):.5f}" if scores else "—"
+        said = f"{self._best(scores):.5f}" if scores else "—"
         self._bar.update(self._task, completed=len(evaluations), best=said)
 
     def __exit__(self, *error: object) -> None:
