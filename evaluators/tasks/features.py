@@ -75,19 +75,23 @@ class HiddenStates:
 
     def __init__(self, upstream: Upstream, pooled: bool, folder: Path) -> None:
         self.upstream, self.pooled = upstream, pooled
-        kept = folder / upstream.key / ("means" if pooled else "frames")
-        self._store = FrameStore(kept, (upstream.layers, upstream.dim))
+        shape = (upstream.layers, upstream.dim)
+        self._frames = FrameStore(folder / upstream.key / "frames", shape)
+        self._store = FrameStore(folder / upstream.key / "means", shape) if pooled else self._frames
 
     def fill(self, examples: Sequence[Example], done: Callable[[int, int], None] = lambda count, of: None) -> None:
         """Computes what is missing; `done(count, of)` is called after each recording."""
         missing = [example for example in examples if _name(example) not in self._store]
         for count, example in enumerate(missing, 1):
-            states = self.upstream(load_audio(example.audio)).float()
-            kept = states.mean(1)[None] if self.pooled else states.transpose(0, 1)
-            half = kept.half()
+            name = _name(example)
+            if name in self._frames:  # of another task
+                states = torch.from_numpy(self._frames[name]).float()
+            else:
+                states = self.upstream(load_audio(example.audio)).float().transpose(0, 1)
+            half = (states.mean(0, keepdim=True) if self.pooled else states).half()
             if not torch.isfinite(half).all():
                 raise AudioError(f"hidden states of '{example.id}' hold NaN or numbers beyond float16")
-            self._store.add(_name(example), half.cpu().numpy())
+            self._store.add(name, half.cpu().numpy())
             done(count, len(missing))
 
     def frames(self, example: Example) -> int:
