@@ -403,6 +403,26 @@ def train(
     out.print(f"supernet: {finished}" if finished else f"stopped; run the same command again to go on ({out_})")
 
 
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="Hugging Face folder (HuBERT, wav2vec 2.0), .pt, or a supernet.")],
+    out_: Annotated[Path, typer.Option("--out", help="Folder to write the supernet to; must not exist.")],
+    space: Annotated[str | None, typer.Option(help="A named space of its network, or a .toml file.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Speech to judge importance on; else by magnitude.")] = None,
+    sort: Annotated[bool, typer.Option(help="Put heads and FFN units in order of importance.")] = True,
+) -> None:
+    """Make a supernet whose largest subnet is a given model, with what matters first, so that slices start well."""
+    from supernet.order import convert as converted
+
+    if out_.exists():
+        raise RunError(f"{out_} exists: give a new folder")
+    found = converted(source, out_, None if space is None else get_space(space), audio, sort)
+    out.print(
+        f"wrote {out_}: space {found.space.name}, {found.space.size:,} subnets, ordered: {'yes' if sort else 'no'}"
+    )
+    out.print("checked: the largest subnet equals the model it was made from")
+
+
 # -------------------------------------------------------------------- downstream tasks
 
 

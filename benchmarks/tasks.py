@@ -24,7 +24,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -115,7 +115,7 @@ class LogMel:
     """80 log-mel channels of Whisper's front end, at 100 frames a second: the floor."""
 
     key, layers, dim = "log-mel", 1, 80
-    about = {"model": "log-mel"}
+    about: ClassVar = {"model": "log-mel"}
 
     def __init__(self, teacher: Path) -> None:
         from transformers import WhisperFeatureExtractor
