@@ -472,6 +472,44 @@ def evaluate_task(
         out.print(f"left out: {said}")
 
 
+@app.command()
+def finetune(
+    model: Annotated[Path, typer.Option(help="Folder of `nas export` (safetensors).")],
+    task: Annotated[str, typer.Option(help=f"One of {', '.join(name for name in TASKS if name != 'verification')}.")],
+    manifest: Annotated[Path, typer.Option(help="Manifest, or the folder of a corpus whose layout is known.")],
+    out_: Annotated[Path, typer.Option("--out", help="Folder; run again to go on.")],
+    steps: Annotated[int, typer.Option(min=1)] = 1000,
+    learning_rate: Annotated[float, typer.Option(help="Of the encoder; the head has ten times as much.")] = 1e-4,
+    batch_seconds: Annotated[float, typer.Option(min=1)] = 32.0,
+    alphabet: Annotated[str | None, typer.Option(help="Letters that count in asr; others become spaces.")] = None,
+    skip_missing: Annotated[bool, typer.Option(help="Leave recordings without the label out.")] = False,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint after this long.")] = None,
+    device: DeviceOption = "cpu",
+    json_: JsonOption = False,
+) -> None:
+    """Train an exported subnet on a task as a whole, classes or CTC, and say what it reaches on test."""
+    from evaluators.tasks.finetune import FinetuneRecipe
+    from evaluators.tasks.finetune import finetune as tune
+
+    _check_device(device)
+    recipe = FinetuneRecipe(steps, learning_rate, batch_seconds, seed)
+    most = float("inf") if minutes is None else 60 * minutes
+    try:
+        record = tune(model, task, manifest, out_, recipe, device, skip_missing, alphabet, most, err.print)
+    except KeyboardInterrupt:
+        err.print(f"interrupted; run the same command again to go on from the last checkpoint in {out_}")
+        raise typer.Exit(130) from None
+    if record is None:
+        out.print(f"stopped; run the same command again to go on ({out_})")
+    elif json_:
+        _print_json(record)
+    else:
+        for name, value in record["results"].items():
+            out.print(f"{name} {value['value']:.4f} (95 % {value['low']:.4f} – {value['high']:.4f})")
+        out.print(f"fine-tuned subnet: {out_}")
+
+
 # -------------------------------------------------------------------- helpers
 
 

@@ -14,21 +14,25 @@ from torch import Tensor, nn
 
 from search_spaces import NasError
 
-__all__ = ["Backward", "Problem", "Recipe", "fit", "fit_seeds"]
+__all__ = ["Backward", "Loss", "Problem", "Recipe", "fit", "fit_seeds"]
 
 Say = Callable[[str], None]
 
 
-class Problem(Protocol):
+class Loss(Protocol):
+    """A mean loss of rows of the train split, and who is in them."""
+
+    def loss(self, head: nn.Module, rows: Sequence[int]) -> Tensor: ...
+
+    def ids(self, rows: Sequence[int]) -> list[str]: ...
+
+
+class Problem(Loss, Protocol):
     """What `fit` trains: a head, batches of train rows, a loss, and a figure on dev (greater is better)."""
 
     def head(self) -> nn.Module: ...
 
     def plan(self, rng: np.random.Generator, batch: int) -> list[list[int]]: ...
-
-    def loss(self, head: nn.Module, rows: Sequence[int]) -> Tensor: ...
-
-    def ids(self, rows: Sequence[int]) -> list[str]: ...
 
     def dev(self, head: nn.Module) -> float: ...
 
@@ -95,7 +99,7 @@ class Backward:
     Raises `NasError` naming the recordings where the loss is not finite, or where one alone is too much.
     """
 
-    def __init__(self, problem: Problem, say: Say = lambda said: None) -> None:
+    def __init__(self, problem: Loss, say: Say = lambda said: None) -> None:
         self.problem, self.say = problem, say
         self.most: int | None = None
 
