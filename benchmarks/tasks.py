@@ -201,9 +201,9 @@ def table(args: argparse.Namespace) -> None:
     manifests = prepare(args.audio, args.out / "tasks", SIZES, 4.0)
     model = load_supernet(args.supernet)
     shared = SharedFront(model)
-    makers: dict[str, Any] = {"log-mel": lambda: LogMel(args.teacher), "teacher": lambda: WholeTeacher(args.teacher)}
-    for name, subnet in chosen_subnets(model, args.evals, args.out).items():
-        makers[name] = lambda subnet=subnet: shared.of(subnet)
+    subnets = chosen_subnets(model, args.evals, args.out)
+    makers: dict[str, Any] = {name: lambda subnet=subnet: shared.of(subnet) for name, subnet in subnets.items()}
+    makers |= {"log-mel": lambda: LogMel(args.teacher), "teacher": lambda: WholeTeacher(args.teacher)}
     rows, file = [], args.out / "table.jsonl"
     done = {(r["name"], r["task"]): r for r in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
     for name, make in makers.items():
@@ -219,7 +219,7 @@ def table(args: argparse.Namespace) -> None:
                     stream.write(json.dumps(done[name, task]) + "\n")
             rows.append(done[name, task])
         shutil.rmtree(args.out / "states", ignore_errors=True)
-    show(rows)
+        show(rows)
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
@@ -241,7 +241,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         print(
             f"{task}: {data['train']} train, {data['dev']} dev, {data['test']} test, {data.get('classes', '')} classes"
         )
-    print(f"{sum(row['seconds'] for row in rows) / 60:.1f} minutes of evaluation\n{header()}")
+    print(f"{sum(row['seconds'] for row in rows) / 60:.1f} minutes of evaluation\n{header()}", flush=True)
 
 
 # -------------------------------------------------------------------- which score ranks as the tasks do
@@ -275,7 +275,8 @@ def correlation(args: argparse.Namespace) -> None:
             with file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row) + "\n")
         rows.append(done[subnet.id])
-    show_correlation(rows, labels)
+        if len(rows) % 20 == 0 or len(rows) == args.subnets:
+            show_correlation(rows, labels)
 
 
 def judged(label: str, problem: Classification) -> dict[str, float]:
@@ -310,7 +311,7 @@ def show_correlation(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> N
     for name in tasks:
         print(f"{name}: {column[name].min():.3f} to {column[name].max():.3f}, mean {column[name].mean():.3f}")
     seconds = np.median([row["seconds"] for row in rows])
-    print(f"{len(rows)} subnets, {seconds:.1f} s each (median)\n{header()}")
+    print(f"{len(rows)} subnets, {seconds:.1f} s each (median)\n{header()}", flush=True)
 
 
 def said(tau: dict[str, Any]) -> str:

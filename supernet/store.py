@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ class FrameStore:
     """Arrays (T, *shape) by name, as float16, in `folder`/`stem`.f16 with `index.jsonl` beside it.
 
     Memory holds the index alone; what is read comes through the system's file cache. Killed at any moment, the next
-    use keeps every array whose index line was written whole.
+    use keeps every array whose index line was written whole. Several processes may fill one store.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], stem: str = "frames") -> None:
@@ -24,7 +27,14 @@ class FrameStore:
         self.folder, self.shape = folder, shape
         self._data, self._index = folder / f"{stem}.f16", folder / "index.jsonl"
         self._rows: dict[str, tuple[int, int]] = {}
-        self._open()
+        with self._locked():
+            self._open()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.folder / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _open(self) -> None:
         size = self._data.stat().st_size if self._data.exists() else 0
@@ -55,15 +65,20 @@ class FrameStore:
         return self._rows[name][1]
 
     def add(self, name: str, array: npt.NDArray[np.float16]) -> None:
-        """Keeps one array (T, *shape)."""
+        """Keeps one array (T, *shape), if it is not there."""
         assert array.dtype == np.float16
         assert array.shape[1:] == self.shape
-        with self._data.open("ab") as data, self._index.open("a", encoding="utf-8") as index:
-            data.write(array.tobytes())
-            data.flush()
-            index.write(json.dumps([name, self._frames, len(array)]) + "\n")
-        self._rows[name] = (self._frames, len(array))
-        self._frames += len(array)
+        with self._locked():
+            if self._data.exists() and self._data.stat().st_size != self._frames * self._frame_bytes:
+                self._open()  # another process has added some
+            if name in self._rows:
+                return
+            with self._data.open("ab") as data, self._index.open("a", encoding="utf-8") as index:
+                data.write(array.tobytes())
+                data.flush()
+                index.write(json.dumps([name, self._frames, len(array)]) + "\n")
+            self._rows[name] = (self._frames, len(array))
+            self._frames += len(array)
 
     def __getitem__(self, name: str) -> npt.NDArray[np.float16]:
         offset, frames = self._rows[name]

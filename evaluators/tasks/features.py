@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from evaluators.tasks.data import Example
+from evaluators.tasks.fit import out_of_memory
 from search_spaces import AudioError, NasError, Subnet
 from supernet import Hubert, load_extracted, load_supernet
-from supernet.audio import load_audio, normalise
+from supernet.audio import RATE, load_audio, normalise
 from supernet.layers import fingerprint
 from supernet.store import FrameStore
 
@@ -87,12 +88,24 @@ class HiddenStates:
             if name in self._frames:  # of another task
                 states = torch.from_numpy(self._frames[name]).float()
             else:
-                states = self.upstream(load_audio(example.audio)).float().transpose(0, 1)
+                states = self._heard(example).transpose(0, 1)
             half = (states.mean(0, keepdim=True) if self.pooled else states).half()
             if not torch.isfinite(half).all():
                 raise AudioError(f"hidden states of '{example.id}' hold NaN or numbers beyond float16")
             self._store.add(name, half.cpu().numpy())
             done(count, len(missing))
+
+    def _heard(self, example: Example) -> Tensor:
+        samples = load_audio(example.audio)
+        try:
+            return self.upstream(samples).float()
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            seconds = len(samples) / RATE
+            raise NasError(
+                f"out of memory for '{example.id}' of {seconds:.0f} s: split it, or use another device"
+            ) from None
 
     def frames(self, example: Example) -> int:
         return self._store.frames(_name(example))

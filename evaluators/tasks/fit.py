@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from search_spaces import NasError
 
-__all__ = ["Backward", "Loss", "Problem", "Recipe", "fit", "fit_seeds"]
+__all__ = ["Backward", "Loss", "Problem", "Recipe", "fit", "fit_seeds", "out_of_memory"]
 
 Say = Callable[[str], None]
 
@@ -112,7 +112,7 @@ class Backward:
                     self._part(head, rows[start : start + size], len(rows)) for start in range(0, len(rows), size)
                 )
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
             if size == 1:
                 raise NasError(
@@ -132,6 +132,6 @@ class Backward:
         return float(share.detach())
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """CUDA has an error of its own for it; the CPU's allocator only words."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
