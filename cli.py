@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -310,35 +310,87 @@ def cost(
 # -------------------------------------------------------------------- export and train
 
 
+def _list_formats(asked: bool) -> None:
+    """Prints the table of exporters: asked for, since it takes importing torch."""
+    if not asked:
+        return
+    from supernet.export import EXPORTERS, get_exporter
+
+    table = Table(title="formats", title_justify="left")
+    for column in ("format", "dtypes", "what is written"):
+        table.add_column(column, overflow="fold")
+    for name in EXPORTERS:
+        exporter = get_exporter(name)
+        table.add_row(name, ", ".join(exporter.dtypes), (exporter.__doc__ or "").splitlines()[0])
+    out.print(table)
+    raise typer.Exit()
+
+
 @app.command()
 def export(
     source: Annotated[Path, typer.Argument(help="Run folder, or a subnet's JSON file (with --supernet).")],
     out_: Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty.")],
-    format_: Annotated[str, typer.Option("--format", help="Comma-separated: json, safetensors.")] = "json,safetensors",
+    format_: Annotated[str, typer.Option("--format", help="Comma-separated; --list shows them.")] = "json,safetensors",
     supernet: Annotated[str | None, typer.Option(help="The supernet, where the source is a JSON file.")] = None,
+    dtype: Annotated[str, typer.Option(help="fp32, or for some formats fp16 or int8.")] = "fp32",
+    audio: Annotated[Path | None, typer.Option(help="Recordings to score rounded weights on; else the run's.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="Hugging Face folder of the teacher, with --audio.")] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", is_eager=True, callback=_list_formats, help="Show the formats, and end.")
+    ] = False,
 ) -> None:
     """Write the chosen subnet as files of its own, read them back and compare them with the supernet's slice."""
     from evaluators.costs import params
     from supernet.export import export_subnet
 
     about: dict[str, Any] = {"command": _command()}
+    heard = {"audio": _absolute(audio), "teacher": _absolute(teacher)}
     if source.is_dir():
         best = _read_json(source / "best.json", "a run without a finished evaluation has nothing to export")
         settings = _run_settings(source)
         name, chosen = supernet or settings["supernet"], Subnet.from_dict(best["subnet"])
         about |= {"costs": best.get("costs"), "score": best.get("score"), "budgets": settings["budgets"]}
+        about["trust"] = _read_json(source / "run.json", "not a run folder of `nas search`").get("trust")
+        heard = heard if audio else {key: settings.get(key) for key in heard}
     else:
         if supernet is None:
             raise NasError(f"{source} is a subnet: say which supernet it is cut from (--supernet NAME|PATH)")
         name, chosen = supernet, _read_subnet(source, None)
     model = _load(name, "cpu")
     model.space.check(chosen)
-    about["supernet"] = model.provenance
-    files = export_subnet(model, chosen, out_, [part.strip() for part in format_.split(",") if part.strip()], about)
+    about |= {"name": Path(name).name, "supernet": model.provenance}
+    about["costs"] = about.get("costs") or {"params": params(model).of(chosen)}
+    said: list[str] = []
+    score = _export_score(model, chosen, heard, about, said) if dtype != "fp32" else None
+    formats = [part.strip() for part in format_.split(",") if part.strip()]
+    files = export_subnet(model, chosen, out_, formats, about, dtype, score)
     _check_budgets(about.get("budgets") or [], params(model).of(chosen))
     for file in files:
         out.print(f"wrote {file} ({file.stat().st_size:,} bytes)")
-    out.print(f"checked: read back, equal to the supernet's slice; {params(model).of(chosen):,} params")
+    for line in said:
+        out.print(line)
+    same = "equal to" if dtype == "fp32" else f"within {dtype}'s rounding of"
+    out.print(f"checked: read back, {same} the supernet's slice; {params(model).of(chosen):,} params")
+
+
+def _export_score(
+    model: HubertSupernet, subnet: Subnet, heard: dict[str, Any], about: dict[str, Any], said: list[str]
+) -> Callable[[Any], float]:
+    """Scores exports whose weights are rounded; what they lose is said, and goes into the model card."""
+    from evaluators import scores
+
+    distance = scores.distillation(model, **heard)
+    about["score_fp32"] = whole = distance([subnet])[0]
+    about["score_of"] = f"{distance.seconds:g} s of {distance.source}"
+    if not distance.hears_front_end:
+        about["score_of"] += ", from the front end's features on: give --audio to include the front end"
+
+    def score(run: Any) -> float:
+        found: float = distance.of_export(subnet, run)
+        said.append(f"score {found:.5f}, {found - whole:+.5f} of float32's {whole:.5f} ({about['score_of']})")
+        return found
+
+    return score
 
 
 @app.command()

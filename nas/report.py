@@ -121,8 +121,9 @@ def _best_so_far(evaluations: Sequence[Evaluation], objective: Objective) -> lis
 def _overview(found: Mapping[str, Any]) -> Table:
     counts, size, fits = found["counts"], found["space_size"], found["space_fits"]
     table = Table(title=escape(f"Search in {found['space']}: {found['run']}"), show_header=False, title_justify="left")
+    better = "higher" if found["maximize"] else "lower"
     rows = {
-        "searcher, score": f"{found['searcher']}, {found['score']}",
+        "searcher, score": f"{found['searcher']}, {found['score']} ({better} is better)",
         "budgets": ", ".join(found["budgets"]) or "none",
         "subnets that fit": f"{fits:,} of {size:,} ({100 * fits / size:.3g} %)",
         "evaluations": f"{counts['proposed']} of {found['evals']}: {counts['ok']} ok, {counts['failed']} failed, "
@@ -165,7 +166,7 @@ def _front(found: Mapping[str, Any], most: int = 20) -> Table:
     return table
 
 
-def _convergence(found: Mapping[str, Any], width: int = 40) -> Text:
+def _convergence(found: Mapping[str, Any], width: int = 24) -> Text:
     """Best score so far against evaluations, as a line of bars."""
     steps, total = found["convergence"], found["counts"]["proposed"]
     scores = [score for _, score in steps]

@@ -4,8 +4,8 @@ A path is a subnet: one choice for each kept layer. Its value is a constant plus
 table is a `ChainTable`, a term for each two neighbouring choices. A node is therefore a state of the trellis (see
 `additive`) joined, where such a pair follows, by the choice before it (Viterbi).
 
-`ranked` is an A* search whose estimate, the best completion of every node, is exact: no more is opened than what lies
-beside the paths that are taken from it.
+`ranked` is an A* search whose estimate, the best completion of every node, is exact: no more is opened than the paths
+that are taken from it, and for each of their choices the next best.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class _Scored:
         lowest = -(1 << 62) if table.exact else -np.inf
         self.rest = [np.zeros((1, 1), dtype=table.constant.dtype)]
         self.onward: list[Array] = []
+        self._options: dict[tuple[int, int, int], list[_Option]] = {}
         for moves, terms, link in zip(trellis.moves[::-1], self.terms[::-1], self.links[::-1], strict=True):
             after = self.rest[0]
             column = np.arange(len(terms)) if after.shape[1] > 1 else 0
@@ -50,34 +51,50 @@ class _Scored:
             self.onward.insert(0, onward)
             self.rest.insert(0, onward.max(1, keepdims=True) if link is None else (onward[:, None] + link).max(2))
 
-    def step(self, i: int, state: int, before: int) -> tuple[list[Number], list[Number]]:
-        """For each choice (C,) in kept layer i: what it adds, and with it the best of all that follows."""
+    def options(self, i: int, state: int, before: int) -> list[_Option]:
+        """The choices in kept layer i that can be completed, the best with all that follows first."""
         link = self.links[i]
-        led: Any = 0 if link is None else link[before]
-        return (self.terms[i] + led).tolist(), (self.onward[i][state] + led).tolist()
+        key = (i, state, 0 if link is None else before)
+        if key not in self._options:
+            led: Any = 0 if link is None else link[before]
+            onward, added = (self.onward[i][state] + led).tolist(), (self.terms[i] + led).tolist()
+            rows = zip(onward, added, count(), self.trellis.moves[i][state].tolist())
+            self._options[key] = sorted((_Option(*row) for row in rows if row[3] >= 0), reverse=True)
+        return self._options[key]
+
+
+class _Option(NamedTuple):
+    """A choice in a layer: the best that it and all that follows can add, what it adds itself, and where it leads."""
+
+    onward: Number
+    added: Number
+    choice: int
+    after: int
 
 
 def ranked(
     trellises: Sequence[_Trellis], table: AdditiveTable, sign: int
 ) -> Iterator[tuple[_Trellis, tuple[int, ...]]]:
     """All paths, as a trellis and its choices, in falling order of `sign` * table. Take as many as you need."""
-    scored = [_Scored(trellis, table, sign) for trellis in trellises]
     tie = count()  # of equal ones the latest is opened first, which leads to the end
-    heap: list[Any] = [
-        (-(each.constant + each.rest[0][0, 0]), -next(tie), n, 0, each.constant, ()) for n, each in enumerate(scored)
-    ]
-    heapq.heapify(heap)
+    heap: list[Any] = []
+
+    def push(each: _Scored, options: list[_Option], number: int, reached: Number, choices: tuple[int, ...]) -> None:
+        if number < len(options):
+            bound = reached + options[number].onward
+            heapq.heappush(heap, (-bound, -next(tie), each, options, number, reached, choices))
+
+    for each in (_Scored(trellis, table, sign) for trellis in trellises):
+        push(each, each.options(0, 0, 0), 0, each.constant.item(), ())
     while heap:
-        _, _, n, state, reached, choices = heapq.heappop(heap)
-        i, moves = len(choices), trellises[n].moves
-        if i == len(moves):
-            yield trellises[n], choices
-            continue
-        added, onward = scored[n].step(i, state, choices[-1] if choices else 0)
-        for c, after in enumerate(moves[i][state].tolist()):
-            if after >= 0:
-                node = (after, reached + added[c], (*choices, c))
-                heapq.heappush(heap, (-(reached + onward[c]), -next(tie), n, *node))
+        _, _, each, options, number, reached, before = heapq.heappop(heap)
+        push(each, options, number + 1, reached, before)
+        _, added, choice, after = options[number]
+        choices = (*before, choice)
+        if len(choices) == len(each.terms):
+            yield each.trellis, choices
+        else:
+            push(each, each.options(len(choices), after, choice), 0, reached + added, choices)
 
 
 class _Step(NamedTuple):

@@ -19,10 +19,14 @@ _STEP = 1 / 31  # int8 targets: standardised and clipped to +-4, in steps of 1/3
 
 @dataclass(frozen=True)
 class Calibration:
-    """Front-end features (T, C) and standardised teacher targets (T, K, dim) of each utterance, float32."""
+    """Front-end features (T, C) and standardised teacher targets (T, K, dim) of each utterance, float32.
+
+    `waves` (S,), normalised: where the speech itself is at hand; no file keeps them.
+    """
 
     features: list[Tensor]
     targets: list[Tensor]
+    waves: list[Tensor] | None = None
 
 
 def save_calibration(calibration: Calibration, file: Path | str) -> None:

@@ -25,7 +25,16 @@ from search_spaces import CheckpointError, NasError, Space, SpaceError, ffn_rati
 from supernet.calibration import load_calibration
 from supernet.model import HubertSupernet
 
-__all__ = ["checked", "load_supernet", "read_config", "read_tensors", "save_supernet", "shipped", "write_folder"]
+__all__ = [
+    "checked",
+    "lighthubert_weights",
+    "load_supernet",
+    "read_config",
+    "read_tensors",
+    "save_supernet",
+    "shipped",
+    "write_folder",
+]
 
 FORMAT = "lighthubert-nas supernet 1"
 _SHIPPED = Path(__file__).parent / "pretrained"
@@ -181,6 +190,23 @@ def read_config(file: Path, form: str) -> dict[str, Any]:
         found = config.get("format") if isinstance(config, dict) else None
         raise CheckpointError(f"{file} must have the format {form!r}; got {found!r}")
     return config
+
+
+def lighthubert_weights(model: HubertSupernet) -> dict[str, Tensor]:
+    """The supernet's weights under LightHuBERT's names, prediction heads included."""
+    patterns = [
+        (re.compile(re.escape(name).replace(r"\{n\}", r"(?P<n>\d+)").replace(r"\{p\}", "(?P<p>weight|bias)")), key)
+        for key, name in _FAIRSEQ.items()
+    ]
+    weights = {}
+    for name, value in model.state_dict().items():
+        match, key = next(((m, key) for p, key in patterns if (m := p.fullmatch(name))), (None, ""))
+        if match is None:
+            key = "layer_pred_heads.{n}.weight".format(n=model.head_layers[int(name.split(".")[1])] - 1)
+        else:
+            key = key.format(**match.groupdict())
+        weights[key] = value.detach().cpu()
+    return weights
 
 
 # -------------------------------------------------------------------- folders

@@ -7,15 +7,16 @@ there is one forward pass to read, test and export.
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces import Network, Subnet
+if TYPE_CHECKING:  # with torch alone this file runs, so that an export can bring it along
+    from search_spaces import Network, Subnet
 
-__all__ = ["Encoder", "FRAME_MASKS", "Features", "FrontEnd", "Hubert", "fingerprint", "frame_mask"]
+__all__ = ["Encoder", "FRAME_MASKS", "Features", "FrontEnd", "Hubert", "fingerprint", "frame_mask", "speech_frames"]
 
 FRAME_MASKS = ("conv", "fairseq")
 
@@ -172,14 +173,19 @@ class Hubert(nn.Module):
 
 
 def frame_mask(network: Network, lengths: Tensor | None, samples: int, frames: int, rule: str) -> Tensor | None:
-    """(B, T), True where a frame is speech; None where no utterance is padded.
+    """(B, T), True where a frame is speech; None where no utterance is padded."""
+    if lengths is None or bool((lengths == samples).all()):
+        return None
+    return speech_frames(network, lengths, samples, frames, rule)
+
+
+def speech_frames(network: Network, lengths: Tensor, samples: int, frames: int, rule: str) -> Tensor:
+    """(B, T), True where a frame is speech. It asks nothing of the lengths' values, so that it can be traced.
 
     `rule` "conv": a frame counts if the front end would give it for the unpadded utterance (Hugging Face).
     `rule` "fairseq": the batch is cut into T chunks of S // T samples, and a frame counts if its chunk has any
     speech (fairseq, LightHuBERT: one frame more at the end of most utterances).
     """
-    if lengths is None or bool((lengths == samples).all()):
-        return None
     if rule == "fairseq":
         chunk = samples // frames
         valid = torch.div(lengths + chunk - 1, chunk, rounding_mode="floor")

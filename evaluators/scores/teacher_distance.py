@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from search_spaces import CheckpointError, NasError, Space, Subnet
 from supernet.audio import batches, load_audio, normalise, read_manifest
@@ -20,6 +21,7 @@ from supernet.distill import distillation_loss
 from supernet.model import HubertSupernet
 
 if TYPE_CHECKING:
+    from supernet.export.base import Rounded
     from supernet.teacher import Teacher
 
 __all__ = ["DistillationScore"]
@@ -113,6 +115,7 @@ class DistillationScore:
         frames = sum(len(features) for features in calibration.features)
         self.seconds = round(frames * self.model.space.network.hop / 16_000, 1)
         self.settings = {"speech": self.source, "seconds": self.seconds, "weights": self.model.fingerprint()}
+        self._calibration, self._device = calibration, device
         self._batches = [_padded(calibration, rows, device) for rows in _rows(calibration)]
 
     @torch.no_grad()
@@ -124,6 +127,35 @@ class DistillationScore:
             walked = self._walk(subnets[i], paths[i], walked)
             scores[i] = self._ridge(walked.states) if not self.model.head_layers else self._distance(walked.losses)
         return scores
+
+    @torch.no_grad()
+    def of_export(self, subnet: Subnet, run: Rounded) -> float:
+        """The same score of an export of `subnet` that rounds its weights.
+
+        On recordings where the score was given some (`hears_front_end`), else from the front end's features on, which
+        leaves out what the front end loses.
+        """
+        network, states = self.model.space.network, []
+        waves = self._calibration.waves
+        for rows in _rows(self._calibration):
+            each = []
+            for row in rows:
+                features = self._calibration.features[row][None]
+                samples = (features.shape[1] - 1) * network.hop + network.receptive_field
+                each.append(run.encode(features, samples) if waves is None else run(waves[row][None]))
+            levels = zip(*each, strict=True)
+            padded = (pad_sequence([h[0] for h in level], batch_first=True).to(self._device) for level in levels)
+            states.append(tuple(padded))
+        if not self.model.head_layers:
+            return self._ridge(states)
+        with self.model.active(subnet):
+            losses = [self._losses(batch, hidden, {}, 0) for batch, hidden in zip(self._batches, states, strict=True)]
+        return self._distance(losses)
+
+    @property
+    def hears_front_end(self) -> bool:
+        """Whether `of_export` runs whole exports, on recordings."""
+        return self._calibration.waves is not None
 
     def _walk(self, subnet: Subnet, path: _Path, before: _Walked) -> _Walked:
         """Hidden states and heads' losses of `subnet`, starting where it parts from the one before."""
@@ -174,7 +206,8 @@ class DistillationScore:
 
 
 def _part(calibration: Calibration, rows: Sequence[int]) -> Calibration:
-    return Calibration([calibration.features[i] for i in rows], [calibration.targets[i] for i in rows])
+    waves = None if calibration.waves is None else [calibration.waves[i] for i in rows]
+    return Calibration([calibration.features[i] for i in rows], [calibration.targets[i] for i in rows], waves)
 
 
 def _rows(calibration: Calibration) -> list[list[int]]:
@@ -182,14 +215,13 @@ def _rows(calibration: Calibration) -> list[list[int]]:
 
 
 def _padded(calibration: Calibration, rows: list[int], device: str) -> _Batch:
-    pad = torch.nn.utils.rnn.pad_sequence
     features = [calibration.features[row] for row in rows]
     lengths = torch.tensor([len(f) for f in features])
     longest = int(lengths.max())
     mask = None if bool((lengths == longest).all()) else (torch.arange(longest) < lengths[:, None]).to(device)
     return _Batch(
-        pad(features, batch_first=True).to(device),
-        pad([calibration.targets[row] for row in rows], batch_first=True).to(device),
+        pad_sequence(features, batch_first=True).to(device),
+        pad_sequence([calibration.targets[row] for row in rows], batch_first=True).to(device),
         mask,
     )
 
@@ -205,7 +237,8 @@ def _from_manifest(
             break
         waves.append(load_audio(utterance.audio, model.space.network.receptive_field))
         total += len(waves[-1]) / 16_000
-    features = [model.front_end(torch.from_numpy(normalise(wave))[None].to(device))[0] for wave in waves]
+    heard = [torch.from_numpy(normalise(wave)) for wave in waves]
+    features = [model.front_end(wave[None].to(device))[0] for wave in heard]
     if teacher is None:
         with model.active(model.space.largest):
             states = [model.encode(f[None]).hidden_states for f in features]
@@ -224,7 +257,7 @@ def _from_manifest(
     frames = torch.cat(raw)
     mean, std = frames.mean(0), frames.std(0) + 1e-3
     targets = [((r - mean) / std).clamp(-4, 4).float().cpu() for r in raw]
-    return Calibration([f.float().cpu() for f in features], targets), source
+    return Calibration([f.float().cpu() for f in features], targets, heard), source
 
 
 def _check_heads(model: HubertSupernet, teacher: Teacher) -> None:

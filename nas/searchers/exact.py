@@ -15,11 +15,12 @@ the score, the subnets are taken from the exact fronts of the same models instea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from nas.score_model import Features, ScoreModel
 from nas.searchers.base import Searcher
@@ -33,7 +34,7 @@ _SHAPE_ROUNDS = 2
 _LEAST_BATCH = 8
 _LEAST_TO_SETTLE = 64
 _WORTH_GOING_ON = 1e-3
-_MOST_LOOKED_AT = 256
+_MOST_LOOKED_AT = 128
 _DRAWS = 4
 _REFIT = 1.05  # the model is fitted anew when the evaluations have grown by so much,
 _REFIT_VARIANCES = 1.2  # and its variances are found anew
@@ -53,17 +54,25 @@ class ExactSearcher(Searcher):
         if model is None:
             return self.draw(n)
         n = min(n, max(_LEAST_BATCH, len(self.seen) // 8))
+        table = model.table()
         if self._shape_rounds < _SHAPE_ROUNDS:
             self._shape_rounds += 1
-            if subnets := self._first_new(self.feasible.best_of_each_shape(model.table()), n):
+            if subnets := self._first_new(self.feasible.best_of_each_shape(table), n):
                 return subnets
-        if self._settled(model):
+        draws = [model.draw(self.rng) for _ in range(_DRAWS)]
+        if self._settled(table, draws):
             return []
         last = len(self.seen) + n >= self.evals
-        subnets = self._optima(model.table(), n if last else n // 2)
-        for draws_left in range(min(_DRAWS, n - len(subnets)), 0, -1):
-            subnets += self._optima(model.draw(self.rng), -(-(n - len(subnets)) // draws_left))
+        subnets = self._optima(table, n if last else n // 2)
+        for i, draw in enumerate(draws):
+            if missing := n - len(subnets):
+                subnets += self._optima(draw, -(-missing // (len(draws) - i)))
         return subnets + self.draw(n - len(subnets))
+
+    @cached_property
+    def _vectors(self) -> list[npt.NDArray[np.int64]]:
+        """Of what was told and scored, in that order, as far as a model was fitted to it."""
+        return []
 
     @cached_property
     def features(self) -> Features:
@@ -94,7 +103,8 @@ class ExactSearcher(Searcher):
         if len(known) < 2:
             return None
         if self._model is None or len(known) >= _REFIT * self._model_of:
-            vectors = np.array([self.space.encode(evaluation.subnet) for evaluation in known])
+            self._vectors += [self.space.encode(evaluation.subnet) for evaluation in known[len(self._vectors) :]]
+            vectors = np.array(self._vectors)
             scores = np.array([self.objective.worth(evaluation) for evaluation in known])
             refit = len(known) >= _REFIT_VARIANCES * self._variances_of
             variances = self._model.variances if self._model else None
@@ -103,14 +113,13 @@ class ExactSearcher(Searcher):
             self._variances_of = len(known) if refit else self._variances_of
         return self._model
 
-    def _settled(self, model: ScoreModel) -> bool:
+    def _settled(self, table: AdditiveTable, draws: Sequence[AdditiveTable]) -> bool:
         """Whether nothing is to be gained, as far as the model knows. Never for fronts, nor early on."""
         if self.objective.cost is not None or len(self.seen) < _LEAST_TO_SETTLE:
             return False
-        if self.feasible.best(model.table()) not in self.seen:
+        if self.feasible.best(table) not in self.seen:
             return False
         worth = [self.objective.worth(evaluation) for evaluation in self.told if evaluation.ok]
-        draws = [model.draw(self.rng) for _ in range(_DRAWS)]
         gains = [float(draw.of(self.feasible.best(draw))) - max(worth) for draw in draws]
         return float(np.mean(gains)) < _WORTH_GOING_ON * float(np.std(worth))
 

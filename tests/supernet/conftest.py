@@ -31,6 +31,16 @@ def small_space():
 @pytest.fixture
 def model(small_space):
     """A supernet of the small space with every weight at random, norms and biases too."""
+    return random_supernet(small_space)
+
+
+@pytest.fixture(scope="session")
+def supernet(small_space):
+    """The same, made once: for tests that leave it as it is."""
+    return random_supernet(small_space)
+
+
+def random_supernet(small_space):
     torch.manual_seed(0)
     model = HubertSupernet(small_space, (4, 12), 8, provenance={"teacher": "t"}).eval()
     with torch.no_grad():

@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -6,34 +7,39 @@ import torch
 
 from search_spaces import CheckFailed, NasError, RunError
 from supernet import HubertSupernet
-from supernet.export import EXPORTERS, export_subnet
-from supernet.export.safetensors_file import largest_difference
+from supernet.export import export_subnet
+from supernet.export.base import largest_difference
 
 
 def test_exports_are_written_whole_or_not_at_all(model, small_space, tmp_path, monkeypatch):
-    files = export_subnet(model, small_space.middle, tmp_path / "new" / "out", list(EXPORTERS), {"command": "nas"})
-    assert [file.name for file in files] == ["config.json", "lighthubert.json", "model.safetensors", "subnet.json"]
+    files = export_subnet(model, small_space.middle, tmp_path / "new" / "out", ["json", "safetensors"], {})
+    names = ["README.md", "config.json", "lighthubert.json", "model.safetensors", "subnet.json"]
+    assert [file.name for file in files] == names
     with pytest.raises(RunError, match="is not empty"):
         export_subnet(model, small_space.middle, tmp_path / "new" / "out", ["json"], {})
-    with pytest.raises(NasError, match="unknown export format 'gguf'; known: json, safetensors"):
+    with pytest.raises(NasError, match="unknown export format 'gguf'; known: json, safetensors, onnx"):
         export_subnet(model, small_space.middle, tmp_path / "other", ["json", "gguf"], {})
-    monkeypatch.setattr("supernet.export.safetensors_file.largest_difference", lambda *_: 1.0)
+    monkeypatch.setattr("supernet.export.base.largest_difference", lambda *_: 1.0)
     with pytest.raises(CheckFailed, match="differs from the supernet's slice"):
-        export_subnet(model, small_space.middle, tmp_path / "other", list(EXPORTERS), {})
+        export_subnet(model, small_space.middle, tmp_path / "other", ["json", "safetensors"], {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new"]
 
 
 def test_an_empty_folder_may_be_filled(model, small_space, tmp_path):
     export_subnet(model, small_space.middle, tmp_path, ["json"], {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lighthubert.json", "subnet.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "lighthubert.json", "subnet.json"]
 
 
 def test_a_weight_that_is_nan_is_a_difference(model, small_space):
     net = model.extract(small_space.middle)
-    assert largest_difference(model, small_space.middle, net) < 1e-5
+
+    def run(wav, lengths):
+        return net(wav, lengths).hidden_states
+
+    assert largest_difference(model, small_space.middle, run) < 1e-5
     with torch.no_grad():
         net.encoder.layers[-1].fc2.bias[0] = float("nan")
-    assert largest_difference(model, small_space.middle, net) == float("inf")
+    assert largest_difference(model, small_space.middle, run) == float("inf")
 
 
 def test_ratios_that_an_ffn_dim_cannot_tell_are_exported(small_space, tmp_path):
@@ -42,3 +48,43 @@ def test_ratios_that_an_ffn_dim_cannot_tell_are_exported(small_space, tmp_path):
     export_subnet(HubertSupernet(space).eval(), space.smallest, tmp_path / "out", ["json"], {})
     assert json.loads((tmp_path / "out" / "subnet.json").read_text())["ffn_ratios"] == [1.55] * 10
     assert json.loads((tmp_path / "out" / "lighthubert.json").read_text())["ffn_embed"] == [24] * 10
+
+
+def test_a_missing_extra_is_named(model, small_space, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(NasError) as told:
+        export_subnet(model, small_space.middle, tmp_path / "out", ["json", "onnx"], {})
+    assert str(told.value) == "format 'onnx' needs onnxscript: pip install 'lighthubert-nas[onnx]'"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["torch-export", "hf", "s3prl"])
+def test_what_does_not_equal_the_slice_leaves_nothing(model, small_space, tmp_path, monkeypatch, name):
+    """The written weights differ from the slice in one bias."""
+    extract = type(model).extract
+
+    def spoilt(self, subnet=None):
+        net = extract(self, subnet)
+        with torch.no_grad():
+            net.encoder.layers[-1].fc2.bias[0] += 0.1
+        return net
+
+    monkeypatch.setattr(type(model), "extract", spoilt)
+    with pytest.raises(CheckFailed, match="differs from the supernet's slice by"):
+        export_subnet(model, small_space.middle, tmp_path / "out", ["json", name], {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_of_rounded_weights_are_put_into_the_card(model, small_space, tmp_path):
+    about = {"score_fp32": 0.5, "score_of": "noise"}
+
+    def score(run):
+        wav = torch.randn(1, 8_000)
+        features = model.front_end(wav)
+        whole, encoded = run(wav), run.encode(features, 8_000)
+        assert all(torch.allclose(a, b, rtol=0, atol=2e-2) for a, b in zip(whole, encoded, strict=True))
+        return 0.625
+
+    with torch.no_grad():
+        export_subnet(model, small_space.middle, tmp_path / "out", ["json", "safetensors"], about, "fp16", score)
+    assert "0.625 (+0.12500 of float32's 0.5, noise)" in (tmp_path / "out" / "README.md").read_text()

@@ -1,0 +1,149 @@
+"""The subnet as ONNX, for onnxruntime: any batch and length, in float32, float16 or int8."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from search_spaces import Subnet
+from supernet.export.base import DTYPES, ModelExporter, Runner, require
+from supernet.export.torch_export import INPUTS, OUTPUTS, attention_mask, traced
+from supernet.layers import Hubert
+from supernet.model import HubertSupernet
+
+__all__ = ["OPSET", "OnnxExporter", "OnnxHubert", "write_onnx"]
+
+OPSET = 22  # from 23 on torch writes attention as one node, whose broadcast mask onnxruntime 1.32 refuses
+
+
+class OnnxExporter(ModelExporter):
+    """`model.onnx`, checked in onnxruntime."""
+
+    dtypes = DTYPES
+    most = {"fp32": 5e-5, "fp16": 2e-2, "int8": 5e-1}  # noqa: RUF012 - what int8 loses is told in the score
+
+    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, Any], dtype: str) -> None:
+        write_onnx(model.extract(subnet), folder / "model.onnx", dtype)
+
+    def read(self, folder: Path, dtype: str) -> Runner:
+        return OnnxHubert(folder / "model.onnx")
+
+
+class OnnxHubert:
+    """An ONNX file in onnxruntime on the CPU: wav (B, S), lengths (B,) or None -> hidden states."""
+
+    def __init__(self, file: Path, threads: int = 1) -> None:
+        require("onnx", "onnx", "onnxruntime")
+        self.file, self.threads = file, threads
+        self.session = _session(file, threads)
+        self._encoder: Any = None
+
+    def __call__(self, wav: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, ...]:
+        feeds = dict(zip(INPUTS, (wav.numpy(), attention_mask(wav, lengths).numpy())))
+        return tuple(torch.from_numpy(self.session.run([OUTPUTS[1]], feeds)[0]))
+
+    def encode(self, features: Tensor, samples: int) -> tuple[Tensor, ...]:
+        """Hidden states of front-end features (1, T, C) of so many samples, by the same file without its front end."""
+        if self._encoder is None:
+            self._encoder = _session(_without_front_end(self.file), self.threads)
+        cut, wav = self._encoder.get_inputs()[-1], torch.zeros(1, samples)
+        values = features.half() if cut.type == "tensor(float16)" else features
+        feeds = {INPUTS[0]: wav, INPUTS[1]: attention_mask(wav, None), cut.name: values}
+        found = self._encoder.run([OUTPUTS[1]], {name: value.numpy() for name, value in feeds.items()})
+        return tuple(torch.from_numpy(found[0]))
+
+
+def _session(file: Path | bytes, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def write_onnx(net: Hubert, file: Path, dtype: str = "fp32") -> None:
+    """Writes `net` as one ONNX file: inputs and outputs in float32 whatever the `dtype` within.
+
+    int8 is onnxruntime's dynamic quantisation of every matrix product (signed weights, one scale a channel) and
+    convolution (unsigned ones, since signed ones take twice as long), front end included. fp16 is onnxruntime's
+    conversion: half the size; on CPUs it computes in float32 after all.
+    """
+    require("onnx", "onnx", "onnx", "onnxscript", "onnxruntime")
+    import onnx
+
+    with tempfile.TemporaryDirectory() as scratch, _quiet():
+        plain = Path(scratch) / "plain.onnx"
+        program = torch.onnx.export(
+            traced(net), input_names=INPUTS, output_names=OUTPUTS, opset_version=OPSET, dynamo=True, verbose=False
+        )
+        assert program is not None
+        graph = _named(program.model_proto)
+        if dtype == "fp16":
+            from onnxruntime.transformers.float16 import convert_float_to_float16
+            from onnxruntime.transformers.onnx_model import OnnxModel
+
+            model = OnnxModel(convert_float_to_float16(graph, keep_io_types=True))
+            model.topological_sort()
+            graph = model.model
+        if dtype == "int8":
+            onnx.save(graph, plain)
+            graph = _quantised(plain)
+        onnx.checker.check_model(graph)
+        onnx.save(graph, file)
+
+
+def _without_front_end(file: Path) -> bytes:
+    """The ONNX model with front-end features as a third input: what goes into its first LayerNorm."""
+    import onnx
+
+    model = onnx.load(file)
+    norm = next(node for node in model.graph.node if node.op_type == "LayerNormalization")
+    scale = next(each for each in model.graph.initializer if each.name == norm.input[1])
+    before = next(node for node in model.graph.node if norm.input[0] in node.output)
+    model.graph.node.remove(before)
+    shape = ["batch", "frames", scale.dims[0]]
+    model.graph.input.append(onnx.helper.make_tensor_value_info(norm.input[0], scale.data_type, shape))
+    return bytes(model.SerializeToString())
+
+
+def _named(model: Any) -> Any:
+    """The ONNX model with its sizes called batch, samples and frames."""
+    del model.graph.value_info[:]  # shapes in between, under the names that torch gave
+    for value, size in zip([*model.graph.input, *model.graph.output], ("samples", "samples", "frames", "frames")):
+        dims = value.type.tensor_type.shape.dim
+        batch = 1 if value.name == "hidden_states" else 0
+        dims[batch].dim_param, dims[batch + 1].dim_param = "batch", size
+    return model
+
+
+def _quantised(plain: Path) -> Any:
+    """The ONNX model in `plain` with int8 weights; its folder takes what lies in between."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    ready, products, all_ = (plain.with_name(f"{name}.onnx") for name in ("ready", "products", "all"))
+    quant_pre_process(plain, ready, skip_symbolic_shape=True)
+    quantize_dynamic(ready, products, ["MatMul"], per_channel=True, weight_type=QuantType.QInt8)
+    quantize_dynamic(products, all_, ["Conv"], weight_type=QuantType.QUInt8)
+    return onnx.load(all_)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tools' notes of what they skip: torchvision's operators, a preparation that was made."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

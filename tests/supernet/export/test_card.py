@@ -1,0 +1,92 @@
+"""Every model card's way of loading is run as it stands."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from search_spaces import Subnet, get_space
+from supernet import HubertSupernet, load_supernet
+from supernet.export import EXPORTERS, export_subnet
+from supernet.export.card import LOADING, card
+
+ROOT = Path(__file__).parents[3]
+
+
+def loading(text):
+    """{format: code} of a model card."""
+    return dict(re.findall(r"^### (\S+)\n.*?^```python\n(.*?)^```", text, re.M | re.S))
+
+
+@pytest.mark.slow
+def test_each_way_of_loading_runs(tmp_path):
+    model = load_supernet("hubert-tiny")
+    subnet = Subnet(128, (2,) * 5 + (4,) * 5, (1.5,) * 10)
+    formats = [name for name in EXPORTERS if name != "lighthubert"]
+    export_subnet(model, subnet, tmp_path / "out", formats, {"name": "hubert-tiny"})
+    found = loading((tmp_path / "out" / "README.md").read_text())
+    assert list(found) == formats
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    code = "\n".join(found.values())
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path / "out", env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["hf", "s3prl"])
+def test_a_folder_that_is_taken_away_alone_says_how_it_is_loaded(supernet, small_space, tmp_path, name):
+    export_subnet(supernet, small_space.middle, tmp_path / "out", [name], {})
+    code = loading((tmp_path / "out" / name / "README.md").read_text())[name]
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path / "out" / name, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_lighthuberts_way_of_loading_runs(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    provenance = {"source": "LightHuBERT small"}
+    model = HubertSupernet(get_space("lighthubert-small"), (12,), 768, "fairseq", provenance).eval()
+    export_subnet(model, model.space.smallest, tmp_path / "out", ["lighthubert"], {})
+    monkeypatch.chdir(tmp_path / "out")
+    names = {}
+    exec(loading(Path("README.md").read_text())["lighthubert"], names)
+    assert len(names["hidden_states"]) == model.space.smallest.depth + 1
+
+
+def test_a_card_says_what_the_subnet_is_worth_and_whose_weights_it_has(supernet, small_space):
+    about = {
+        "name": "mine",
+        "command": "nas export runs/a",
+        "costs": {"params": 12_345, "latency_ms": 1.23456},
+        "score": 0.61234,
+        "budgets": ["params<=20K"],
+        "trust": {"words": ["Half of it is noise."], "certificate": None},
+        "score_fp32": 0.6,
+        "score_of": "62 s of speech",
+    }
+    text = card(supernet, small_space.middle, ["onnx", "hf"], about, "int8", {"onnx": 0.61})
+    for said in (
+        "of mine", "| params | 12,345 |", "| latency_ms | 1.2346 |", "| budgets | params<=20K |", "| score | 0.61234 |",
+        "| trust | Half of it is noise. |", "0.61 (+0.01000 of float32's 0.6, 62 s of speech)",
+        '| source weights | {"teacher": "t"} |', "not recorded in the checkpoint", "| made by | `nas export runs/a` |",
+    ):  # fmt: skip
+        assert said in text
+    assert list(loading(text)) == ["onnx", "hf"]
+
+
+def test_the_readmes_table_loads_as_the_cards_do():
+    rows = re.findall(r"^\| `(\S+)`.*\| `([^`]+)` \|$", (ROOT / "README.md").read_text(), re.M)
+    shown = {name: code for name, code in rows if name in EXPORTERS and name != "lighthubert"}
+    assert set(shown) == set(EXPORTERS) - {"lighthubert"}
+    for name, code in shown.items():
+        assert code in LOADING[name].replace("{remote_code}", "True").replace("{folder}", name)
+
+
+def test_every_format_says_how_it_is_loaded():
+    assert list(LOADING) == list(EXPORTERS)
