@@ -187,7 +187,7 @@ def test_a_search_aims_at_a_mix_of_scores(tmp_path):
     assert done.returncode == 0, done.stderr
     kept = json.loads((tmp_path / "a" / "run.json").read_text())
     assert kept["settings"]["score"] == aim[1]
-    assert kept["score"]["name"] == "mix"
+    assert kept["score"]["name"] == aim[1]
     assert nas("search", "--resume", tmp_path / "a", "--evals", 6).returncode == 0
     scores = [json.loads(line)["score"] for line in (tmp_path / "a" / "ledger.jsonl").read_text().splitlines()]
     assert json.loads((tmp_path / "a" / "best.json").read_text())["score"] == max(scores)

@@ -18,8 +18,11 @@ class MixedScore:
     """The weighted sum of scores, of which more is better; those of which less is better are subtracted."""
 
     terms: tuple[tuple[float, Any], ...]
-    name = "mix"
     higher_is_better = True
+
+    @property
+    def name(self) -> str:
+        return "+".join(f"{'' if weight == 1 else f'{weight:g}*'}{score.name}" for weight, score in self.terms)
 
     def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
         """One number for each subnet."""

@@ -97,6 +97,7 @@ def test_a_mix_is_a_weighted_sum_and_better_when_greater(model, speech):
     assert mix.higher_is_better
     assert isinstance(mix.held_out, MixedScore)
     assert [term["weight"] for term in mix.settings["terms"]] == [1.0, 0.5]
+    assert mix.name == words
     json.dumps(mix.settings)
 
 
