@@ -188,7 +188,7 @@ def chosen_subnets(model: Any, evals: int, out: Path) -> dict[str, Subnet]:
         # at random among those that use the budget up: within 5 % of it
         rng, drawn = np.random.default_rng(0), space.smallest
         while costs.params(space).of(drawn) < 0.95 * share * largest:
-            drawn = table.sample(budget, rng, 1)[0]
+            drawn = table.sample(int(share * largest), rng, 1)[0]
         found[f"random, {name}"] = drawn
     file.write_text(json.dumps({key: subnet.to_dict() for key, subnet in found.items()}))
     return found
