@@ -33,7 +33,7 @@ $(BIN)/python:
 
 # soundfile brings libsndfile in its wheels; no system package is needed
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[counters,onnx,optuna,report]'
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[counters,onnx,optuna,report,tasks]'
 	touch $@
 
 # s3prl pins torchaudio, which has no CPU build: its LightHuBERT, the reference the tests compare with, needs omegaconf only

@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from evaluators.tasks import TASKS
 from nas.searchers import SEARCHERS
 from search_spaces import (
     AdditiveTable,
@@ -67,6 +68,9 @@ def search(
     supernet: SupernetOption = "hubert-tiny",
     budget: BudgetOption = None,
     searcher: Annotated[str, typer.Option(help=f"One of {', '.join(SEARCHERS)}.")] = "exact",
+    score: Annotated[
+        str, typer.Option(help="distillation, probe:LABEL (with --audio), or a sum: probe:speaker+0.5*distillation.")
+    ] = "distillation",
     objective: Annotated[list[str] | None, typer.Option(help="score; repeat with a cost for a front.")] = None,
     evals: Annotated[int | None, typer.Option(min=0, help="Evaluations to spend (64 where not given).")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -96,6 +100,7 @@ def search(
         "supernet": supernet,
         "budgets": budget or [],
         "searcher": searcher,
+        "score": score,
         "objectives": objective or ["score"],
         "evals": 64 if evals is None else evals,
         "seed": seed,
@@ -171,13 +176,9 @@ def run_search(
     model = _load(settings["supernet"], here)
     chosen = _sub_space(model, settings["space"])
     costs = _costs(model, chosen, settings["macs_seconds"])
-    score = scores.distillation(
-        model,
-        device=here,
-        audio=settings["audio"],
-        teacher=settings["teacher"],
-        precision=settings.get("precision", "fp32"),
-    )
+    aim, precision = settings.get("score", "distillation"), settings.get("precision", "fp32")
+    score = scores.get_score(aim, model, here, settings["audio"], settings["teacher"], precision)
+    progress.best = max if score.higher_is_better else min
     executor = None if cluster is None else cluster.executor(score, settings["device"])
     with executor or nullcontext():
         progress.executor = executor
@@ -393,6 +394,7 @@ def run_trial(job: dict[str, Any], place: str, report: Callable[[dict[str, Any]]
 
     class Progress:
         executor: Any = None
+        best: Any = min
         said = 0.0
 
         def __call__(self, evaluations: Sequence[Any]) -> None:
@@ -400,7 +402,7 @@ def run_trial(job: dict[str, Any], place: str, report: Callable[[dict[str, Any]]
             if time.monotonic() - self.said > 5:
                 self.said = time.monotonic()
                 scores = [e.score for e in evaluations if e.status == "ok"]
-                report({"evaluations": len(evaluations), "score": min(scores) if scores else None})
+                report({"evaluations": len(evaluations), "score": self.best(scores) if scores else None})
 
     with Mirror(place) as mirror:
         resume = (mirror.folder / "run.json").exists()
@@ -814,6 +816,9 @@ def train(
     mask_prob: Annotated[float, typer.Option(min=0, max=1, help="Share of frames hidden, late in each stage.")] = 0.2,
     mask_from: Annotated[float, typer.Option(min=0, max=1, help="Part of a stage's steps without a mask.")] = 0.6,
     sampler: Annotated[str, typer.Option(help="Stage 2: uniform (LightHuBERT) or sandwich.")] = "sandwich",
+    loss: Annotated[str, typer.Option(help="mse, l1 or l1+cosine.")] = "mse",
+    in_place: Annotated[float, typer.Option(help="Share of the largest's predictions in the others' targets.")] = 0.0,
+    ema: Annotated[float, typer.Option(help="Decay of a running mean of the weights, such as 0.999; 0: none.")] = 0.0,
     teacher_layers: Annotated[str | None, typer.Option(help="Hidden states to regress, such as 2,4,6.")] = None,
     targets: Annotated[Path | None, typer.Option(help="Folder to keep the teacher's targets in.")] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "bf16",
@@ -841,6 +846,9 @@ def train(
             "mask_prob": mask_prob,
             "mask_from": mask_from,
             "sampler": sampler,
+            "loss": loss,
+            "in_place": in_place,
+            "ema": ema,
             "precision": precision,
             "seed": seed,
         },
@@ -893,6 +901,113 @@ def run_training(settings: dict[str, Any]) -> bool:
                 start,
             )
     return finished is not None
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="Hugging Face folder (HuBERT, wav2vec 2.0), .pt, or a supernet.")],
+    out_: Annotated[Path, typer.Option("--out", help="Folder to write the supernet to; must not exist.")],
+    space: Annotated[str | None, typer.Option(help="A named space of its network, or a .toml file.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Speech to judge importance on; else by magnitude.")] = None,
+    sort: Annotated[bool, typer.Option(help="Put heads and FFN units in order of importance.")] = True,
+) -> None:
+    """Make a supernet whose largest subnet is a given model, with what matters first, so that slices start well."""
+    from supernet.order import convert as converted
+
+    if out_.exists():
+        raise RunError(f"{out_} exists: give a new folder")
+    found = converted(source, out_, None if space is None else get_space(space), audio, sort)
+    out.print(
+        f"wrote {out_}: space {found.space.name}, {found.space.size:,} subnets, ordered: {'yes' if sort else 'no'}"
+    )
+    out.print("checked: the largest subnet equals the model it was made from")
+
+
+# -------------------------------------------------------------------- downstream tasks
+
+
+@app.command("eval")
+def evaluate_task(
+    model: Annotated[str, typer.Option(help="Exported folder, or a supernet's name or path.")],
+    task: Annotated[str, typer.Option(help=f"One of {', '.join(TASKS)}.")],
+    manifest: Annotated[Path, typer.Option(help="Manifest, or the folder of a corpus whose layout is known.")],
+    subnet: Annotated[Path | None, typer.Option(help="JSON file of the supernet's subnet; else the largest.")] = None,
+    out_: Annotated[Path | None, typer.Option("--out", help="JSON file to write the result to.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps hidden states for the next task.")] = None,
+    learning_rate: Annotated[list[float] | None, typer.Option(help="Repeat for several: the best on dev.")] = None,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="At most; dev stops earlier.")] = 60,
+    batch: Annotated[int, typer.Option(min=1, help="Recordings in a batch.")] = 32,
+    hidden: Annotated[int, typer.Option(min=0, help="Units of asr's BLSTM each way; 0: a linear head.")] = 0,
+    beam: Annotated[int, typer.Option(min=1, help="Beam of asr's decoder; 1: greedy.")] = 1,
+    alphabet: Annotated[str | None, typer.Option(help="Letters that count in asr; others become spaces.")] = None,
+    skip_missing: Annotated[bool, typer.Option(help="Leave recordings without the label out.")] = False,
+    device: DeviceOption = "cpu",
+    json_: JsonOption = False,
+) -> None:
+    """Train small heads on a frozen subnet's hidden states, as SUPERB does, and say what they reach on test."""
+    from evaluators.tasks import evaluate
+    from evaluators.tasks.features import load_upstream
+    from evaluators.tasks.fit import Recipe
+
+    _check_device(device)
+    recipe = Recipe(tuple(learning_rate or Recipe.learning_rates), seeds, epochs, batch=batch)
+    upstream = load_upstream(model, None if subnet is None else _read_subnet(subnet, None), device)
+    with _count_progress("hidden states") as done:
+        record = evaluate(
+            upstream, task, manifest, recipe, device, cache, skip_missing, alphabet, hidden, beam, err.print, done
+        )
+    if out_ is not None:
+        _write_json(out_, record)
+    if json_:
+        _print_json(record)
+        return
+    data = record["data"]
+    for name, value in record["results"].items():
+        if isinstance(value, dict):
+            out.print(f"{name} {value['value']:.4f} (95 % {value['low']:.4f} – {value['high']:.4f})")
+    sizes = ", ".join(f"{data[part]:,} {part}" for part in ("train", "dev", "test"))
+    out.print(f"{task} on {data['name']}: {sizes} recordings")
+    for said in data["left_out"]:
+        out.print(f"left out: {said}")
+
+
+@app.command()
+def finetune(
+    model: Annotated[Path, typer.Option(help="Folder of `nas export` (safetensors).")],
+    task: Annotated[str, typer.Option(help=f"One of {', '.join(name for name in TASKS if name != 'verification')}.")],
+    manifest: Annotated[Path, typer.Option(help="Manifest, or the folder of a corpus whose layout is known.")],
+    out_: Annotated[Path, typer.Option("--out", help="Folder; run again to go on.")],
+    steps: Annotated[int, typer.Option(min=1)] = 1000,
+    learning_rate: Annotated[float, typer.Option(help="Of the encoder; the head has ten times as much.")] = 1e-4,
+    batch_seconds: Annotated[float, typer.Option(min=1)] = 32.0,
+    alphabet: Annotated[str | None, typer.Option(help="Letters that count in asr; others become spaces.")] = None,
+    skip_missing: Annotated[bool, typer.Option(help="Leave recordings without the label out.")] = False,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint after this long.")] = None,
+    device: DeviceOption = "cpu",
+    json_: JsonOption = False,
+) -> None:
+    """Train an exported subnet on a task as a whole, classes or CTC, and say what it reaches on test."""
+    from evaluators.tasks.finetune import FinetuneRecipe
+    from evaluators.tasks.finetune import finetune as tune
+
+    _check_device(device)
+    recipe = FinetuneRecipe(steps, learning_rate, batch_seconds, seed)
+    most = float("inf") if minutes is None else 60 * minutes
+    try:
+        record = tune(model, task, manifest, out_, recipe, device, skip_missing, alphabet, most, err.print)
+    except KeyboardInterrupt:
+        err.print(f"interrupted; run the same command again to go on from the last checkpoint in {out_}")
+        raise typer.Exit(130) from None
+    if record is None:
+        out.print(f"stopped; run the same command again to go on ({out_})")
+    elif json_:
+        _print_json(record)
+    else:
+        for name, value in record["results"].items():
+            out.print(f"{name} {value['value']:.4f} (95 % {value['low']:.4f} – {value['high']:.4f})")
+        out.print(f"fine-tuned subnet: {out_}")
 
 
 # -------------------------------------------------------------------- helpers
@@ -1037,6 +1152,7 @@ def _refuse_changes(context: typer.Context, folder: Path, begun: dict[str, Any],
         "supernet",
         "budget",
         "searcher",
+        "score",
         "objective",
         "seed",
         "space",
@@ -1071,6 +1187,13 @@ def _free_folder(parent: Path) -> Path:
     return next(parent / str(n) for n in range(1, 1_000_000) if not (parent / str(n)).exists())
 
 
+def _write_json(file: Path, record: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
 
@@ -1103,6 +1226,7 @@ def _print_json(record: Any) -> None:
 class _progress:  # noqa: N801 - used as a with block
     """A rich bar of evaluations; plain lines now and then where there is no terminal, silence where output is JSON."""
 
+    best: Any = min  # of scores
     executor: Any = None  # tells how many evaluators are alive, where there are several
 
     def __init__(self, total: int, quiet: bool, then: Callable[[], None]) -> None:
@@ -1132,7 +1256,7 @@ class _progress:  # noqa: N801 - used as a with block
         if self._held is None:
             self._held, self._begun = done, now
         scores = [e.score for e in evaluations if e.status == "ok"]
-        said = f"best {min(scores):.5f}" if scores else "best —"
+        said = f"best {self.best(scores):.5f}" if scores else "best —"
         if done > self._held:
             said = f"{(done - self._held) / (now - self._begun):.2g}/s, {said}"
         if self.executor is not None:
@@ -1169,6 +1293,23 @@ class _measuring:  # noqa: N801 - used as a with block
 
     def _update(self, done: int, total: int) -> None:
         self._bar.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+
+class _count_progress:  # noqa: N801 - used as a with block
+    """A rich bar of things that are counted; silence where nobody watches."""
+
+    def __init__(self, name: str) -> None:
+        from rich.progress import Progress
+
+        self._bar = Progress(console=err, disable=not err.is_terminal)
+        self._task = self._bar.add_task(name, total=None)
+
+    def __enter__(self) -> Any:
+        self._bar.start()
+        return lambda count, of: self._bar.update(self._task, completed=count, total=of)
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()

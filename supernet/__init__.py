@@ -10,6 +10,8 @@ extract.py      a subnet as a plain module of its own, saved and re-read
 export/         the chosen subnet in other people's formats
 audio.py        manifests, recordings, batches of similar length
 teacher.py      frozen teachers and the cache of their targets
+store.py        numbers of many recordings on disk
+order.py        heads and FFN units by importance
 distill.py      masking, loss, which subnets a step trains
 train.py        the two-stage training loop
 """

@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from search_spaces import AudioError
 
-__all__ = ["RATE", "Utterance", "batches", "load_audio", "normalise", "read_manifest"]
+__all__ = ["LABELS", "RATE", "Utterance", "batches", "load_audio", "normalise", "read_manifest"]
 
 RATE = 16_000
+LABELS = ("speaker", "language", "text", "keyword", "intent", "emotion")
 Samples = npt.NDArray[np.float32]
 
 
@@ -30,13 +31,16 @@ class Utterance:
     speaker: str | None = None
     language: str | None = None
     text: str | None = None
+    keyword: str | None = None
+    intent: str | None = None
+    emotion: str | None = None
 
 
 def read_manifest(path: Path | str, split: str | None = None) -> list[Utterance]:
     """The utterances of a JSON-lines manifest, in order; with `split`, those of that split.
 
-    A line needs `audio` (relative to the manifest) and `seconds`; `id`, `split`, `speaker`, `language` and
-    `text` may be there, other keys are not read. Raises `AudioError` naming the line that is off.
+    A line needs `audio` (relative to the manifest) and `seconds`; `id`, `split` and the labels of `LABELS` may be
+    there, other keys are not read. Raises `AudioError` naming the line that is off.
     """
     path = Path(path)
     try:
@@ -65,7 +69,7 @@ def _utterance(path: Path, number: int, line: str) -> Utterance:
         raise AudioError(
             f'{path}, line {number}: needs JSON with "audio" and "seconds"; {type(error).__name__}: {error}'
         ) from None
-    labels = {key: record.get(key) for key in ("split", "speaker", "language", "text")}
+    labels = {key: record.get(key) for key in ("split", *LABELS)}
     return Utterance(str(record.get("id", audio)), path.parent / audio, seconds, **labels)
 
 

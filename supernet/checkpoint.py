@@ -84,7 +84,8 @@ _HUGGING_FACE = {
 _IGNORED = {
     "fairseq": re.compile(r"label_embs_concat|final_proj\.(weight|bias)"),
     "hugging face": re.compile(
-        r"lm_head\.(weight|bias)|projector\.(weight|bias)|classifier\.(weight|bias)|layer_weights"
+        r"lm_head\.(weight|bias)|projector\.(weight|bias)|classifier\.(weight|bias)|layer_weights|"
+        r"quantizer\..*|project_(q|hid)\.(weight|bias)"  # of wav2vec 2.0's own training
     ),
 }
 
@@ -247,8 +248,12 @@ def _from_ours(folder: Path, config: dict[str, Any], space: Space | None) -> Hub
 
 
 def _from_hugging_face(folder: Path, config: dict[str, Any], space: Space | None) -> HubertSupernet:
-    if config["model_type"] != "hubert":
-        raise CheckpointError(f"model_type of {folder} must be 'hubert' to be searched; got {config['model_type']!r}")
+    kind = config["model_type"]
+    if kind not in ("hubert", "wav2vec2"):
+        why = {"wavlm": ": its gated relative positions have no place here", "whisper": ": it can only be a teacher"}
+        raise CheckpointError(
+            f"model_type of {folder} must be hubert or wav2vec2 to be searched; got {kind!r}{why.get(kind, '')}"
+        )
     if config.get("do_stable_layer_norm") or config.get("feat_extract_norm", "group") != "group":
         raise CheckpointError(
             f"{folder} is a pre-norm model (HuBERT Large): only post-norm ones (HuBERT Base, LightHuBERT) are supported"
@@ -269,11 +274,11 @@ def _from_hugging_face(folder: Path, config: dict[str, Any], space: Space | None
         weights = _tensors(folder, _unpickled(folder / "pytorch_model.bin"))
     else:
         raise CheckpointError(f"{folder} holds neither model.safetensors nor pytorch_model.bin")
-    renamed, _, ignored = _renamed(folder, weights, _HUGGING_FACE, _IGNORED["hugging face"], "hubert.")
+    renamed, _, ignored = _renamed(folder, weights, _HUGGING_FACE, _IGNORED["hugging face"], f"{kind}.")
     found = space or _hubert_space(folder, config)
     if "mask_embedding" not in renamed and config.get("mask_time_prob", 0.05) == 0:
         renamed["mask_embedding"] = torch.zeros(found.network.width)
-    model = HubertSupernet(found, provenance={"source": "Hugging Face HubertModel", "ignored_keys": ignored})
+    model = HubertSupernet(found, provenance={"source": f"Hugging Face {kind}", "ignored_keys": ignored})
     _fill(folder, model, renamed)
     return model
 

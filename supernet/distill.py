@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces import Space, Subnet
 from supernet.model import HubertSupernet
 
-__all__ = ["SAMPLERS", "distillation_loss", "span_mask", "step_subnets"]
+__all__ = ["LOSSES", "SAMPLERS", "distillation_loss", "span_mask", "step_subnets"]
 
+LOSSES = ("mse", "l1", "l1+cosine")
 SAMPLERS = ("uniform", "sandwich")
 
 
@@ -39,13 +41,19 @@ def step_subnets(space: Space, sampler: str, rng: np.random.Generator) -> list[S
     return [space.largest, space.smallest, space.sample(rng)]
 
 
-def distillation_loss(model: HubertSupernet, predictions: list[Tensor], targets: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean squared error of each head against its standardised target, over speech frames: (K,).
+def distillation_loss(
+    model: HubertSupernet, predictions: list[Tensor], targets: Tensor, mask: Tensor | None, form: str = "mse"
+) -> Tensor:
+    """The loss of each head against its standardised target, a mean over speech frames: (K,).
 
-    `targets` (B, T, K, dim) have mean 0 and variance 1, so 1.0 means that nothing is known.
+    `targets` (B, T, K, dim) have mean 0 and variance 1, so a mean squared error of 1.0 means that nothing is known.
+    `form`: "mse", "l1", or "l1+cosine", which adds -log sigmoid(cosine) as DistilHuBERT does (its equation 1).
     """
     losses = []
     for k, prediction in enumerate(predictions):
-        error = (prediction.float() - targets[:, :, k]).square().mean(-1)
+        guess, truth = prediction.float(), targets[:, :, k]
+        error = (guess - truth).square().mean(-1) if form == "mse" else (guess - truth).abs().mean(-1)
+        if form == "l1+cosine":
+            error = error - F.logsigmoid(F.cosine_similarity(guess, truth, dim=-1))
         losses.append(error.mean() if mask is None else error[mask].mean())
     return torch.stack(losses)

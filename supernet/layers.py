@@ -6,6 +6,7 @@ there is one forward pass to read, test and export.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +26,7 @@ __all__ = [
     "FrontEnd",
     "Hubert",
     "attention",
+    "fingerprint",
     "frame_mask",
     "speech_frames",
 ]
@@ -223,3 +225,12 @@ def speech_frames(network: Network, lengths: Tensor, samples: int, frames: int, 
         for _, kernel, stride in network.conv_layers:
             valid = torch.div(valid - kernel, stride, rounding_mode="floor") + 1
     return torch.arange(frames, device=lengths.device) < valid.unsqueeze(1)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """12 hex digits that stand for the weights: others have others."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

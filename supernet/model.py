@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from torch.func import functional_call
 
 from search_spaces import Network, Space, SpaceError, Subnet, ffn_ratio
 from supernet.calibration import Calibration
-from supernet.layers import FRAME_MASKS, Encoder, Features, FrontEnd, Hubert, frame_mask
+from supernet.layers import FRAME_MASKS, Encoder, Features, FrontEnd, Hubert, fingerprint, frame_mask
 from supernet.slicing import slice_weights
 
 __all__ = ["HubertSupernet"]
@@ -108,11 +107,7 @@ class HubertSupernet(nn.Module):
 
     def fingerprint(self) -> str:
         """12 hex digits that stand for the weights: another supernet has others."""
-        digest = hashlib.sha256()
-        for name, value in self.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:12]
+        return fingerprint(self)
 
     def use_space(self, space: Space) -> None:
         """Confines the supernet to a part of its space: another set of subnets of the same network."""

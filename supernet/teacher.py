@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from search_spaces import AudioError, CheckpointError
 from supernet.audio import RATE, Utterance, load_audio, normalise
+from supernet.store import FrameStore
 
 __all__ = ["TEACHERS", "TargetCache", "Teacher", "load_teacher"]
 
@@ -145,50 +145,24 @@ class TargetCache:
         self.teacher, self.frames_of = teacher, frames_of
         key = f"{teacher.kind}-{teacher.fingerprint[:12]}-{'-'.join(map(str, teacher.layers))}"
         self.folder = Path(folder) / key
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._data, self._index = self.folder / "targets.f16", self.folder / "index.jsonl"
-        self._shape = (len(teacher.layers), teacher.dim)
-        self._rows: dict[str, tuple[int, int]] = {}
-        self._open()
-
-    def _open(self) -> None:
-        size = self._data.stat().st_size if self._data.exists() else 0
-        good = 0
-        for line in self._index.read_bytes().splitlines(keepends=True) if self._index.exists() else ():
-            if not line.endswith(b"\n"):
-                break
-            name, offset, frames = json.loads(line)
-            if (offset + frames) * self._frame_bytes > size:
-                break
-            self._rows[name] = (offset, frames)
-            good += len(line)
-        if self._index.exists() and self._index.stat().st_size != good:
-            os.truncate(self._index, good)
-        self._frames = max((offset + frames for offset, frames in self._rows.values()), default=0)
-        if size != self._frames * self._frame_bytes and self._data.exists():
-            os.truncate(self._data, self._frames * self._frame_bytes)
-
-    @property
-    def _frame_bytes(self) -> int:
-        return 2 * self._shape[0] * self._shape[1]
+        self._store = FrameStore(self.folder, (len(teacher.layers), teacher.dim), "targets")
 
     def missing(self, utterances: Sequence[Utterance]) -> list[Utterance]:
-        return [utterance for utterance in utterances if utterance.id not in self._rows]
+        return [utterance for utterance in utterances if utterance.id not in self._store]
 
     def fill(self, utterances: Sequence[Utterance], done: Callable[[float], None] = lambda seconds: None) -> None:
         """Computes what is missing, in groups of equal window; `done(seconds)` is called after each group."""
         groups: dict[int, list[Utterance]] = {}
         for utterance in self.missing(utterances):
             groups.setdefault(-(-int(utterance.seconds * RATE) // RATE), []).append(utterance)
-        with self._data.open("ab") as data, self._index.open("a", encoding="utf-8") as index:
-            for seconds, group in sorted(groups.items()):
-                per_batch = max(1, 48 // (seconds + 1))
-                for start in range(0, len(group), per_batch):
-                    batch = group[start : start + per_batch]
-                    self._write(batch, data, index)
-                    done(sum(utterance.seconds for utterance in batch))
+        for seconds, group in sorted(groups.items()):
+            per_batch = max(1, 48 // (seconds + 1))
+            for start in range(0, len(group), per_batch):
+                batch = group[start : start + per_batch]
+                self._write(batch)
+                done(sum(utterance.seconds for utterance in batch))
 
-    def _write(self, batch: Sequence[Utterance], data: Any, index: Any) -> None:
+    def _write(self, batch: Sequence[Utterance]) -> None:
         waves = [load_audio(utterance.audio) for utterance in batch]
         if self.teacher.kind == "whisper":
             longest = max(self.frames_of(len(wave)) for wave in waves)
@@ -197,19 +171,11 @@ class TargetCache:
             targets = [self.teacher([wave], self.frames_of(len(wave)))[0] for wave in waves]
         for utterance, wave, target in zip(batch, waves, targets, strict=True):
             frames = self.frames_of(len(wave))
-            data.write(target[:, :frames].transpose(0, 1).half().cpu().numpy().tobytes())
-            data.flush()
-            index.write(json.dumps([utterance.id, self._frames, frames]) + "\n")
-            index.flush()
-            self._rows[utterance.id] = (self._frames, frames)
-            self._frames += frames
+            self._store.add(utterance.id, target[:, :frames].transpose(0, 1).half().cpu().numpy())
 
     def __getitem__(self, name: str) -> npt.NDArray[np.float16]:
         """Targets (T, K, dim) of one utterance."""
-        offset, frames = self._rows[name]
-        count = frames * self._shape[0] * self._shape[1]
-        rows = np.fromfile(self._data, np.float16, count, offset=offset * self._frame_bytes)
-        return rows.reshape(frames, *self._shape)
+        return self._store[name]
 
     def statistics(self, utterances: Sequence[Utterance], most: int = 800) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (K, dim) over the frames of at most `most` evenly chosen utterances."""

@@ -7,6 +7,7 @@ share each batch, and are the same run up to rounding: see `supernet.processes`.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -28,7 +29,7 @@ from search_spaces import AudioError, CheckpointError, NasError, RunError, Space
 from supernet.audio import Utterance, batches, load_audio, normalise, read_manifest
 from supernet.calibration import Calibration, save_calibration
 from supernet.checkpoint import save_supernet
-from supernet.distill import SAMPLERS, distillation_loss, span_mask, step_subnets
+from supernet.distill import LOSSES, SAMPLERS, distillation_loss, span_mask, step_subnets
 from supernet.model import HubertSupernet
 from supernet.processes import Processes, processes
 from supernet.teacher import TargetCache, Teacher
@@ -51,7 +52,11 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one stage. Stage 1 trains the largest subnet, stage 2 the supernet."""
+    """Settings of one stage. Stage 1 trains the largest subnet, stage 2 the supernet.
+
+    `in_place`: how much of the other subnets' targets is what the sandwich's largest predicts (BigNAS has 1, here 0 is
+    the teacher alone). `ema`: decay of the running mean of the weights that is validated and kept; 0 for none.
+    """
 
     stage: int
     steps: int
@@ -63,6 +68,9 @@ class Recipe:
     mask_prob: float = 0.3
     mask_from: float = 0.5
     sampler: str = "sandwich"
+    loss: str = "mse"
+    in_place: float = 0.0
+    ema: float = 0.0
     target_clip: float = 4.0
     layer_weights: tuple[float, ...] = field(default=(1.0, 1.0, 1.0))
     precision: str = "bf16"
@@ -77,6 +85,12 @@ class Recipe:
             )
         if self.sampler not in SAMPLERS:
             raise NasError(f"sampler must be one of {', '.join(SAMPLERS)}; got {self.sampler!r}")
+        if self.loss not in LOSSES:
+            raise NasError(f"loss must be one of {', '.join(LOSSES)}; got {self.loss!r}")
+        if not (0 <= self.in_place <= 1 and 0 <= self.ema < 1):
+            raise NasError(f"in_place must be in 0..1 and ema in 0..1 (below 1); got {self.in_place} and {self.ema}")
+        if self.in_place and self.stage == 2 and self.sampler != "sandwich":
+            raise NasError(f"in_place needs the largest subnet in each step: sampler sandwich; got {self.sampler!r}")
         if self.precision not in PRECISIONS:
             raise NasError(f"precision must be one of {', '.join(PRECISIONS)}; got {self.precision!r}")
 
@@ -160,10 +174,11 @@ def train_stage(
     mean, std = statistics
     model.to(device).train()
     optimiser = optimiser_of(model, recipe)
-    step = _restore(out, recipe, model, optimiser)
+    average = _average(model, recipe)
+    step = _restore(out, recipe, model, optimiser, average)
     if step != group.agreed(step):
         raise RunError(f"not every process sees the checkpoint in {out}: they need a folder that all nodes share")
-    losses = _shared_losses(model, group, device)
+    losses = _shared_losses(model, recipe, group, device)
     if group.first:
         _trim_log(out / "log.jsonl", step)
     plan = _plan([utterance.seconds for utterance in train], recipe)
@@ -187,26 +202,43 @@ def train_stage(
             rows, batch = next(data)
             say({"step": step, **_step(model, losses, recipe, optimiser, step, batch, len(rows), group, device)})
             step += 1
+            _follow(average, model, recipe, step)
             if group.first and (step % recipe.validate_every == 0 or step == recipe.steps):
-                say({"step": step, "dev": validate(model, dev, cache, statistics, recipe, device)})
+                say({"step": step, "dev": validate(average or model, dev, cache, statistics, recipe, device)})
             late = group.agreed(time.monotonic() - started > stop_after)
             if group.first and (step % recipe.checkpoint_every == 0 or step == recipe.steps or late):
-                _checkpoint(out, recipe, model, optimiser, step)
+                _checkpoint(out, recipe, model, optimiser, step, average)
             if late:
                 break
     data.close()
+    if step == recipe.steps and average is not None:
+        model.load_state_dict(average.state_dict())
     if group.first and step == recipe.steps:
         save_supernet(model, out)
     group.wait()
     return step == recipe.steps
 
 
+def _average(model: HubertSupernet, recipe: Recipe) -> HubertSupernet | None:
+    """A copy of the model for the running mean of its weights, where the recipe wants one."""
+    return copy.deepcopy(model).eval() if recipe.ema else None
+
+
+@torch.no_grad()
+def _follow(average: HubertSupernet | None, model: HubertSupernet, recipe: Recipe, step: int) -> None:
+    """Moves the mean on by a step; early on it is the plain mean of few steps, not of the beginning."""
+    if average is not None:
+        decay = min(recipe.ema, step / (step + 10))
+        for mean, value in zip(average.parameters(), model.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
+
+
 class _Losses(nn.Module):
     """The forward pass of a step, as one module, so that several processes can share it."""
 
-    def __init__(self, model: HubertSupernet) -> None:
+    def __init__(self, model: HubertSupernet, recipe: Recipe) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.recipe = model, recipe
 
     def forward(
         self, wav: Tensor, lengths: Tensor, targets: Tensor, masked: Tensor | None, subnets: Sequence[Subnet]
@@ -216,16 +248,18 @@ class _Losses(nn.Module):
         features = model.front_end(wav)
         frames = features.shape[1]
         mask = model.frame_mask(lengths, wav.shape[1], frames)
-        losses = []
-        for subnet in subnets:
+        losses, goal = [], targets[:, :frames]
+        for i, subnet in enumerate(subnets):
             with model.active(subnet):
-                hidden = model.encode(features, mask, masked).hidden_states
-                losses.append(distillation_loss(model, model.predict(hidden), targets[:, :frames], mask))
+                predictions = model.predict(model.encode(features, mask, masked).hidden_states)
+            losses.append(distillation_loss(model, predictions, goal, mask, self.recipe.loss))
+            if i == 0 and self.recipe.in_place and len(subnets) > 1:
+                goal = torch.lerp(goal, torch.stack(predictions, 2).detach().float(), self.recipe.in_place)
         return torch.stack(losses), features.shape[0] * frames if mask is None else int(mask.sum())
 
 
-def _shared_losses(model: HubertSupernet, group: Processes, device: str) -> nn.Module:
-    losses = _Losses(model)
+def _shared_losses(model: HubertSupernet, recipe: Recipe, group: Processes, device: str) -> nn.Module:
+    losses = _Losses(model, recipe)
     if group.count == 1:
         return losses
     gpus = [torch.device(device)] if device.startswith("cuda") else None
@@ -244,7 +278,7 @@ def train_step(
     model: HubertSupernet, recipe: Recipe, optimiser: torch.optim.AdamW, step: int, batch: Batch, device: str
 ) -> dict[str, Any]:
     """One update in one process; returns what the log says of it."""
-    return _step(model, _Losses(model), recipe, optimiser, step, batch, len(batch.ids), Processes(), device)
+    return _step(model, _Losses(model, recipe), recipe, optimiser, step, batch, len(batch.ids), Processes(), device)
 
 
 def _step(
@@ -468,8 +502,17 @@ def _provenance(
 # -------------------------------------------------------------------- checkpoints
 
 
-def _checkpoint(out: Path, recipe: Recipe, model: HubertSupernet, optimiser: torch.optim.AdamW, step: int) -> None:
+def _checkpoint(
+    out: Path,
+    recipe: Recipe,
+    model: HubertSupernet,
+    optimiser: torch.optim.AdamW,
+    step: int,
+    average: HubertSupernet | None = None,
+) -> None:
     state = {"recipe": asdict(recipe), "step": step, "model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    if average is not None:
+        state["average"] = average.state_dict()
     partial = out / ".state.pt.partial"
     try:
         torch.save(state, partial)
@@ -481,14 +524,20 @@ def _checkpoint(out: Path, recipe: Recipe, model: HubertSupernet, optimiser: tor
         ) from None
 
 
-def _restore(out: Path, recipe: Recipe, model: HubertSupernet, optimiser: torch.optim.AdamW) -> int:
+def _restore(
+    out: Path,
+    recipe: Recipe,
+    model: HubertSupernet,
+    optimiser: torch.optim.AdamW,
+    average: HubertSupernet | None = None,
+) -> int:
     """The step to go on from: that of the checkpoint in `out`, or 0."""
     file = out / "state.pt"
     if not file.exists():
         return 0
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        was = state["recipe"]
+        was = {"loss": "mse", "in_place": 0.0, "ema": 0.0, **state["recipe"]}  # checkpoints of before lack these
     except Exception as error:
         raise RunError(
             f"cannot read checkpoint {file}: {str(error).splitlines()[0]}; delete it to begin anew"
@@ -503,6 +552,8 @@ def _restore(out: Path, recipe: Recipe, model: HubertSupernet, optimiser: torch.
             )
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
+    if average is not None:
+        average.load_state_dict(state["average"])
     return int(state["step"])
 
 

@@ -147,6 +147,10 @@ def test_a_space_is_counted():
         (("sweep",), 2, "a sweep needs a folder"),
         (("sweep", "--resume", "missing"), 2, "missing holds no sweep"),
         (("status", "missing"), 2, "missing holds no run"),
+        (("search", "--score", "magic", "--out", "x"), 2, "a score is distillation, probe:LABEL, or a sum"),
+        (("search", "--score", "probe:speaker", "--out", "x"), 2, "needs speech with that label (--audio"),
+        (("convert", "nothing", "--out", "x"), 2, "no supernet 'nothing'"),
+        (("convert", "hubert-tiny", "--out", "."), 2, "exists: give a new folder"),
         (("report", "missing"), 2, "missing"),
         (("export", "missing.json", "--supernet", "hubert-tiny", "--out", "x"), 2, "cannot read subnet"),
         (("export", "missing.json", "--out", "x"), 2, "say which supernet"),
@@ -195,13 +199,42 @@ def test_a_latency_budget_is_calibrated_for_kept_and_measured_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [("--searcher", "random"), ("--space", "x.toml"), ("--seed", "3"), ("--budget", "macs<=1G")]
+    "option",
+    [
+        ("--searcher", "random"),
+        ("--score", "probe:text"),
+        ("--space", "x.toml"),
+        ("--seed", "3"),
+        ("--budget", "macs<=1G"),
+    ],
 )
 def test_a_run_is_not_resumed_with_other_settings(run, option):
     again = nas("search", "--resume", run[0], *option)
     assert again.returncode == 2
     assert "was begun with" in again.stderr
     assert again.stderr.count("\n") == 1
+
+
+def test_a_search_aims_at_a_mix_of_scores(tmp_path):
+    import numpy as np
+    import soundfile
+
+    rng, lines = np.random.default_rng(0), []
+    for i in range(28):
+        tone = np.sin(2 * np.pi * (150, 600)[i % 2] * rng.uniform(0.9, 1.1) * np.arange(4800) / 16_000)
+        soundfile.write(tmp_path / f"{i}.wav", (0.3 * tone + 0.02 * rng.normal(size=4800)).astype(np.float32), 16_000)
+        line = {"audio": f"{i}.wav", "seconds": 0.3, "split": "dev" if i < 8 else "train", "speaker": "ab"[i % 2]}
+        lines.append(json.dumps(line))
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    aim = ("--score", "probe:speaker+0.5*distillation", "--audio", tmp_path / "m.jsonl")
+    done = nas("search", *BUDGET, *aim, "--evals", 4, "--batch", 4, "--out", tmp_path / "a", "--json")
+    assert done.returncode == 0, done.stderr
+    kept = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert kept["settings"]["score"] == aim[1]
+    assert kept["score"]["name"] == aim[1]
+    assert nas("search", "--resume", tmp_path / "a", "--evals", 6).returncode == 0
+    scores = [json.loads(line)["score"] for line in (tmp_path / "a" / "ledger.jsonl").read_text().splitlines()]
+    assert json.loads((tmp_path / "a" / "best.json").read_text())["score"] == max(scores)
 
 
 def test_reports_compare_runs_and_write_files(run, tmp_path):

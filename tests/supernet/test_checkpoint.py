@@ -125,7 +125,9 @@ def test_files_that_are_no_checkpoint(tmp_path):
 def test_pre_norm_and_foreign_hugging_face_models_are_refused(tmp_path):
     for config, said in (
         ({"model_type": "hubert", "do_stable_layer_norm": True}, "pre-norm model"),
-        ({"model_type": "wavlm"}, "must be 'hubert'"),
+        ({"model_type": "wavlm"}, "must be hubert or wav2vec2 .* gated relative positions"),
+        ({"model_type": "whisper"}, "must be hubert or wav2vec2 .*can only be a teacher"),
+        ({"model_type": "bert"}, "must be hubert or wav2vec2 to be searched; got 'bert'$"),
         ({"model_type": "hubert", "conv_bias": True}, "conv_bias of .* must be False"),
         ({"model_type": "hubert"}, "neither model.safetensors nor pytorch_model.bin"),
     ):

@@ -13,9 +13,9 @@ import torch
 from search_spaces import AudioError, CheckpointError, NasError, RunError
 from supernet import load_supernet
 from supernet.audio import read_manifest
-from supernet.distill import span_mask, step_subnets
+from supernet.distill import LOSSES, distillation_loss, span_mask, step_subnets
 from supernet.teacher import TargetCache, load_teacher
-from supernet.train import Recipe, distil, train_stage, untrained, validate
+from supernet.train import Recipe, _follow, distil, train_stage, untrained, validate
 
 RECIPE = Recipe(
     stage=2, steps=8, batch_seconds=3, checkpoint_every=3, validate_every=4, precision="fp32", mask_from=0.5
@@ -35,15 +35,17 @@ def fresh(space):
     return untrained(space, (4, 8, 12), 16, seed=0)
 
 
-def test_killed_and_resumed_is_bit_for_bit_not_killed(small_space, prepared, tmp_path):
+@pytest.mark.parametrize("changes", [{}, {"loss": "l1+cosine", "in_place": 0.5, "ema": 0.9}])
+def test_killed_and_resumed_is_bit_for_bit_not_killed(small_space, prepared, tmp_path, changes):
     whole, pieces = fresh(small_space), fresh(small_space)
-    assert train_stage(whole, RECIPE, *prepared, tmp_path / "whole")
+    recipe = dataclasses.replace(RECIPE, **changes)
+    assert train_stage(whole, recipe, *prepared, tmp_path / "whole")
     done = False
     for _ in range(20):
         if done:
             break
         pieces = fresh(small_space)  # as a new process would
-        done = train_stage(pieces, RECIPE, *prepared, tmp_path / "pieces", stop_after=0)
+        done = train_stage(pieces, recipe, *prepared, tmp_path / "pieces", stop_after=0)
     assert done
     for (name, a), b in zip(whole.state_dict().items(), pieces.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
@@ -52,6 +54,48 @@ def test_killed_and_resumed_is_bit_for_bit_not_killed(small_space, prepared, tmp
         for log in (tmp_path / "whole" / "log.jsonl", tmp_path / "pieces" / "log.jsonl")
     ]
     assert untimed[0] == untimed[1]
+
+
+def test_losses_are_what_their_names_say():
+    guess, truth = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[[0.0, 5.0]]]])
+    found = {form: float(distillation_loss(None, [guess], truth, None, form)) for form in LOSSES}
+    assert found["mse"] == pytest.approx((9 + 1) / 2)
+    assert found["l1"] == pytest.approx((3 + 1) / 2)
+    cosine = (4 * 5) / (5 * 5)
+    assert found["l1+cosine"] == pytest.approx(2 + np.log(1 + np.exp(-cosine)))
+
+
+def test_a_running_mean_of_the_weights_moves_slower_than_they_do():
+    value, mean = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(mean.weight)
+    torch.nn.init.ones_(value.weight)
+    _follow(mean, value, dataclasses.replace(RECIPE, ema=0.9), step=1000)
+    assert mean.weight.item() == pytest.approx(0.1)
+    _follow(mean, value, dataclasses.replace(RECIPE, ema=0.999), step=10)  # of the last few only
+    assert mean.weight.item() == pytest.approx(0.1 + 0.5 * 0.9)
+
+
+def test_the_largest_subnets_predictions_can_be_targets(small_space, prepared, tmp_path):
+    losses = {}
+    for share in (0.0, 1.0):
+        recipe = dataclasses.replace(RECIPE, steps=1, in_place=share)
+        train_stage(fresh(small_space), recipe, *prepared, tmp_path / str(share))
+        losses[share] = json.loads((tmp_path / str(share) / "log.jsonl").read_text().splitlines()[0])["loss"]
+    assert losses[1.0] < 0.7 * losses[0.0]  # untrained subnets are nearer to each other than to the teacher
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"loss": "l3"}, "loss must be one of mse, l1"),
+        ({"in_place": 2.0}, "in_place must be in 0..1"),
+        ({"ema": 1.0}, "ema in 0..1"),
+        ({"in_place": 0.5, "sampler": "uniform"}, "in_place needs the largest subnet"),
+    ],
+)
+def test_recipes_that_cannot_be_followed(changes, said):
+    with pytest.raises(NasError, match=said):
+        dataclasses.replace(RECIPE, **changes)
 
 
 def test_training_brings_every_subnet_nearer_to_the_teacher(small_space, prepared, tmp_path):

@@ -1,0 +1,339 @@
+"""Does the found subnet serve? Downstream tasks on frozen subnets, and which score ranks subnets as the tasks do.
+
+python benchmarks/tasks.py table --audio speech/manifest.jsonl --teacher TEACHER --out runs/tasks
+python benchmarks/tasks.py correlation --audio speech/manifest.jsonl --out runs/tasks --subnets 60
+
+`table`: log-mel, the teacher, the largest subnet, and at 71 % and 29 % of its parameters the search's winner
+(`exact`, teacher distance), one uniform in width by hand, and one drawn at random. `correlation`: Kendall's tau of each
+score with each task's test accuracy over random subnets. Both keep what is done in OUT and go on from there.
+
+Small tasks made from the manifest (shared/corpora layout: ids begin with queen- or asterisk-):
+speaker: characters of the acted dialogue; verification: the same recordings, speakers of test unseen in train;
+language: the prompts that come in five languages (one voice each, two of them the same: also a speaker task);
+keyword: texts spoken at least ten times; asr: the speaker task's texts, a linear CTC head.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from _common import header
+
+import nas
+from evaluators import costs, scores
+from evaluators.scores.probes import ridge
+from evaluators.tasks import evaluate
+from evaluators.tasks.data import check_classes, read_dataset
+from evaluators.tasks.features import Frozen, HiddenStates
+from evaluators.tasks.fit import Recipe, fit
+from evaluators.tasks.utterance import Classification
+from nas.trust import kendall_tau
+from search_spaces import Space, Subnet
+from supernet import load_supernet
+from supernet.teacher import load_teacher
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
+SPLITS = ("train", "dev", "test")
+SIZES = {"speaker": (10, 4, 8), "language": (16, 8, 20), "keyword": (5, 2, 3)}
+SMALL = {"speaker": (6, 3, 5), "language": (10, 5, 12), "keyword": (5, 2, 3)}
+RECIPES = {"asr": Recipe((1e-2,), 3, epochs=15, patience=3, batch=16)}
+SHARES = {"71 %": 0.71, "29 %": 0.29}
+
+
+# -------------------------------------------------------------------- the tasks
+
+
+def prepare(audio: Path, out: Path, sizes: dict[str, tuple[int, int, int]], longest: float) -> dict[str, Path]:
+    """Manifests of the tasks, of recordings of half a second to `longest`, written into `out`."""
+    rows = [json.loads(line) for line in audio.read_text(encoding="utf-8").splitlines()]
+    rows = [{**row, "audio": str(audio.absolute().parent / row["audio"])} for row in rows]
+    rows = [row for row in rows if 0.5 <= row["seconds"] <= longest]
+    rows.sort(key=lambda row: hashlib.sha256(row["id"].encode()).hexdigest())
+    acted = [row for row in rows if row["source"] == "queen" and plain(row["text"])]
+    prompts = [row for row in rows if row["source"] == "asterisk"]
+    frequent = Counter(row["speaker"] for row in acted if row["split"] == "train")
+    acted_speakers = [row for row in acted if row["speaker"] and frequent[row["speaker"]] >= 40]
+    sets = {
+        "speaker": limited(acted_speakers, "speaker", sizes["speaker"]),
+        "language": limited(prompts, "language", sizes["language"]),
+        "keyword": keywords(acted, sizes["keyword"]),
+    }
+    sets["asr"] = sets["speaker"]
+    names = sorted({row["speaker"] for row in sets["speaker"]})
+    part = {name: SPLITS[(0, 1, 2, 0, 2)[i % 5]] for i, name in enumerate(names)}
+    sets["verification"] = [{**row, "split": part[row["speaker"]]} for row in sets["speaker"]]
+    out.mkdir(parents=True, exist_ok=True)
+    for name, chosen in sets.items():
+        (out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
+    return {name: out / f"{name}.jsonl" for name in sets}
+
+
+def plain(text: str | None) -> str:
+    return " ".join(re.sub(r"[^a-z' ]", " ", (text or "").casefold()).split())
+
+
+def limited(rows: list[dict[str, Any]], label: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """At most so many of each class in train, dev and test."""
+    most, seen, kept = dict(zip(SPLITS, sizes, strict=True)), Counter(), []
+    for row in rows:
+        key = (row[label], row["split"])
+        if seen[key] < most[row["split"]]:
+            seen[key] += 1
+            kept.append(row)
+    return kept
+
+
+def keywords(rows: list[dict[str, Any]], sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Texts spoken often, split anew: the manifest's splits keep each text in one of them."""
+    by_text = defaultdict(list)
+    for row in rows:
+        by_text[plain(row["text"])].append(row)
+    split = [name for name, size in zip(SPLITS, sizes, strict=True) for _ in range(size)]
+    return [
+        {**row, "keyword": text, "split": name}
+        for text, spoken in sorted(by_text.items())
+        if len(spoken) >= len(split)
+        for name, row in zip(split, spoken, strict=False)
+    ]
+
+
+# -------------------------------------------------------------------- upstreams
+
+
+class LogMel:
+    """80 log-mel channels of Whisper's front end, at 100 frames a second: the floor."""
+
+    key, layers, dim = "log-mel", 1, 80
+    about: ClassVar = {"model": "log-mel"}
+
+    def __init__(self, teacher: Path) -> None:
+        from transformers import WhisperFeatureExtractor
+
+        self.extractor = WhisperFeatureExtractor.from_pretrained(teacher)
+
+    def __call__(self, samples: Any) -> torch.Tensor:
+        mel = self.extractor(samples, sampling_rate=16_000, padding="longest", return_tensors="pt").input_features
+        return mel.transpose(1, 2)
+
+
+class WholeTeacher:
+    """All hidden states of the teacher: the ceiling."""
+
+    def __init__(self, folder: Path) -> None:
+        self.net = load_teacher(folder, tuple(range(7)))
+        self.key, self.layers, self.dim = f"teacher-{self.net.fingerprint[:12]}", 7, self.net.dim
+        self.about = {"model": folder.name, "params": sum(value.numel() for value in self.net.parameters())}
+
+    def __call__(self, samples: Any) -> torch.Tensor:
+        return self.net([samples], -(-len(samples) // 320))[0]
+
+
+class SharedFront:
+    """Subnets of one supernet as upstreams; front-end features, the same for all, are computed once."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.known = model, {}
+
+    def of(self, subnet: Subnet) -> Any:
+        upstream = Frozen(self.model.extract(subnet), name="hubert-tiny")
+        front = self.model.front_end
+
+        def once(wav: torch.Tensor) -> torch.Tensor:
+            key = hash(wav.numpy().tobytes())
+            if key not in self.known:
+                self.known[key] = front(wav).half()
+            return self.known[key].float()
+
+        upstream.net.front_end.forward = once
+        return upstream
+
+
+def by_hand(space: Space, budget: float) -> Subnet:
+    """The widest subnet of full depth with the same heads and FFN ratio everywhere, in the proportions of its width."""
+    params, found = costs.params(space), []
+    for D in space.embed_dims:
+        for heads in space.heads[0]:
+            for ratio in space.ffn_ratios[0]:
+                subnet = Subnet(D, (heads,) * space.network.num_layers, (ratio,) * space.network.num_layers)
+                if params.of(subnet) <= budget:
+                    found.append((D, params.of(subnet), subnet))
+    return max(found, key=lambda row: row[:2])[2]
+
+
+def chosen_subnets(model: Any, evals: int, out: Path) -> dict[str, Subnet]:
+    file = out / "subnets.json"
+    if file.exists():
+        return {name: Subnet.from_dict(fields) for name, fields in json.loads(file.read_text()).items()}
+    space, table = model.space, costs.params(model.space).table
+    largest = table.range()[1]
+    found = {"largest": space.largest}
+    for name, share in SHARES.items():
+        budget = f"params<={int(share * largest)}"
+        result = nas.search(
+            space, scores.distillation(model), costs={"params": table}, budgets=(budget,), evals=evals, seed=0
+        )
+        found[f"search, {name}"] = result.best.subnet
+        found[f"uniform by hand, {name}"] = by_hand(space, share * largest)
+        # at random among those that use the budget up: within 5 % of it
+        rng, drawn = np.random.default_rng(0), space.smallest
+        while costs.params(space).of(drawn) < 0.95 * share * largest:
+            drawn = table.sample(int(share * largest), rng, 1)[0]
+        found[f"random, {name}"] = drawn
+    file.write_text(json.dumps({key: subnet.to_dict() for key, subnet in found.items()}))
+    return found
+
+
+# -------------------------------------------------------------------- the table
+
+
+def table(args: argparse.Namespace) -> None:
+    manifests = prepare(args.audio, args.out / "tasks", SIZES, 4.0)
+    model = load_supernet(args.supernet)
+    shared = SharedFront(model)
+    subnets = chosen_subnets(model, args.evals, args.out)
+    makers: dict[str, Any] = {name: lambda subnet=subnet: shared.of(subnet) for name, subnet in subnets.items()}
+    makers |= {"log-mel": lambda: LogMel(args.teacher), "teacher": lambda: WholeTeacher(args.teacher)}
+    rows, file = [], args.out / "table.jsonl"
+    done = {(r["name"], r["task"]): r for r in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
+    for name, make in makers.items():
+        upstream = None
+        for task in ("asr", "speaker", "verification", "language", "keyword"):
+            if (name, task) not in done:
+                upstream = upstream or make()
+                options = {"alphabet": ALPHABET} if task == "asr" else {}
+                recipe = RECIPES.get(task, Recipe())
+                found = evaluate(upstream, task, manifests[task], recipe, cache=args.out / "states", **options)
+                done[name, task] = {"name": name, **found}
+                with file.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(done[name, task]) + "\n")
+            rows.append(done[name, task])
+        shutil.rmtree(args.out / "states", ignore_errors=True)
+        show(rows)
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    tasks = {"speaker": "accuracy", "verification": "eer", "language": "accuracy", "keyword": "accuracy", "asr": "cer"}
+    print("| upstream | params | speaker acc. | verification EER | language acc. | keyword acc. | CER |")
+    print("|---|---|---|---|---|---|---|")
+    by_name = defaultdict(dict)
+    for row in rows:
+        by_name[row["name"]][row["task"]] = row
+    for name, found in by_name.items():
+        cells = []
+        for task, metric in tasks.items():
+            value = found[task]["results"][metric]
+            cells.append(f"{value['value']:.3f} ({value['low']:.3f}–{value['high']:.3f})")
+        params = found["asr"]["upstream"].get("params")
+        print(f"| {name} | {f'{params:,}' if params else ''} | {' | '.join(cells)} |")
+    for task in tasks:
+        data = next(row for row in rows if row["task"] == task)["data"]
+        print(
+            f"{task}: {data['train']} train, {data['dev']} dev, {data['test']} test, {data.get('classes', '')} classes"
+        )
+    print(f"{sum(row['seconds'] for row in rows) / 60:.1f} minutes of evaluation\n{header()}", flush=True)
+
+
+# -------------------------------------------------------------------- which score ranks as the tasks do
+
+
+def correlation(args: argparse.Namespace) -> None:
+    manifests = prepare(args.audio, args.out / "small", SMALL, 2.5)
+    model = load_supernet(args.supernet)
+    shared, rng = SharedFront(model), np.random.default_rng(args.seed)
+    parameters, macs = costs.params(model.space), costs.macs(model.space)
+    distance = scores.distillation(model)
+    labels = ("speaker", "language", "keyword")
+    data = {label: read_dataset(manifests[label], label) for label in labels}
+    classes = {label: check_classes(manifests[label], data[label], label) for label in labels}
+    file = args.out / "correlation.jsonl"
+    done = {r["id"]: r for r in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
+    rows = []
+    for subnet in (model.space.sample(rng) for _ in range(args.subnets)):
+        if subnet.id not in done:
+            began, upstream = time.monotonic(), shared.of(subnet)
+            row: dict[str, Any] = {"id": subnet.id, "params": parameters.of(subnet), "macs": macs.of(subnet)}
+            row["distillation"] = -distance([subnet])[0]
+            for label in labels:
+                states = HiddenStates(upstream, True, args.out / "small" / "states")
+                states.fill(data[label].examples)
+                problem = Classification(data[label], classes[label], states)
+                row |= judged(label, problem)
+            row["seconds"] = time.monotonic() - began
+            shutil.rmtree(args.out / "small" / "states")
+            done[subnet.id] = row
+            with file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
+        rows.append(done[subnet.id])
+        if len(rows) % 20 == 0 or len(rows) == args.subnets:
+            show_correlation(rows, labels)
+
+
+def judged(label: str, problem: Classification) -> dict[str, float]:
+    """The task's test accuracy with SUPERB's head, and a ridge probe's figures on dev, of the same mean states."""
+    head, _ = fit(problem, 1e-2, 0, Recipe(seeds=1), print)
+    x = {part: problem.means[part].double().flatten(1) for part in ("train", "dev")}
+    y = {part: torch.nn.functional.one_hot(problem.labels[part], len(problem.classes)).double() for part in x}
+    guess = ridge(x["train"], y["train"], x["dev"])
+    explained = 1 - (y["dev"] - guess).square().sum() / (y["dev"] - y["train"].mean(0)).square().sum()
+    return {
+        f"task:{label}": problem.test([head])["accuracy"]["value"],
+        f"probe:{label}": float(explained),
+        f"probe accuracy:{label}": float((guess.argmax(1) == problem.labels["dev"]).double().mean()),
+    }
+
+
+def show_correlation(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
+    column = {name: np.array([row[name] for row in rows]) for name in rows[0] if name not in ("id", "seconds")}
+    tasks = [f"task:{label}" for label in labels]
+    ranks = [column[name].argsort().argsort() for name in tasks]
+    column["task:mean rank"] = np.mean(ranks, axis=0)
+    probes = [column[f"probe:{label}"] for label in labels]
+    column["mean of the probes"] = np.mean([(p - p.mean()) / p.std() for p in probes], axis=0)
+    z = (column["distillation"] - column["distillation"].mean()) / column["distillation"].std()
+    column["probes + distillation"] = column["mean of the probes"] + z
+    print(f"| score | {' | '.join(name.removeprefix('task:') for name in [*tasks, 'mean rank'])} |")
+    print("|---|" + "---|" * (len(tasks) + 1))
+    for name, values in column.items():
+        if not name.startswith("task:"):
+            taus = [kendall_tau(values, column[task], np.random.default_rng(0)) for task in [*tasks, "task:mean rank"]]
+            print(f"| {name} | {' | '.join(said(tau) for tau in taus)} |")
+    for name in tasks:
+        print(f"{name}: {column[name].min():.3f} to {column[name].max():.3f}, mean {column[name].mean():.3f}")
+    seconds = np.median([row["seconds"] for row in rows])
+    print(f"{len(rows)} subnets, {seconds:.1f} s each (median)\n{header()}", flush=True)
+
+
+def said(tau: dict[str, Any]) -> str:
+    return f"{tau['tau']:.2f} ({tau['low']:.2f}–{tau['high']:.2f})" if "low" in tau else str(tau)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("table", "correlation"))
+    parser.add_argument("--audio", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, help="Whisper's folder, for `table`.")
+    parser.add_argument("--supernet", default="hubert-tiny")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--evals", type=int, default=48, help="Evaluations of each search.")
+    parser.add_argument("--subnets", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    {"table": table, "correlation": correlation}[args.what](args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""Labelled speech as people have it on disk: our manifests, LibriSpeech, Speech Commands v1, VoxCeleb1, Fluent.
+
+Read in place, nothing is converted. What is off is told in one line, before anything is computed.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from search_spaces import AudioError
+from supernet.audio import LABELS, read_manifest
+
+__all__ = ["Dataset", "Example", "check_classes", "check_text", "read_dataset"]
+
+COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+_SPLITS = ("train", "dev", "test")
+_VOX_SPLITS = {"1": "train", "2": "dev", "3": "test"}
+Trial = tuple[str, str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled recording. `label` is a class, or the text of a transcription task."""
+
+    id: str
+    audio: Path
+    label: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples that train a head, choose it and test it: `parts` "train", "dev" and "test".
+
+    `trials`: (id, id, same speaker), where the dataset lists them. `left_out`: what was not used, and why.
+    """
+
+    name: str
+    parts: dict[str, list[Example]]
+    trials: tuple[Trial, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def train(self) -> list[Example]:
+        return self.parts["train"]
+
+    @property
+    def dev(self) -> list[Example]:
+        return self.parts["dev"]
+
+    @property
+    def test(self) -> list[Example]:
+        return self.parts["test"]
+
+    @property
+    def examples(self) -> list[Example]:
+        return [*self.train, *self.dev, *self.test]
+
+
+def read_dataset(path: Path | str, label: str, skip_missing: bool = False, trials: bool = False) -> Dataset:
+    """The dataset at `path`: a JSON-lines manifest, or the folder of a corpus whose layout is known.
+
+    `label` is one of `LABELS`. Without `skip_missing`, recordings without that label are refused; `trials` asks for
+    VoxCeleb1's verification trials. Raises `AudioError` in one line, for recordings that are not there as well.
+    """
+    path = Path(path)
+    if label not in LABELS:
+        raise AudioError(f"label must be one of {', '.join(LABELS)}; got {label!r}")
+    if path.is_dir():
+        layout, read = _layout(path)
+        found = read(path, label, trials)
+    else:
+        layout, found = "manifest", _manifest(path, label)
+    if not found.examples:
+        raise AudioError(f"{path} ({layout}) has no recordings with a '{label}'")
+    found = _labelled(path, label, found, skip_missing)
+    for part, examples in found.parts.items():
+        if not examples:
+            raise AudioError(f"{path} ({layout}) has no recordings of the split {part} with a '{label}'")
+    _check_audio(path, found.examples)
+    return found
+
+
+def check_classes(path: Path | str, data: Dataset, label: str, open_set: bool = False) -> tuple[str, ...]:
+    """The classes of train, sorted: at least two, and (but for `open_set`) all that dev and test have."""
+    classes = sorted({example.label for example in data.train})
+    if len(classes) < 2:
+        raise AudioError(f"{path}: every train recording has the {label} '{classes[0]}'; a task needs two or more")
+    for part, examples in () if open_set else (("dev", data.dev), ("test", data.test)):
+        unseen = sorted({example.label for example in examples} - set(classes))
+        if unseen:
+            raise AudioError(
+                f"{path}: {len(unseen)} of the {label} classes in {part} are not in train: {_some(unseen)}; "
+                f"move recordings of them into train, or leave them out of {part}"
+            )
+    return tuple(classes)
+
+
+def check_text(path: Path | str, data: Dataset, alphabet: str | None = None) -> tuple[Dataset, str]:
+    """`data` with texts in lower case and single spaces, and its alphabet: the letters of the train texts.
+
+    With `alphabet`, other letters become spaces. Without, texts of dev and test may have no others than train.
+    """
+    kept = None if alphabet is None else {*alphabet.casefold(), " "}
+
+    def plain(example: Example) -> Example:
+        text = example.label.casefold()
+        if kept is not None:
+            text = "".join(letter if letter in kept else " " for letter in text)
+        return replace(example, label=" ".join(text.split()))
+
+    parts = {part: [plain(example) for example in examples] for part, examples in data.parts.items()}
+    empty = sum(not example.label for examples in parts.values() for example in examples)
+    parts = {part: [example for example in examples if example.label] for part, examples in parts.items()}
+    for part, examples in parts.items():
+        if not examples:
+            raise AudioError(f"{path}: no text of the split {part} has a letter of the alphabet '{alphabet}'")
+    known = kept or {" ", *(letter for example in parts["train"] for letter in example.label)}
+    for part in ("dev", "test"):
+        for example in parts[part]:
+            odd = sorted(set(example.label) - known)
+            if odd:
+                raise AudioError(
+                    f"{path}: the text of '{example.id}' ({part}) has characters outside the alphabet of the train "
+                    f"texts: {' '.join(odd)}; say which letters count (--alphabet abc…), and the others become spaces"
+                )
+    left_out = (*data.left_out, *([f"{empty} texts without a letter of the alphabet"] if empty else []))
+    return replace(data, parts=parts, left_out=left_out), "".join(sorted(known))
+
+
+# -------------------------------------------------------------------- layouts
+
+
+def _layout(folder: Path) -> tuple[str, Callable[[Path, str, bool], Dataset]]:
+    """The name of the folder's layout, and what reads it."""
+    known: dict[str, tuple[bool, Callable[[Path, str, bool], Dataset]]] = {
+        "Speech Commands v1": ((folder / "testing_list.txt").is_file(), _speech_commands),
+        "VoxCeleb1": (any((folder / n).is_file() for n in ("iden_split.txt", "veri_test.txt")), _voxceleb),
+        "Fluent Speech Commands": ((folder / "data" / "train_data.csv").is_file(), _fluent),
+        "LibriSpeech": (any(folder.glob("train-*")), _librispeech),
+    }
+    for name, (is_it, read) in known.items():
+        if is_it:
+            return name, read
+    raise AudioError(
+        f"{folder} has none of the layouts that can be read: LibriSpeech (train-*, dev-*, test-*), Speech Commands v1 "
+        f"(testing_list.txt), VoxCeleb1 (iden_split.txt, veri_test.txt), Fluent Speech Commands (data/train_data.csv); "
+        f"a manifest is a file"
+    )
+
+
+def _manifest(path: Path, label: str) -> Dataset:
+    rows = read_manifest(path)
+    parts = {
+        split: [Example(u.id, u.audio, getattr(u, label) or "") for u in rows if u.split == split] for split in _SPLITS
+    }
+    return Dataset(path.stem, parts)
+
+
+def _librispeech(folder: Path, label: str, trials: bool) -> Dataset:
+    """`train-*`, `dev-*`, `test-*` folders of speaker/chapter/*.flac with a *.trans.txt a chapter."""
+    _offers("LibriSpeech", label, ("text", "speaker"))
+    parts: dict[str, list[Example]] = {split: [] for split in _SPLITS}
+    for split in _SPLITS:
+        for file in sorted(folder.glob(f"{split}-*/*/*/*.trans.txt")):
+            for line in _lines(file):
+                name, _, text = line.partition(" ")
+                audio = file.parent / f"{name}.flac"
+                parts[split].append(Example(name, audio, text if label == "text" else file.parts[-3]))
+    return Dataset("LibriSpeech", parts)
+
+
+def _speech_commands(folder: Path, label: str, trials: bool) -> Dataset:
+    """word/*.wav with validation_list.txt and testing_list.txt; ten commands, other words are `_unknown_`."""
+    _offers("Speech Commands", label, ("keyword", "speaker"))
+    held = {"dev": set(_lines(folder / "validation_list.txt")), "test": set(_lines(folder / "testing_list.txt"))}
+    parts: dict[str, list[Example]] = {split: [] for split in _SPLITS}
+    for file in sorted(folder.glob("[!_]*/*.wav")):
+        name = file.relative_to(folder).as_posix()
+        split = next((split for split, names in held.items() if name in names), "train")
+        word = file.parent.name if file.parent.name in COMMANDS else "_unknown_"
+        parts[split].append(Example(name, file, word if label == "keyword" else file.name.partition("_nohash_")[0]))
+    return Dataset("Speech Commands v1", parts, left_out=("silence: the class made of _background_noise_",))
+
+
+def _voxceleb(folder: Path, label: str, trials: bool) -> Dataset:
+    """idXXXXX/video/*.wav (in `wav`, `dev/wav`, `test/wav` or the folder itself) with VoxCeleb1's lists.
+
+    With `trials`: those of veri_test.txt, and heads are trained on the speakers that have no part in them.
+    """
+    _offers("VoxCeleb1", label, ("speaker",))
+    roots = [root for part in ("wav", "dev/wav", "test/wav", ".") if (root := folder / part).is_dir()]
+
+    def example(name: str) -> Example:
+        audio = next((root / name for root in roots if (root / name).is_file()), roots[0] / name)
+        return Example(name, audio, name.split("/")[0])
+
+    if not trials:
+        rows = _rows(folder / "iden_split.txt", 2)
+        parts = {
+            split: [example(name) for n, name in rows if _VOX_SPLITS.get(n) == split] for split in _VOX_SPLITS.values()
+        }
+        return Dataset("VoxCeleb1 identification", parts)
+    listed = tuple((a, b, same == "1") for same, a, b in _rows(folder / "veri_test.txt", 3))
+    test = [example(name) for name in dict.fromkeys(name for a, b, _ in listed for name in (a, b))]
+    speakers = {each.label for each in test}
+    names = sorted({file.relative_to(root).as_posix() for root in roots for file in root.glob("id*/*/*.wav")})
+    others = [example(name) for name in names if name.split("/")[0] not in speakers]
+    return Dataset(
+        "VoxCeleb1 verification",
+        {
+            "train": [each for i, each in enumerate(others) if i % 20 > 1],
+            "dev": [each for i, each in enumerate(others) if i % 20 < 2],
+            "test": test,
+        },
+        listed,
+    )
+
+
+def _fluent(folder: Path, label: str, trials: bool) -> Dataset:
+    """data/{train,valid,test}_data.csv; an intent is action/object/location."""
+    _offers("Fluent Speech Commands", label, ("intent", "text", "speaker"))
+    parts = {}
+    for split, stem in zip(_SPLITS, ("train", "valid", "test"), strict=True):
+        file = folder / "data" / f"{stem}_data.csv"
+        try:
+            with file.open(newline="", encoding="utf-8") as stream:
+                rows = list(csv.DictReader(stream))
+            values = {
+                "intent": ["/".join(row[key] for key in ("action", "object", "location")) for row in rows],
+                "text": [row["transcription"] for row in rows],
+                "speaker": [row["speakerId"] for row in rows],
+            }[label]
+            parts[split] = [Example(row["path"], folder / row["path"], v) for row, v in zip(rows, values, strict=True)]
+        except (OSError, UnicodeDecodeError) as error:
+            raise AudioError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
+        except (KeyError, TypeError) as error:
+            raise AudioError(f"{file} lacks the column {error}") from None
+    return Dataset("Fluent Speech Commands", parts)
+
+
+# -------------------------------------------------------------------- checks
+
+
+def _labelled(path: Path, label: str, data: Dataset, skip_missing: bool) -> Dataset:
+    missing = [example.id for example in data.examples if not example.label]
+    if missing and not skip_missing:
+        raise AudioError(
+            f"{path}: {len(missing)} of {len(data.examples)} recordings have no '{label}': {_some(missing)}; "
+            f"give them one, or leave them out (--skip-missing)"
+        )
+    parts = {part: [example for example in examples if example.label] for part, examples in data.parts.items()}
+    left_out = (*data.left_out, *([f"{len(missing)} recordings without a {label}"] if missing else []))
+    return replace(data, parts=parts, left_out=left_out)
+
+
+def _check_audio(path: Path, examples: Sequence[Example]) -> None:
+    gone = [example.audio for example in examples if not example.audio.is_file()]
+    if gone:
+        raise AudioError(
+            f"{len(gone)} of {len(examples)} recordings are not where {path} says; the first: {gone[0]}; "
+            f"paths are relative to the manifest or folder"
+        )
+
+
+def _offers(layout: str, label: str, offered: Sequence[str]) -> None:
+    if label not in offered:
+        raise AudioError(f"{layout} has the labels {', '.join(offered)}; this task needs '{label}'")
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise AudioError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _rows(file: Path, columns: int) -> list[list[str]]:
+    rows = [line.split() for line in _lines(file)]
+    for number, row in enumerate(rows, 1):
+        if len(row) != columns:
+            raise AudioError(f"{file}, line {number}: needs {columns} columns; got {len(row)}")
+    return rows
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,137 @@
+"""Training small heads: early stopping on dev, a learning rate chosen on dev, and several seeds."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from search_spaces import NasError
+
+__all__ = ["Backward", "Loss", "Problem", "Recipe", "fit", "fit_seeds", "out_of_memory"]
+
+Say = Callable[[str], None]
+
+
+class Loss(Protocol):
+    """A mean loss of rows of the train split, and who is in them."""
+
+    def loss(self, head: nn.Module, rows: Sequence[int]) -> Tensor: ...
+
+    def ids(self, rows: Sequence[int]) -> list[str]: ...
+
+
+class Problem(Loss, Protocol):
+    """What `fit` trains: a head, batches of train rows, a loss, and a figure on dev (greater is better)."""
+
+    def head(self) -> nn.Module: ...
+
+    def plan(self, rng: np.random.Generator, batch: int) -> list[list[int]]: ...
+
+    def dev(self, head: nn.Module) -> float: ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How heads are trained. The learning rate is the first seed's best on dev; the other seeds take it."""
+
+    learning_rates: tuple[float, ...] = (1e-3, 1e-2)
+    seeds: int = 3
+    epochs: int = 60
+    patience: int = 8
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        rates = self.learning_rates
+        if not rates or not all(math.isfinite(rate) and rate > 0 for rate in rates):
+            raise NasError(f"learning rates must be numbers above 0; got {', '.join(map(str, rates)) or 'none'}")
+        for name in ("seeds", "epochs", "patience", "batch"):
+            if getattr(self, name) < 1:
+                raise NasError(f"{name} must be at least 1; got {getattr(self, name)}")
+
+
+def fit_seeds(problem: Problem, recipe: Recipe, say: Say = lambda said: None) -> tuple[list[nn.Module], dict[str, Any]]:
+    """One head for each seed, and how they came about."""
+    tried = {rate: fit(problem, rate, 0, recipe, say) for rate in recipe.learning_rates}
+    chosen = max(tried, key=lambda rate: tried[rate][1])
+    heads = [tried[chosen][0], *(fit(problem, chosen, seed, recipe, say)[0] for seed in range(1, recipe.seeds))]
+    dev = {f"{rate:g}": round(score, 5) for rate, (_, score) in tried.items()}
+    return heads, {"learning_rate": chosen, "dev_by_learning_rate": dev, "seeds": recipe.seeds}
+
+
+def fit(problem: Problem, learning_rate: float, seed: int, recipe: Recipe, say: Say) -> tuple[nn.Module, float]:
+    """The head after its best epoch on dev, and dev's figure then. Depends on `seed` alone."""
+    rng = np.random.default_rng(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = problem.head()
+    optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=1e-4)
+    backward = Backward(problem, say)
+    best, weights, since = -math.inf, copy.deepcopy(head.state_dict()), 0
+    for _ in range(recipe.epochs):
+        head.train()
+        for rows in problem.plan(rng, recipe.batch):
+            optimiser.zero_grad(set_to_none=True)
+            backward(head, rows)
+            torch.nn.utils.clip_grad_norm_(head.parameters(), 5.0)
+            optimiser.step()
+        head.eval()
+        with torch.no_grad():
+            score = problem.dev(head)
+        since += 1
+        if score > best:
+            best, weights, since = score, copy.deepcopy(head.state_dict()), 0
+        elif since >= recipe.patience:
+            break
+    head.load_state_dict(weights)
+    return head.eval(), best
+
+
+class Backward:
+    """Gradients of a batch's mean loss. Where memory ends, the batch is halved, for good, and that is said.
+
+    Raises `NasError` naming the recordings where the loss is not finite, or where one alone is too much.
+    """
+
+    def __init__(self, problem: Loss, say: Say = lambda said: None) -> None:
+        self.problem, self.say = problem, say
+        self.most: int | None = None
+
+    def __call__(self, head: nn.Module, rows: Sequence[int]) -> float:
+        """The loss, after its gradients were added to the head's."""
+        while True:
+            size = min(self.most or len(rows), len(rows))
+            try:
+                return sum(
+                    self._part(head, rows[start : start + size], len(rows)) for start in range(0, len(rows), size)
+                )
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            if size == 1:
+                raise NasError(
+                    f"out of memory even for one recording ({', '.join(self.problem.ids(rows[:1]))}): use a smaller "
+                    f"head or model, or shorter recordings"
+                )
+            self.most = -(-size // 2)
+            head.zero_grad(set_to_none=True)
+            self.say(f"out of memory with batches of {size}: going on with {self.most} at a time")
+
+    def _part(self, head: nn.Module, rows: Sequence[int], of: int) -> float:
+        loss = self.problem.loss(head, rows)
+        if not torch.isfinite(loss):
+            raise NasError(f"loss is {loss.item()}; recordings: {', '.join(self.problem.ids(rows))}")
+        share = loss * (len(rows) / of)
+        share.backward()  # type: ignore[no-untyped-call]
+        return float(share.detach())
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """CUDA has an error of its own for it; the CPU's allocator only words."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)

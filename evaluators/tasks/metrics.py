@@ -1,0 +1,115 @@
+"""What predictions are worth, with 95 % intervals from a bootstrap over utterances.
+
+Metrics are scikit-learn's (detection error) and jiwer's (edit distances); averages over seeds are taken within each
+resample, so that an interval is that of the mean over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from search_spaces import NasError
+
+__all__ = ["accuracy", "detection", "edit_rates", "equal_error_rate"]
+
+Array = npt.NDArray[Any]
+_RESAMPLES = 1000
+_RESAMPLES_OF_TRIALS = 200
+
+
+def accuracy(right: Array) -> dict[str, Any]:
+    """Of `right` (seeds, N), true where a class was found."""
+    right = np.asarray(right, dtype=np.float64)
+    return {"accuracy": _measured(lambda counts: right @ counts / counts.sum(), right.shape[1], _RESAMPLES)}
+
+
+def edit_rates(references: Sequence[str], hypotheses: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Character and word error rates of hypotheses (seeds, N): edits over reference length, all utterances together."""
+    try:
+        import jiwer
+    except ImportError:
+        raise NasError("error rates need jiwer: pip install 'lighthubert-nas[tasks]'") from None
+    found = {}
+    for name, process in (("cer", jiwer.process_characters), ("wer", jiwer.process_words)):
+        edits, lengths = np.zeros((len(hypotheses), len(references))), np.zeros(len(references))
+        for seed, said in enumerate(hypotheses):
+            for i, (truth, guess) in enumerate(zip(references, said, strict=True)):
+                outcome = process(truth, guess)
+                edits[seed, i] = outcome.substitutions + outcome.deletions + outcome.insertions
+                lengths[i] = outcome.substitutions + outcome.deletions + outcome.hits
+
+        def rates(counts: Array, edits: Array = edits, lengths: Array = lengths) -> Array:
+            return np.asarray(edits @ counts / (lengths @ counts))
+
+        found[name] = _measured(rates, len(references), _RESAMPLES)
+    return found
+
+
+def detection(same: Array, scores: Array, pairs: Array, utterances: int) -> dict[str, Any]:
+    """Equal error rate and minimal detection cost of `scores` (seeds, trials); `same` (trials,) is the truth.
+
+    `pairs` (trials, 2) are the utterances of each trial: one drawn twice counts its trials twice. minDCF as
+    VoxCeleb's: P(target) 0.05, both costs 1, normalised by the best constant answer.
+    """
+    found: dict[str, Any] = {}
+    for name, statistic in (("eer", _eer), ("min_dcf", _min_dcf)):
+
+        def each(counts: Array, statistic: Callable[[Array, Array], float] = statistic) -> Array:
+            weights = counts[pairs[:, 0]] * counts[pairs[:, 1]]
+            kept = weights > 0
+            if len(set(same[kept].tolist())) < 2:
+                return np.full(len(scores), np.nan)
+            return np.array([statistic(*_errors(same[kept], row[kept], weights[kept])) for row in scores])
+
+        found[name] = _measured(each, utterances, _RESAMPLES_OF_TRIALS)
+    return found
+
+
+def equal_error_rate(same: Array, scores: Array) -> float:
+    """The rate at which as many false speakers pass as true ones are refused."""
+    return _eer(*_errors(same, scores, np.ones(len(same))))
+
+
+def _errors(same: Array, scores: Array, weights: Array) -> tuple[Array, Array]:
+    """False alarm and miss rates at every threshold."""
+    try:
+        from sklearn.metrics import det_curve
+    except ImportError:
+        raise NasError("verification needs scikit-learn: pip install 'lighthubert-nas[tasks]'") from None
+    false_alarms, misses, _ = det_curve(same, scores, sample_weight=weights)
+    return false_alarms, misses
+
+
+def _eer(false_alarms: Array, misses: Array) -> float:
+    """Where both rates are equal, on the line between the two thresholds around it."""
+    gap = misses - false_alarms  # rises with the threshold
+    after = int(np.searchsorted(gap, 0.0))
+    if after == 0 or after == len(gap):
+        at = min(after, len(gap) - 1)
+        return float((false_alarms[at] + misses[at]) / 2)
+    part = -gap[after - 1] / (gap[after] - gap[after - 1])
+    return float(misses[after - 1] + part * (misses[after] - misses[after - 1]))
+
+
+def _min_dcf(false_alarms: Array, misses: Array, target: float = 0.05) -> float:
+    constant = min(target, 1 - target)
+    return float(min((target * misses + (1 - target) * false_alarms).min(), constant) / constant)
+
+
+def _measured(statistic: Callable[[Array], Array], utterances: int, resamples: int) -> dict[str, Any]:
+    """`statistic` takes how often each utterance counts, and gives one number for each seed."""
+    rng = np.random.default_rng(0)
+    by_seed = statistic(np.ones(utterances))
+    draws = rng.multinomial(utterances, np.full(utterances, 1 / utterances), resamples).astype(np.float64)
+    drawn = np.array([statistic(counts).mean() for counts in draws])
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return {
+        "value": round(float(by_seed.mean()), 5),
+        "low": round(float(low), 5),
+        "high": round(float(high), 5),
+        "by_seed": [round(float(value), 5) for value in by_seed],
+    }

@@ -1,0 +1,120 @@
+"""Letters from speech: CTC on frozen hidden states; character and word error rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby, pairwise
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evaluators.tasks.data import Dataset, Example
+from evaluators.tasks.features import HiddenStates
+from evaluators.tasks.heads import CtcHead
+from evaluators.tasks.metrics import edit_rates
+from search_spaces import AudioError, NasError
+from supernet.audio import batches
+
+__all__ = ["Transcription", "ctc_loss", "decode", "fits", "letters_of"]
+
+
+class Transcription:
+    """Texts as letters 1.. of `alphabet`; 0 is the blank. A batch is as long as so many utterances of mean length."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        alphabet: str,
+        states: HiddenStates,
+        device: str = "cpu",
+        hidden: int = 0,
+        beam: int = 1,
+    ) -> None:
+        self.alphabet, self.states, self.device, self.hidden, self.beam = alphabet, states, device, hidden, beam
+        train = [e for e in data.train if fits(e.label, states.frames(e))]
+        if not train:
+            raise AudioError("every train text has more letters than its recording has frames (50 a second)")
+        self.too_long = len(data.train) - len(train)
+        self.train, self._dev, self._test = train, data.dev, data.test
+        self.frames = [states.frames(example) for example in train]
+
+    def head(self) -> nn.Module:
+        upstream = self.states.upstream
+        return CtcHead(upstream.layers, upstream.dim, len(self.alphabet), self.hidden).to(self.device)
+
+    def plan(self, rng: np.random.Generator, batch: int) -> list[list[int]]:
+        return list(batches(self.frames, batch * float(np.mean(self.frames)), rng))
+
+    def ids(self, rows: Sequence[int]) -> list[str]:
+        return [self.train[row].id for row in rows]
+
+    def loss(self, head: nn.Module, rows: Sequence[int]) -> Tensor:
+        chosen = [self.train[row] for row in rows]
+        return ctc_loss(*self._run(head, chosen), [letters_of(e.label, self.alphabet) for e in chosen])
+
+    def dev(self, head: nn.Module) -> float:
+        """Minus the loss: error rates stay at 1 for long."""
+        total = 0.0
+        for chosen in self._batches(self._dev):
+            known = [letters_of(e.label, self.alphabet) for e in chosen]
+            loss = ctc_loss(*self._run(head, chosen), known, lenient=True)
+            total += float(loss) * sum(map(len, known))
+        return -total / sum(len(e.label) for e in self._dev)
+
+    @torch.no_grad()
+    def test(self, heads: Sequence[nn.Module]) -> dict[str, Any]:
+        said: list[list[str]] = []
+        for head in heads:
+            heard = {}
+            for chosen in self._batches(self._test):
+                log_probs, lengths = self._run(head, chosen)
+                for example, row, length in zip(chosen, log_probs.cpu(), lengths.tolist(), strict=True):
+                    heard[example.id] = decode(row[:length], self.alphabet, self.beam)
+            said.append([heard[example.id] for example in self._test])
+        found = edit_rates([example.label for example in self._test], said)
+        first = [{"text": e.label, "heard": heard} for e, heard in zip(self._test[:5], said[0], strict=False)]
+        return {**found, "examples": first}
+
+    def _run(self, head: nn.Module, chosen: Sequence[Example]) -> tuple[Tensor, Tensor]:
+        read = [self.states[example] for example in chosen]
+        lengths = torch.tensor([len(states) for states in read])
+        padded = torch.nn.utils.rnn.pad_sequence(read, batch_first=True).to(self.device).float()
+        return head(padded, lengths), lengths
+
+    def _batches(self, examples: Sequence[Example]) -> list[list[Example]]:
+        frames = [self.states.frames(example) for example in examples]
+        return [[examples[row] for row in rows] for rows in batches(frames, 4000)]
+
+
+def fits(text: str, frames: int) -> bool:
+    """Whether CTC can spell `text` in so many frames: doubled letters need a blank between them."""
+    return len(text) + sum(a == b for a, b in pairwise(text)) <= frames
+
+
+def letters_of(text: str, alphabet: str) -> list[int]:
+    return [alphabet.index(letter) + 1 for letter in text]
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, letters: Sequence[Sequence[int]], lenient: bool = False) -> Tensor:
+    """Mean loss per letter over utterances; `log_probs` (B, T, letters + 1). `lenient`: impossible ones give 0."""
+    targets = torch.tensor([letter for each in letters for letter in each])
+    sizes = torch.tensor([len(each) for each in letters])
+    return F.ctc_loss(log_probs.transpose(0, 1), targets.to(log_probs.device), lengths, sizes, zero_infinity=lenient)
+
+
+def decode(log_probs: Tensor, alphabet: str, beam: int = 1) -> str:
+    """The text of log probabilities (T, letters + 1): the best letter of each frame, or a prefix beam search."""
+    if beam > 1:
+        try:
+            from fast_ctc_decode import beam_search
+        except ImportError:
+            raise NasError("beam search needs fast-ctc-decode: pip install 'lighthubert-nas[tasks]'") from None
+        probabilities = log_probs.exp().float().numpy()
+        text = beam_search(probabilities, ["", *alphabet], beam_size=beam, beam_cut_threshold=0.0)[0]
+    else:
+        best = [letter for letter, _ in groupby(log_probs.argmax(-1).tolist())]
+        text = "".join(alphabet[letter - 1] for letter in best if letter)
+    return " ".join(text.split())

@@ -1,0 +1,128 @@
+"""Probes: equal to scikit-learn's ridge, and what they say of a subnet does not depend on the others."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from evaluators.scores.mixed import MixedScore, get_score, parse_score
+from evaluators.scores.probes import ProbeScore, ridge, ridge_probe
+from search_spaces import AudioError, NasError, space_from_dict
+from supernet import HubertSupernet
+from supernet.audio import read_manifest
+from tests.supernet.conftest import SPACE
+
+
+@pytest.mark.parametrize(("count", "width"), [(40, 15), (30, 80)])
+def test_ridge_is_scikit_learns(count, width):
+    from sklearn.linear_model import RidgeCV
+
+    rng = np.random.default_rng(0)
+    x, test = rng.normal(2, 3, (count, width)), rng.normal(2, 3, (9, width))
+    y = x[:, :2] @ rng.normal(size=(2, 3)) + rng.normal(size=(count, 3)) + 5
+    mean, std = x.mean(0), x.std(0, ddof=1) + 1e-6
+    theirs = RidgeCV(alphas=[1e0, 1e1, 1e2, 1e3, 1e4]).fit((x - mean) / std, y).predict((test - mean) / std)
+    ours = ridge(*map(torch.from_numpy, (x, y, test)))
+    assert np.allclose(ours.numpy(), theirs, atol=1e-6)
+
+
+def test_a_probe_finds_classes_that_are_far_apart():
+    x = torch.randn(60, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    names = ["a", "b", "c"] * 20
+    for row, name in zip(x, names, strict=True):
+        row["abc".index(name)] += 8
+    assert ridge_probe(x[:30], names[:30], x[30:], names[30:]) == 1.0
+    assert ridge_probe(x[:30], names[:30], x[30:], ["d"] * 30) == 0.0
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = HubertSupernet(space_from_dict(SPACE), (4, 12), 8).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(0.05 * torch.randn_like(value))
+    return model
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """Tones of three pitches: the speakers. Texts say which, or nothing."""
+    folder, rng, lines = tmp_path_factory.mktemp("speech"), np.random.default_rng(0), []
+    for i in range(60):
+        name = ("ann", "bob", "cid")[i % 3]
+        time = np.arange(4800) / 16_000
+        tone = np.sin(2 * np.pi * (150, 500, 1200)[i % 3] * rng.uniform(0.9, 1.1) * time)
+        soundfile.write(folder / f"{i}.wav", (0.3 * tone + 0.02 * rng.normal(size=4800)).astype(np.float32), 16_000)
+        line = {"id": str(i), "audio": f"{i}.wav", "seconds": 0.3, "split": "train" if i < 36 else "dev"}
+        lines.append(json.dumps({**line, "speaker": name if i % 12 else None, "text": name, "language": "en"}))
+    (folder / "m.jsonl").write_text("\n".join(lines))
+    return folder / "m.jsonl"
+
+
+def test_a_probe_of_the_speaker_explains_pitch_and_hears_some_speech_apart(model, speech):
+    score = ProbeScore(model, "speaker", speech)
+    space = model.space
+    found = score([space.smallest, space.largest])
+    assert 0 < found[0] < found[1] < 1
+    assert score([space.largest]) == found[1:]
+    assert score.higher_is_better
+    assert score.settings["train"] == 33  # 3 of 36 have no speaker
+    assert score.settings["dev"] == 22
+    assert len(score._dev) == 17
+    assert len(score.held_out._dev) == 5
+    assert score.held_out([space.largest])[0] != found[1]
+
+
+def test_letters_are_probed_without_an_alignment(model, speech):
+    assert ProbeScore(model, "text", speech)([model.space.largest])[0] > 0.3
+
+
+def test_speech_is_taken_from_all_classes_alike(model, speech):
+    score = ProbeScore(model, "speaker", speech, seconds=5.3)
+    assert score.settings["train"] == 12
+    assert score._targets.sum(0).tolist() == [4, 4, 4]
+    assert len(read_manifest(speech)) == 60
+
+
+def test_a_mix_is_a_weighted_sum_and_better_when_greater(model, speech):
+    words = "probe:speaker+0.5*distillation"
+    mix = get_score(words, model, audio=speech)
+    subnets = [model.space.smallest, model.space.largest]
+    probe, distance = (get_score(name, model, audio=speech) for name in ("probe:speaker", "distillation"))
+    expected = [p - 0.5 * d for p, d in zip(probe(subnets), distance(subnets), strict=True)]
+    assert mix(subnets) == pytest.approx(expected)
+    assert mix.higher_is_better
+    assert isinstance(mix.held_out, MixedScore)
+    assert [term["weight"] for term in mix.settings["terms"]] == [1.0, 0.5]
+    assert mix.name == words
+    json.dumps(mix.settings)
+
+
+def test_the_words_of_scores():
+    assert parse_score("distillation") == [(1.0, "distillation", "")]
+    assert parse_score(" 2*probe:text + distillation ") == [(2.0, "probe", "text"), (1.0, "distillation", "")]
+
+
+@pytest.mark.parametrize(
+    "words", ["", "magic", "probe", "probe:", "0*distillation", "x*distillation", "a+", "-1*probe:a"]
+)
+def test_words_that_are_no_score_say_what_is(words):
+    with pytest.raises(NasError, match="a score is distillation, probe:LABEL, or a sum"):
+        parse_score(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "audio", "kind", "said"),
+    [
+        ("probe:taste", True, NasError, "probe:taste is no score: a probe is of speaker, language"),
+        ("probe:speaker", False, NasError, "needs speech with that label"),
+        ("probe:language", True, AudioError, "of 1 classes with 5 or more in train"),
+        ("probe:intent", True, AudioError, "has 0 train and 0 dev utterances"),
+    ],
+)
+def test_probes_that_cannot_be_made(model, speech, words, audio, kind, said):
+    with pytest.raises(kind, match=said):
+        get_score(words, model, audio=speech if audio else None)

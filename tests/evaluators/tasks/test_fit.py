@@ -1,0 +1,117 @@
+"""Heads learn, stop in time, depend on their seed alone, and say what goes wrong."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from evaluators.tasks.fit import Backward, Recipe, fit, fit_seeds
+from evaluators.tasks.heads import CtcHead, UtteranceHead, WeightedSum, layer_weights
+from search_spaces import NasError
+
+
+class Line:
+    """y = 2 x, from 16 points."""
+
+    def __init__(self, most=None):
+        self.x = torch.linspace(-1, 1, 16)[:, None]
+        self.most = most
+
+    def head(self):
+        return nn.Linear(1, 1)
+
+    def plan(self, rng, batch):
+        return [rows.tolist() for rows in np.array_split(rng.permutation(16), 16 // batch)]
+
+    def ids(self, rows):
+        return [f"point{row}" for row in rows]
+
+    def loss(self, head, rows):
+        if self.most is not None and len(rows) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        x = self.x[list(rows)]
+        return (head(x) - 2 * x).square().mean()
+
+    def dev(self, head):
+        return -float((head(self.x) - 2 * self.x).square().mean())
+
+
+def test_heads_learn_and_depend_on_the_seed_alone():
+    recipe = Recipe((1e-4, 0.1), seeds=2, epochs=40, batch=8)
+    heads, about = fit_seeds(Line(), recipe)
+    assert about["learning_rate"] == 0.1
+    assert len(heads) == 2
+    assert heads[0].weight.item() == pytest.approx(2, abs=0.05)
+    again, _ = fit(Line(), 0.1, 1, recipe, print)
+    assert torch.equal(again.weight, heads[1].weight)
+
+
+def test_training_stops_when_dev_gets_no_better_and_keeps_the_best():
+    class Worse(Line):
+        scores = iter([1.0, 3.0, 2.0, 2.0, 2.0, 9.0])
+
+        def dev(self, head):
+            self.seen = [*getattr(self, "seen", []), head.weight.item()]
+            return next(self.scores)
+
+    problem = Worse()
+    head, best = fit(problem, 0.1, 0, Recipe((0.1,), 1, epochs=6, patience=3, batch=16), print)
+    assert best == 3.0
+    assert head.weight.item() == problem.seen[1]
+    assert len(problem.seen) == 5
+
+
+def test_out_of_memory_halves_the_batch_and_says_so():
+    said, rows = [], list(range(16))
+    whole, parts = nn.Linear(1, 1), nn.Linear(1, 1)
+    parts.load_state_dict(whole.state_dict())
+    loss = Backward(Line())(whole, rows)
+    backward = Backward(Line(most=5), said.append)
+    assert backward(parts, rows) == pytest.approx(loss)
+    assert said == [
+        "out of memory with batches of 16: going on with 8 at a time",
+        "out of memory with batches of 8: going on with 4 at a time",
+    ]
+    assert torch.allclose(parts.weight.grad, whole.weight.grad)
+    backward(parts, rows)
+    assert len(said) == 2
+    with pytest.raises(NasError, match=r"out of memory even for one recording \(point0\)"):
+        Backward(Line(most=0))(parts, rows)
+
+
+def test_a_loss_that_is_not_finite_names_the_recordings():
+    problem = Line()
+    problem.x[3] = torch.nan
+    with pytest.raises(NasError, match="loss is nan; recordings: point2, point3"):
+        Backward(problem)(nn.Linear(1, 1), [2, 3])
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    class Broken(Line):
+        def loss(self, head, rows):
+            raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        Backward(Broken())(nn.Linear(1, 1), [0, 1])
+
+
+@pytest.mark.parametrize("wrong", [{"learning_rates": ()}, {"learning_rates": (0.0,)}, {"seeds": 0}, {"batch": 0}])
+def test_recipes_that_cannot_be_followed(wrong):
+    with pytest.raises(NasError):
+        Recipe(**wrong)
+
+
+def test_a_weighted_sum_begins_with_the_mean_of_the_layers():
+    states = torch.randn(2, 5, 3, 4)
+    assert torch.allclose(WeightedSum(3)(states), states.mean(2), atol=1e-6)
+    assert layer_weights(UtteranceHead(4, 3, 2)) == [0.25] * 4
+
+
+def test_padding_does_not_change_what_the_blstm_hears():
+    torch.manual_seed(0)
+    head = CtcHead(3, 4, 5, hidden=6).eval()
+    states = torch.randn(2, 7, 3, 4)
+    together = head(states, torch.tensor([7, 4]))
+    alone = head(states[1:, :4], torch.tensor([4]))
+    assert torch.allclose(together[1, :4], alone[0], atol=1e-6)
+    assert torch.allclose(together.exp().sum(-1), torch.ones(2, 7), atol=1e-5)
