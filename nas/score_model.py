@@ -236,13 +236,13 @@ class ScoreModel:
         self._x = x = self._x[:, self._used]
         self._dual = len(self._y) <= len(self._used)
         if self._dual:
-            self._inverse = np.linalg.inv((x * self._prior) @ x.T + noise * np.eye(len(self._y)))
-            self._gain = (self._prior[:, None] * x.T) @ self._inverse
+            inverse = np.linalg.inv((x * self._prior) @ x.T + noise * np.eye(len(self._y)))
+            self._gain = (self._prior[:, None] * x.T) @ inverse
             own = self._gain @ self._y
         else:
             precision = x.T @ x + noise * np.diag(1 / self._prior)
-            self._inverse = np.linalg.inv(precision)
-            own = self._inverse @ (x.T @ self._y)
+            self._root = np.linalg.inv(np.linalg.cholesky(precision)).T  # that of its inverse may lose its sign
+            own = self._root @ (self._root.T @ (x.T @ self._y))
         self._weights = self._all(own)
 
     def _drawn(self, rng: np.random.Generator) -> Array:
@@ -251,8 +251,6 @@ class ScoreModel:
             w = np.sqrt(self._prior) * rng.standard_normal(len(self._used))
             told = self._x @ w + noise * rng.standard_normal(len(self._y))
             return self._all(w + self._gain @ (self._y - told))
-        if not hasattr(self, "_root"):
-            self._root = np.linalg.cholesky(self._inverse)
         return self._weights + self._all(noise * (self._root @ rng.standard_normal(len(self._used))))
 
     def _all(self, own: Array) -> Array:

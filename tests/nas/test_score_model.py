@@ -71,3 +71,11 @@ def test_a_constant_score_is_no_trouble():
     model = ScoreModel(FEATURES, vectors, np.full(30, 0.7))
     assert model.predict(vectors) == pytest.approx(np.full(30, 0.7))
     assert np.isfinite(model.draw(np.random.default_rng(0)).of_vectors(vectors)).all()
+
+
+def test_a_score_of_the_embed_dim_alone_can_be_drawn_from_after_many_evaluations():
+    """Its noise is next to nothing, so the posterior is as sharp as it gets."""
+    _, vectors = drawn(SPACE, 4000, 0)
+    scores = np.array([float(SPACE.embed_dims[row[0]]) for row in vectors])
+    found = ScoreModel(FEATURES, vectors, scores).draw(np.random.default_rng(1)).of_vectors(vectors)
+    assert np.abs(found - scores).max() < 0.05 * scores.std()
