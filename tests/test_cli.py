@@ -175,7 +175,8 @@ def test_a_latency_budget_is_calibrated_for_kept_and_measured_again(tmp_path):
     made = nas("latency", "calibrate", "--target", target, "--measurements", 24, "--json", env=environment)
     assert made.returncode == 0, made.stderr
     calibration = json.loads(made.stdout)
-    budget = f"latency_ms<={1.1 * calibration['range_ms'][0]:.3f}@{target}"
+    least = calibration["range_ms"][0] * (1 + calibration["margin"])  # the bound, however noisy the machine is
+    budget = f"latency_ms<={1.1 * least:.3f}@{target}"
     run = tmp_path / "run"
     done = nas("search", "--budget", budget, "--evals", 4, "--out", run, env=environment)
     assert done.returncode in (0, 4), done.stderr
