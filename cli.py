@@ -134,8 +134,15 @@ def search(
     else:
         out.print(report_run(folder))
         out.print(f"run folder: {place}" + (f"; open {page}" if page else ""))
+    _refuse_failures(result)
     if not json_ and result.best:
         out.print(f"next: nas export {folder} --out exported/")
+
+
+def _refuse_failures(result: SearchResult) -> None:
+    """Raises `CheckFailed` where something was evaluated and nothing could be scored."""
+    if result.evaluations and result.best is None:
+        raise CheckFailed(f"all {len(result.evaluations)} evaluations failed; the first: {result.evaluations[0].error}")
 
 
 @dataclass(frozen=True)
@@ -207,8 +214,6 @@ def run_search(
             executor=executor,
             asynchronous=settings["asynchronous"],
         )
-    if result.evaluations and result.best is None:
-        raise CheckFailed(f"all {len(result.evaluations)} evaluations failed; the first: {result.evaluations[0].error}")
     for name, each in latencies.items() if result.best else ():
         if not hasattr(each, "verify") and budgets_on(name, settings["budgets"]):
             best = folder / "best.json"
@@ -408,6 +413,7 @@ def run_trial(job: dict[str, Any], place: str, report: Callable[[dict[str, Any]]
         resume = (mirror.folder / "run.json").exists()
         result = run_search(job, mirror.folder, resume, Progress())
         _page([mirror.folder], mirror.folder / "report.html")
+    _refuse_failures(result)
     best = result.best
     if best is None:
         raise CheckFailed("a search without evaluations has no best")
@@ -573,13 +579,13 @@ def latency_measure(
     space = model.space
     given = [_read_subnet(file, space) for file in subnets or []]
     names = [str(file) for file in subnets or []] or ["smallest", "middle", "largest"]
-    with _measuring("measuring") as on_progress:
+    with _counting("measuring") as on_progress:
         timings = measure(
             model, given or [space.smallest, space.middle, space.largest], on, shipped=True, on_progress=on_progress
         )
     record = {"machine": machine(on.device), "versions": on.versions(), **timings.to_dict()}
     if out_ is not None:
-        out_.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        _write_json(out_, record)
     if json_:
         _print_json({**record, "warnings": timings.warnings()})
         return
@@ -612,7 +618,7 @@ def latency_calibrate(
     on.check_here()
     model = _load(supernet, "cpu")
     chosen = _sub_space(model, space)
-    with _measuring("calibrating") as on_progress:
+    with _counting("calibrating") as on_progress:
         made = calibrate(model, on, measurements, on_progress=on_progress)
     file = made.save(out_ or calibration_file(chosen, on))
     _show_calibration(made, file, json_)
@@ -953,7 +959,7 @@ def evaluate_task(
     _check_device(device)
     recipe = Recipe(tuple(learning_rate or Recipe.learning_rates), seeds, epochs, batch=batch)
     upstream = load_upstream(model, None if subnet is None else _read_subnet(subnet, None), device)
-    with _count_progress("hidden states") as done:
+    with _counting("hidden states") as done:
         record = evaluate(
             upstream, task, manifest, recipe, device, cache, skip_missing, alphabet, hidden, beam, err.print, done
         )
@@ -1089,7 +1095,7 @@ def _latency_costs(
             if name in limits:
                 require_possible(model, target, limits[name])
             err.print(f"no calibration of {target} on this machine yet: measuring, once (nas latency calibrate)")
-            with _measuring("calibrating") as on_progress:
+            with _counting("calibrating") as on_progress:
                 calibration = calibrate(model, target, on_progress=on_progress)
             err.print(f"calibration: {calibration.save(file)}", soft_wrap=True)
             for warning in calibration.timings.warnings():
@@ -1271,8 +1277,8 @@ class _progress:  # noqa: N801 - used as a with block
         self._bar.stop()
 
 
-class _measuring:  # noqa: N801 - used as a with block
-    """A rich bar of measurements; one line where the output is no terminal."""
+class _counting:  # noqa: N801 - used as a with block
+    """A rich bar of things that are counted; silence where the output is no terminal."""
 
     def __init__(self, words: str) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -1293,23 +1299,6 @@ class _measuring:  # noqa: N801 - used as a with block
 
     def _update(self, done: int, total: int) -> None:
         self._bar.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-
-class _count_progress:  # noqa: N801 - used as a with block
-    """A rich bar of things that are counted; silence where nobody watches."""
-
-    def __init__(self, name: str) -> None:
-        from rich.progress import Progress
-
-        self._bar = Progress(console=err, disable=not err.is_terminal)
-        self._task = self._bar.add_task(name, total=None)
-
-    def __enter__(self) -> Any:
-        self._bar.start()
-        return lambda count, of: self._bar.update(self._task, completed=count, total=of)
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()

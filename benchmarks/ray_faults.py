@@ -27,7 +27,6 @@ from typing import Any
 from benchmarks._common import header
 
 KINDS = ("evaluator", "node", "driver", "head")
-ADDRESS = "127.0.0.1"
 
 
 class Slow:

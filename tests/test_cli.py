@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cli import main
+
 NAS = (sys.executable, "-m", "cli")
 BUDGET = ("--budget", "params<=2.5M")
 
@@ -306,3 +308,21 @@ def test_bench_prints_its_rows(monkeypatch):
     assert "7.0x (5.0 – 9.0)" in shown.stdout
     (record,) = json.loads(CliRunner().invoke(app, ["bench", "--json"]).stdout)
     assert (record["work"], record["ratios"]) == ("score 64 subnets", [5.0, 7.0, 9.0])
+
+
+def test_a_search_in_which_nothing_could_be_scored_still_shows_its_report(tmp_path, monkeypatch, capsys):
+    class Broken:
+        name, higher_is_better = "broken", True
+
+        def __call__(self, subnets):
+            return [float("nan")] * len(subnets)
+
+    monkeypatch.setattr("evaluators.scores.get_score", lambda *arguments: Broken())
+    monkeypatch.setattr("sys.argv", ["nas", "search", "--evals", "4", "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr()
+    assert end.value.code == 4
+    assert "4 failed" in said.out
+    assert "all 4 evaluations failed; the first: score is NaN" in said.err
+    assert (tmp_path / "run" / "report.html").exists()
