@@ -14,6 +14,7 @@ store.py        numbers of many recordings on disk
 order.py        heads and FFN units by importance
 distill.py      masking, loss, which subnets a step trains
 train.py        the two-stage training loop
+state.py        the checkpoint that a training goes on from
 """
 
 from supernet.checkpoint import load_supernet, save_supernet, shipped

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from search_spaces import CheckpointError
 
-__all__ = ["Calibration", "kept_calibration", "load_calibration", "save_calibration"]
+__all__ = ["Calibration", "cache_folder", "kept_calibration", "load_calibration", "save_calibration"]
 
 _STEP = 1 / 31  # int8 targets: standardised and clipped to +-4, in steps of 1/31
 
@@ -56,13 +56,18 @@ def load_calibration(file: Path | str) -> Calibration:
         raise CheckpointError(f"{file} is not a calibration file: {error}") from None
 
 
+def cache_folder() -> Path:
+    """Where this package keeps what it can make anew."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lighthubert-nas"
+
+
 def kept_calibration(key: str, make: Callable[[], Calibration]) -> Calibration:
     """What `make` gives, exactly, from the cache folder if it was made before: memory-mapped, not read.
 
     `key` names everything it depends on. The folder is `$XDG_CACHE_HOME/lighthubert-nas`, or that in `~/.cache`; where
     it cannot be written, nothing is lost but time. Files there may be deleted at any moment.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lighthubert-nas"
+    cache = cache_folder()
     file = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
     if file.exists():
         with contextlib.suppress(SafetensorError, OSError, KeyError, RuntimeError):  # cut short: made anew

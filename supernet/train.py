@@ -32,6 +32,7 @@ from supernet.checkpoint import save_supernet
 from supernet.distill import LOSSES, SAMPLERS, distillation_loss, span_mask, step_subnets
 from supernet.model import HubertSupernet
 from supernet.processes import Processes, processes
+from supernet.state import load_state, save_state
 from supernet.teacher import TargetCache, Teacher
 
 __all__ = [
@@ -513,15 +514,7 @@ def _checkpoint(
     state = {"recipe": asdict(recipe), "step": step, "model": model.state_dict(), "optimiser": optimiser.state_dict()}
     if average is not None:
         state["average"] = average.state_dict()
-    partial = out / ".state.pt.partial"
-    try:
-        torch.save(state, partial)
-        partial.replace(out / "state.pt")
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        raise RunError(
-            f"cannot write a checkpoint into {out}: {error}; the one before is kept, run again to go on"
-        ) from None
+    save_state(out, state)
 
 
 def _restore(
@@ -532,16 +525,10 @@ def _restore(
     average: HubertSupernet | None = None,
 ) -> int:
     """The step to go on from: that of the checkpoint in `out`, or 0."""
-    file = out / "state.pt"
-    if not file.exists():
+    state = load_state(out, "recipe")
+    if state is None:
         return 0
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        was = {"loss": "mse", "in_place": 0.0, "ema": 0.0, **state["recipe"]}  # checkpoints of before lack these
-    except Exception as error:
-        raise RunError(
-            f"cannot read checkpoint {file}: {str(error).splitlines()[0]}; delete it to begin anew"
-        ) from None
+    was = {"loss": "mse", "in_place": 0.0, "ema": 0.0, **state["recipe"]}  # checkpoints of before lack these
     now = asdict(recipe)
     for key in now:
         same = tuple(was.get(key, ())) == now[key] if isinstance(now[key], tuple) else was.get(key) == now[key]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from evaluators.costs.latency_measure import Progress, Timings, measure
 from evaluators.costs.latency_model import CONFIDENCE, LatencyModel, SpaceFeatures
 from evaluators.costs.latency_target import Target, machine
 from search_spaces import AdditiveTable, InfeasibleError, NasError, Space, Subnet, space_from_dict
+from supernet.calibration import cache_folder
 
 if TYPE_CHECKING:
     from supernet.model import HubertSupernet
@@ -153,7 +153,7 @@ def calibrations() -> list[Path]:
 
 
 def _folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lighthubert-nas" / "latency"
+    return cache_folder() / "latency"
 
 
 def calibration_file(space: Space, target: Target) -> Path:

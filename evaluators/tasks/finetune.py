@@ -31,6 +31,7 @@ from evaluators.tasks.transcription import ctc_loss, decode, fits, letters_of
 from search_spaces import AudioError, NasError, RunError
 from supernet import Hubert, load_extracted, save_extracted
 from supernet.audio import batches, load_audio, normalise
+from supernet.state import load_state, save_state
 
 __all__ = ["FinetuneRecipe", "finetune"]
 
@@ -245,25 +246,17 @@ def _checkpoint(
     weights: dict[str, Tensor],
 ) -> None:
     state = {"settings": settings, "step": step, "best": best, "weights": weights}
-    partial = out / ".state.pt.partial"
-    torch.save({**state, "model": model.state_dict(), "optimiser": optimiser.state_dict()}, partial)
-    partial.replace(out / "state.pt")
+    save_state(out, {**state, "model": model.state_dict(), "optimiser": optimiser.state_dict()})
 
 
 def _restore(
     out: Path, settings: dict[str, Any], model: _Tuned, optimiser: torch.optim.AdamW
 ) -> tuple[int, float, dict[str, Tensor]]:
     """Step, best figure on dev and its weights: those of the checkpoint in `out`, or the beginning."""
-    file = out / "state.pt"
-    if not file.exists():
+    state = load_state(out, "settings")
+    if state is None:
         return 0, -math.inf, copy.deepcopy(model.state_dict())
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        begun = state["settings"]
-    except Exception as error:
-        raise RunError(
-            f"cannot read checkpoint {file}: {str(error).splitlines()[0]}; delete it to begin anew"
-        ) from None
+    begun = state["settings"]
     for key, value in settings.items():
         if begun.get(key) != value and key not in ("validate_every", "checkpoint_every"):
             raise RunError(f"{out} was begun with {key}={begun.get(key)}, now {key}={value}: use another folder")
