@@ -125,6 +125,18 @@ def alive(executor, number, seconds=60):
     pytest.fail(f"{executor.alive} evaluators are alive, not {number}")
 
 
+def holds(number, seconds=120):
+    """Waits until the cluster has noticed that it has this many nodes: one that died is found out by its silence."""
+    import ray
+
+    for _ in range(10 * seconds):
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        if len(nodes) == number and ray.cluster_resources().get("CPU") == sum(n["Resources"]["CPU"] for n in nodes):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"the cluster has {len(nodes)} nodes, not {number}")
+
+
 def test_the_run_does_not_depend_on_the_number_of_evaluators(cluster):
     options = {"costs": {"params": params_of(SPACE)}, "budgets": ["params<=400K"], "searcher": "evolution", "evals": 60}
     wanted = content(nas.search(SPACE, SCORE, **options).evaluations)
@@ -163,6 +175,7 @@ def test_evaluators_leave_and_join_with_their_nodes(cluster, tmp_path):
                 removed = True
                 cluster.remove_node(joined, allow_graceful=False)
         assert [outcome.score for outcome in found] == SCORE(SUBNETS)
+    holds(2)
 
 
 def test_a_subnet_that_kills_every_evaluator_fails_alone(cluster, tmp_path):
