@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import islice
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +61,7 @@ class ExactSearcher(Searcher):
             if subnets := self._first_new(self.feasible.best_of_each_shape(table), n):
                 return subnets
         draws = [model.draw(self.rng) for _ in range(_DRAWS)]
-        if self._settled(table, draws):
+        if self._settled(model, table, draws):
             return []
         last = len(self.seen) + n >= self.evals
         subnets = self._optima(table, n if last else n // 2)
@@ -113,15 +114,24 @@ class ExactSearcher(Searcher):
             self._variances_of = len(known) if refit else self._variances_of
         return self._model
 
-    def _settled(self, table: AdditiveTable, draws: Sequence[AdditiveTable]) -> bool:
+    def _settled(self, model: ScoreModel, table: AdditiveTable, draws: Sequence[AdditiveTable]) -> bool:
         """Whether nothing is to be gained, as far as the model knows. Never for fronts, nor early on."""
         if self.objective.cost is not None or len(self.seen) < _LEAST_TO_SETTLE:
             return False
         if self.feasible.best(table) not in self.seen:
             return False
         worth = [self.objective.worth(evaluation) for evaluation in self.told if evaluation.ok]
-        gains = [float(draw.of(self.feasible.best(draw))) - max(worth) for draw in draws]
+        gains = [self._expected_gain(draw, max(worth), model.noise) for draw in draws]
         return float(np.mean(gains)) < _WORTH_GOING_ON * float(np.std(worth))
+
+    def _expected_gain(self, draw: AdditiveTable, best: float, noise: float) -> float:
+        """Over `best`, of the best new subnet by `draw` (expected improvement)."""
+        looked_at = islice(self.feasible.ranked(draw), _MOST_LOOKED_AT)
+        new = next((subnet for subnet in looked_at if subnet not in self.seen), None)
+        if new is None:
+            return 0.0
+        normal, z = NormalDist(), (float(draw.of(new)) - best) / noise
+        return noise * (z * normal.cdf(z) + normal.pdf(z))
 
     def _optima(self, table: AdditiveTable, n: int) -> list[Subnet]:
         """Up to `n` new subnets: the best of `table`, or spread along its front against the objective's cost."""
