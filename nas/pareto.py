@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nas.ledger import Evaluation
 
-__all__ = ["front", "hypervolume", "select", "undominated"]
+__all__ = ["front", "hypervolume", "most_gaining", "select", "undominated"]
 
 Array = npt.NDArray[Any]
 
@@ -62,6 +62,28 @@ def hypervolume(
         area += (reference[0] - a[i]) * (b[i] - floor)
         floor = b[i]
     return float(area)
+
+
+def most_gaining(
+    points: tuple[Array, Array], known: tuple[Array, Array], reference: tuple[float, float], k: int
+) -> list[int]:
+    """Indices of up to `k` points that add most hypervolume to the `known`, one after the other; none adds nothing.
+
+    Both are costs and scores, to minimise and to maximise.
+    """
+    (costs, scores), (known_costs, known_scores) = points, known
+    chosen: list[int] = []
+    while len(chosen) < k:
+        a, b = np.append(known_costs, costs[chosen]), np.append(known_scores, scores[chosen])
+        stairs = undominated(a, b)
+        starts, floors = np.append(-np.inf, a[stairs]), np.append(reference[1], b[stairs])
+        ends = np.append(a[stairs], reference[0])
+        widths = np.maximum(0, ends - np.maximum(starts, costs[:, None]))
+        gains = (widths * np.maximum(0, scores[:, None] - np.maximum(floors, reference[1]))).sum(1)
+        if not len(gains) or gains.max() <= 0:
+            break
+        chosen.append(int(gains.argmax()))
+    return chosen
 
 
 def _objectives(evaluations: Sequence[Evaluation], cost: str) -> tuple[list[float], list[float]]:

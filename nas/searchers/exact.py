@@ -10,7 +10,8 @@
    has been evaluated, and draws expect less than a thousandth of the scores' spread from going on.
 
 Each best is the optimum over ALL subnets that keep the budgets, by dynamic programming. With a cost to minimise beside
-the score, the subnets are taken from the exact fronts of the same models instead.
+the score, the subnets are taken from the exact fronts of the same models instead, those first that add most to the
+hypervolume of what is known, and 2 is left out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from nas import pareto
 from nas.score_model import Features, ScoreModel
 from nas.searchers.base import Searcher
 from search_spaces import AdditiveTable, Subnet
@@ -36,6 +38,7 @@ _LEAST_BATCH = 8
 _LEAST_TO_SETTLE = 64
 _WORTH_GOING_ON = 1e-3
 _MOST_LOOKED_AT = 128
+_MOST_OF_A_FRONT = 512
 _DRAWS = 4
 _REFIT = 1.05  # the model is fitted anew when the evaluations have grown by so much,
 _REFIT_VARIANCES = 1.2  # and its variances are found anew
@@ -56,7 +59,7 @@ class ExactSearcher(Searcher):
             return self.draw(n)
         n = min(n, max(_LEAST_BATCH, len(self.seen) // 8))
         table = model.table()
-        if self._shape_rounds < _SHAPE_ROUNDS:
+        if self.objective.cost is None and self._shape_rounds < _SHAPE_ROUNDS:
             self._shape_rounds += 1
             if subnets := self._first_new(self.feasible.best_of_each_shape(table), n):
                 return subnets
@@ -134,13 +137,24 @@ class ExactSearcher(Searcher):
         return noise * (z * normal.cdf(z) + normal.pdf(z))
 
     def _optima(self, table: AdditiveTable, n: int) -> list[Subnet]:
-        """Up to `n` new subnets: the best of `table`, or spread along its front against the objective's cost."""
+        """Up to `n` new subnets: the best of `table`, or those of its front that add most to what is known."""
         if self.objective.cost is None:
             return self._first_new(islice(self.feasible.ranked(table), _MOST_LOOKED_AT), n)
-        points = [p.subnet for p in self.feasible.front(self._cost(), table) if p.subnet not in self.seen]
+        cost = self._cost()
+        points = [point for point in self.feasible.front(cost, table) if point.subnet not in self.seen]
+        if not points:
+            return []
+        points = [points[i] for i in np.unique(np.linspace(0, len(points) - 1, _MOST_OF_A_FRONT).astype(int))]
+        known = [evaluation for evaluation in self.told if evaluation.ok]
+        waiting = list(self.seen - {evaluation.subnet for evaluation in self.told})
+        costs = [float(e.costs[str(self.objective.cost)]) for e in known] + [float(cost.of(s)) for s in waiting]
+        worth = [self.objective.worth(e) for e in known] + [float(table.of(s)) for s in waiting]
+        of_points = np.array([p.cost for p in points], dtype=float), np.array([p.score for p in points], dtype=float)
+        reference = max([*costs, *of_points[0]]), min([*worth, *of_points[1]])
+        chosen = pareto.most_gaining(of_points, (np.array(costs), np.array(worth)), reference, n)
         offset = self.rng.random()
-        spread = [points[int((i + offset) * len(points) / n)] for i in range(n)] if points else []
-        return self._first_new(spread, n)
+        spread = [int((i + offset) * len(points) / n) for i in range(n)]
+        return self._first_new((points[i].subnet for i in [*chosen, *spread]), n)
 
     def _cost(self) -> AdditiveTable:
         """The objective's cost; where it can only be measured, a model of it without terms of neighbours."""

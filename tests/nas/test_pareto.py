@@ -64,3 +64,19 @@ def test_hypervolume_equals_counting_cells(seed):
     costs, scores = rng.integers(0, 12, 15), rng.integers(-2, 10, 15)
     cells = sum(any(c <= x and s >= y + 1 for c, s in zip(costs, scores)) for x in range(10) for y in range(10))
     assert hypervolume(costs, scores, (10, 0)) == cells
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_gains_most_is_what_adds_most_hypervolume(seed):
+    rng = np.random.default_rng(seed)
+    known, points, reference = rng.random((2, 5)), rng.random((2, 12)), (0.9, 0.1)
+
+    def added(chosen):
+        return hypervolume(*np.hstack([known, points[:, chosen]]), reference)
+
+    chosen = pareto.most_gaining(tuple(points), tuple(known), reference, 4)
+    for k, i in enumerate(chosen):
+        assert added([*chosen[:k], i]) == pytest.approx(max(added([*chosen[:k], j]) for j in range(12)))
+        assert added([*chosen[:k], i]) > added(chosen[:k])
+    if len(chosen) < 4:
+        assert all(added([*chosen, j]) == pytest.approx(added(chosen)) for j in range(12))
