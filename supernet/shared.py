@@ -34,14 +34,14 @@ class Speech:
     """Front-end features (T, C) of utterances, shortest first; those of one length are run as one batch."""
 
     def __init__(self, features: Sequence[Tensor], device: str = "cpu") -> None:
-        lengths = [len(each) for each in features]
-        if lengths != sorted(lengths):
-            raise ValueError(f"utterances must come shortest first; got lengths {lengths}")
+        self.lengths = [len(each) for each in features]
+        if self.lengths != sorted(self.lengths):
+            raise ValueError(f"utterances must come shortest first; got lengths {self.lengths}")
         self.buckets = [
             torch.stack(list(group)).to(device) for _, group in groupby(features, key=len)
         ]  # each (B, T, C)
         self._sizes = [bucket.shape[0] * bucket.shape[1] for bucket in self.buckets]
-        self.frames = sum(lengths)
+        self.frames = sum(self.lengths)
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention (N, H, head dim) within each utterance."""

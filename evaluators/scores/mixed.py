@@ -29,6 +29,12 @@ class MixedScore:
         columns = [[self._sign(score) * weight * float(v) for v in score(subnets)] for weight, score in self.terms]
         return [math.fsum(row) for row in zip(*columns, strict=True)]
 
+    def to(self, device: str) -> MixedScore:
+        """Itself, scoring on another device from now on."""
+        for _, score in self.terms:
+            score.to(device)
+        return self
+
     @property
     def settings(self) -> dict[str, Any]:
         return {

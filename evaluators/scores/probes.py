@@ -18,6 +18,7 @@ from torch import Tensor
 from search_spaces import AudioError, NasError, Subnet
 from supernet.audio import LABELS, Utterance, load_audio, normalise, read_manifest
 from supernet.model import HubertSupernet
+from supernet.shared import SharedEncoder, Speech
 
 __all__ = ["ProbeScore", "pooled", "ridge", "ridge_probe"]
 
@@ -95,8 +96,8 @@ class ProbeScore:
                 f"{len(known or train)} classes with {_LEAST_OF_A_CLASS} or more in train; a probe needs 4, 4 and 2"
             )
         targets = _letters(train, dev) if label == "text" else _classes(train, dev, label)
-        self._train, self._dev = self._heard(train, device), self._heard(dev, device)
-        self._targets, self._dev_targets = (each.to(device) for each in targets)
+        self._train, self._targets = self._heard(train, targets[0], device)
+        self._dev, self._dev_targets = self._heard(dev, targets[1], device)
         self.settings = {
             "speech": str(audio),
             "train": len(train),
@@ -109,36 +110,50 @@ class ProbeScore:
             self.held_out._keep([i for i in range(len(dev)) if aside[i]])
             self.held_out.source = f"{sum(aside)} utterances that the search did not hear"
             self._keep([i for i in range(len(dev)) if not aside[i]])
+        self.to(device)
 
     source = "dev"
 
+    def to(self, device: str) -> ProbeScore:
+        """Itself, scoring on another device from now on."""
+        self.model.to(device)
+        self._encoders = tuple(SharedEncoder(self.model, Speech(part, device)) for part in (self._train, self._dev))
+        self._targets, self._dev_targets = self._targets.to(device), self._dev_targets.to(device)
+        if self.held_out is not None:
+            self.held_out.to(device)
+        return self
+
     def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
-        """One score for each subnet."""
-        return [self._explained(*self._means(subnet)) for subnet in subnets]
+        """One score for each subnet. What they share is computed once, whatever their order."""
+        means = (self._means(encoder, subnets) for encoder in self._encoders)
+        return [self._explained(train, dev) for train, dev in zip(*means, strict=True)]
 
     def _explained(self, train: Tensor, dev: Tensor) -> float:
         known = self._dev_targets - self._targets.mean(0)
         errors = self._dev_targets - ridge(train, self._targets, dev)
         return float(1 - errors.square().sum() / known.square().sum())
 
-    @torch.no_grad()
-    def _means(self, subnet: Subnet) -> tuple[Tensor, Tensor]:
-        """Mean hidden states of the train and the dev utterances, joined over layers."""
-        encoder = self.model.extract(subnet).encoder
-        train, dev = (
-            torch.stack([pooled([state[0] for state in encoder(features[None])]) for features in part])
-            for part in (self._train, self._dev)
+    def _means(self, encoder: SharedEncoder, subnets: Sequence[Subnet]) -> list[Tensor]:
+        """For each subnet (utterances, its states x D): mean hidden states, joined over the input and kept layers."""
+        space, lengths = self.model.space, encoder.speech.lengths
+        states = range(space.network.num_layers + 1)
+        means = encoder.read(
+            subnets, states, lambda _, hidden: torch.stack([pooled([own]) for own in torch.split(hidden, lengths)])
         )
-        return train, dev
+        kept = ([0, *(layer + 1 for layer in space.kept_layers(subnet.depth))] for subnet in subnets)
+        return [torch.cat([row[k] for k in layers], dim=1) for row, layers in zip(means, kept, strict=True)]
 
     def _keep(self, rows: list[int]) -> None:
         self._dev, self._dev_targets = [self._dev[row] for row in rows], self._dev_targets[rows]
 
     @torch.no_grad()
-    def _heard(self, utterances: Sequence[Utterance], device: str) -> list[Tensor]:
+    def _heard(self, utterances: Sequence[Utterance], targets: Tensor, device: str) -> tuple[list[Tensor], Tensor]:
+        """Front-end features (T, C), shortest first, and their targets."""
         least = self.model.space.network.receptive_field
         waves = [torch.from_numpy(normalise(load_audio(utterance.audio, least))) for utterance in utterances]
-        return [self.model.front_end(wave[None].to(device))[0] for wave in waves]
+        features = [self.model.front_end(wave[None].to(device))[0] for wave in waves]
+        order = sorted(range(len(features)), key=lambda row: len(features[row]))
+        return [features[row] for row in order], targets[order]
 
     def _chosen(
         self, utterances: Sequence[Utterance], seconds: float, known: set[str] | None = None

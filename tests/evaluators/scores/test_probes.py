@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from evaluators.scores.mixed import MixedScore, get_score, parse_score
-from evaluators.scores.probes import ProbeScore, ridge, ridge_probe
+from evaluators.scores.probes import ProbeScore, pooled, ridge, ridge_probe
 from search_spaces import AudioError, NasError, space_from_dict
 from supernet import HubertSupernet
 from supernet.audio import read_manifest
@@ -74,6 +74,21 @@ def test_a_probe_of_the_speaker_explains_pitch_and_hears_some_speech_apart(model
     assert len(score._dev) == 17
     assert len(score.held_out._dev) == 5
     assert score.held_out([space.largest])[0] != found[1]
+
+
+def test_states_shared_by_subnets_are_those_of_each_alone(model, speech):
+    score, space = ProbeScore(model, "speaker", speech), model.space
+    rng = np.random.default_rng(0)
+    subnets = [space.smallest, space.largest, *(space.sample(rng) for _ in range(6))]
+    shared = score._means(score._encoders[1], subnets)
+    with torch.no_grad():
+        for subnet, found in zip(subnets, shared, strict=True):
+            encoder = model.extract(subnet).encoder
+            alone = torch.stack(
+                [pooled([state[0] for state in encoder(features[None])]) for features in score._dev]
+            )  # fmt: skip
+            assert torch.allclose(found, alone, atol=1e-5)
+    assert score.to("cpu")(subnets) == score(subnets)
 
 
 def test_letters_are_probed_without_an_alignment(model, speech):
