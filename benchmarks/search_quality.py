@@ -36,6 +36,7 @@ from nas.searchers.exact import ExactSearcher
 from search_spaces import AdditiveTable, Feasible, Space, Subnet, get_space
 
 EVALS = (32, 64, 128, 256, 512)
+REPORTED = (64, 256)  # of whole spaces
 MOST = {"enumerable": 512, "full": 256, "odd": 256}
 SLOW = {"optuna-gp": 64}  # at most so many evaluations, of 2-3 s each; three seeds; in the enumerable space alone
 BUDGETS = (0.05, 0.1, 0.3, 0.5, 0.8)  # shares of the subnets that fit
@@ -206,11 +207,11 @@ def overhead(name: str, most: int) -> Iterator[tuple[int, float]]:
 # -------------------------------------------------------------------- tables
 
 
-def show(title: str, rows: dict[str, list[list[float]]], scale: float = 1.0) -> None:
-    """One line a searcher: median and middle half after each number of evaluations."""
+def show(title: str, rows: dict[str, list[list[float]]], scale: float = 1.0, sign: int = 1) -> None:
+    """One line a searcher, best at 64 first: median and middle half. `sign` -1 where more is better."""
     some = [i for i in range(len(EVALS)) if any(np.isfinite(row[i]) for values in rows.values() for row in values)]
     print(f"\n{title}\n\n| searcher | {' | '.join(str(EVALS[i]) for i in some)} |\n|---|{'---|' * len(some)}")
-    for name, values in sorted(rows.items(), key=lambda item: float(np.median(np.array(item[1])[:, 1]))):
+    for name, values in sorted(rows.items(), key=lambda item: sign * float(np.mean(np.array(item[1])[:, 1]))):
         low, middle, high = np.quantile(np.array(values)[:, some] * scale, [0.25, 0.5, 0.75], axis=0)
         cells = ["" if m != m else f"{m:.3g} [{a:.3g}, {b:.3g}]" for a, m, b in zip(low, middle, high, strict=True)]
         print(f"| {name} | {' | '.join(cells)} |")
@@ -233,21 +234,29 @@ def report_enumerable(results: Sequence[dict[str, Any]]) -> None:
     for name, rows in sorted(rank.items(), key=lambda item: -float((item[1][:, 2] == 0).mean())):
         cells = [f"{100 * (column == 0).mean():.0f}" if (column >= 0).all() else "" for column in rows.T]
         print(f"| {name} | {' | '.join(cells)} |")
-    show("Hypervolume of score against params, in % of the known front's", grouped(results, "hypervolume"), 100)
+    show("Hypervolume of score against params, in % of the known front's", grouped(results, "hypervolume"), 100, -1)
 
 
 def report_best(results: Sequence[dict[str, Any]], key: str) -> None:
-    """Regret to the best that any searcher found with that seed and budget."""
+    """Regret to the best that any searcher found with that seed and budget; sorted by its sum at the end."""
+    columns = [(part, n) for part in range(3) for n in REPORTED]
     for kind in dict.fromkeys(result[key] for result in results):
         mine = [result for result in results if result[key] == kind]
-        for budget, part in enumerate(("tight", "middle", "loose")):
-            best = {
-                s: max(np.nanmax(r["best"][budget]) for r in mine if r["seed"] == s) for s in {r["seed"] for r in mine}
-            }
-            rows: dict[str, list[Any]] = {}
-            for r in mine:
-                rows.setdefault(r["name"], []).append([best[r["seed"]] - value for value in r["best"][budget]])
-            show(f"{kind}, {part} budget: short of the best that any found", rows)
+        best = {
+            seed: [max(np.nanmax(r["best"][part]) for r in mine if r["seed"] == seed) for part in range(3)]
+            for seed in {r["seed"] for r in mine}
+        }
+        rows: dict[str, list[list[float]]] = {}
+        for r in mine:
+            short = [best[r["seed"]][part] - r["best"][part][EVALS.index(n)] for part, n in columns]
+            rows.setdefault(r["name"], []).append(short)
+        titles = [f"{('tight', 'middle', 'loose')[part]}, {n}" for part, n in columns]
+        print(f"\n{kind}\n\n| searcher | {' | '.join(titles)} |\n|---|{'---|' * len(columns)}")
+        last = [i for i, (_, n) in enumerate(columns) if n == REPORTED[-1]]
+        for name, values in sorted(rows.items(), key=lambda item: float(np.median(item[1], axis=0)[last].sum())):
+            low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+            cells = [f"{m:.2f} [{a:.2f}, {b:.2f}]" for a, m, b in zip(low, middle, high, strict=True)]
+            print(f"| {name} | {' | '.join(cells)} |")
 
 
 def main() -> None:
