@@ -16,7 +16,7 @@ hypervolume of what is known, and 2 is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from statistics import NormalDist
@@ -27,7 +27,7 @@ import numpy.typing as npt
 from nas import pareto
 from nas.score_model import Features, ScoreModel
 from nas.searchers.base import Searcher
-from search_spaces import AdditiveTable, Subnet
+from search_spaces import AdditiveTable, Feasible, Subnet
 
 __all__ = ["ExactSearcher"]
 
@@ -44,6 +44,21 @@ _REFIT = 1.05  # the model is fitted anew when the evaluations have grown by so 
 _REFIT_VARIANCES = 1.2  # and its variances are found anew
 
 
+class _Ranked:
+    """The best subnets of a table, found as they are looked at, and kept for the next look."""
+
+    def __init__(self, feasible: Feasible, table: AdditiveTable) -> None:
+        self.table = table
+        self._known: list[Subnet] = []
+        self._more = islice(feasible.ranked(table), _MOST_LOOKED_AT)
+
+    def __iter__(self) -> Iterator[Subnet]:
+        yield from self._known
+        for subnet in self._more:
+            self._known.append(subnet)
+            yield subnet
+
+
 class ExactSearcher(Searcher):
     """See the module. Proposes fewer than asked while little is known: what is learned from them serves the next."""
 
@@ -58,16 +73,16 @@ class ExactSearcher(Searcher):
         if model is None:
             return self.draw(n)
         n = min(n, max(_LEAST_BATCH, len(self.seen) // 8))
-        table = model.table()
+        best = _Ranked(self.feasible, model.table())
         if self.objective.cost is None and self._shape_rounds < _SHAPE_ROUNDS:
             self._shape_rounds += 1
-            if subnets := self._first_new(self.feasible.best_of_each_shape(table), n):
+            if subnets := self._first_new(self.feasible.best_of_each_shape(best.table), n):
                 return subnets
-        draws = [model.draw(self.rng) for _ in range(_DRAWS)]
-        if self._settled(model, table, draws):
+        draws = [_Ranked(self.feasible, model.draw(self.rng)) for _ in range(_DRAWS)]
+        if self._settled(model, best, draws):
             return []
         last = len(self.seen) + n >= self.evals
-        subnets = self._optima(table, n if last else n // 2)
+        subnets = self._optima(best, n if last else n // 2)
         for i, draw in enumerate(draws):
             if missing := n - len(subnets):
                 subnets += self._optima(draw, -(-missing // (len(draws) - i)))
@@ -117,30 +132,29 @@ class ExactSearcher(Searcher):
             self._variances_of = len(known) if refit else self._variances_of
         return self._model
 
-    def _settled(self, model: ScoreModel, table: AdditiveTable, draws: Sequence[AdditiveTable]) -> bool:
+    def _settled(self, model: ScoreModel, best: _Ranked, draws: Sequence[_Ranked]) -> bool:
         """Whether nothing is to be gained, as far as the model knows. Never for fronts, nor early on."""
         if self.objective.cost is not None or len(self.seen) < _LEAST_TO_SETTLE:
             return False
-        if self.feasible.best(table) not in self.seen:
+        if next(iter(best)) not in self.seen:
             return False
         worth = [self.objective.worth(evaluation) for evaluation in self.told if evaluation.ok]
         gains = [self._expected_gain(draw, max(worth), model.noise) for draw in draws]
         return float(np.mean(gains)) < _WORTH_GOING_ON * float(np.std(worth))
 
-    def _expected_gain(self, draw: AdditiveTable, best: float, noise: float) -> float:
+    def _expected_gain(self, draw: _Ranked, best: float, noise: float) -> float:
         """Over `best`, of the best new subnet by `draw` (expected improvement)."""
-        looked_at = islice(self.feasible.ranked(draw), _MOST_LOOKED_AT)
-        new = next((subnet for subnet in looked_at if subnet not in self.seen), None)
+        new = next((subnet for subnet in draw if subnet not in self.seen), None)
         if new is None:
             return 0.0
-        normal, z = NormalDist(), (float(draw.of(new)) - best) / noise
+        normal, z = NormalDist(), (float(draw.table.of(new)) - best) / noise
         return noise * (z * normal.cdf(z) + normal.pdf(z))
 
-    def _optima(self, table: AdditiveTable, n: int) -> list[Subnet]:
-        """Up to `n` new subnets: the best of `table`, or those of its front that add most to what is known."""
+    def _optima(self, ranked: _Ranked, n: int) -> list[Subnet]:
+        """Up to `n` new subnets: the best of a table, or those of its front that add most to what is known."""
         if self.objective.cost is None:
-            return self._first_new(islice(self.feasible.ranked(table), _MOST_LOOKED_AT), n)
-        cost = self._cost()
+            return self._first_new(ranked, n)
+        cost, table = self._cost(), ranked.table
         points = [point for point in self.feasible.front(cost, table) if point.subnet not in self.seen]
         if not points:
             return []
