@@ -981,7 +981,12 @@ def evaluate_task(
 @app.command()
 def finetune(
     model: Annotated[Path, typer.Option(help="Folder of `nas export` (safetensors).")],
-    task: Annotated[str, typer.Option(help=f"One of {', '.join(name for name in TASKS if name != 'verification')}.")],
+    task: Annotated[
+        str,
+        typer.Option(
+            help=f"One of {', '.join(name for name, task in TASKS.items() if task.kind in ('classes', 'text'))}."
+        ),
+    ],
     manifest: Annotated[Path, typer.Option(help="Manifest, or the folder of a corpus whose layout is known.")],
     out_: Annotated[Path, typer.Option("--out", help="Folder; run again to go on.")],
     steps: Annotated[int, typer.Option(min=1)] = 1000,

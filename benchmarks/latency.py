@@ -132,6 +132,7 @@ class Runner:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.target.threads, 1
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         program = torch.onnx.export(module, (x,), dynamo=True, verbose=False, input_names=["x"], opset_version=22)
         data = program.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

@@ -4,7 +4,8 @@ python benchmarks/tasks.py table --audio speech/manifest.jsonl --teacher TEACHER
 python benchmarks/tasks.py correlation --audio speech/manifest.jsonl --out runs/tasks --subnets 60
 
 `table`: log-mel, the teacher, the largest subnet, and at 71 % and 29 % of its parameters the search's winner
-(`exact`, teacher distance), one uniform in width by hand, and one drawn at random. `correlation`: Kendall's tau of each
+(`exact`, teacher distance), one uniform in width by hand, and one drawn at random; `--also` adds slices of other
+supernets. `correlation`: Kendall's tau of each
 score with each task's test accuracy over random subnets. Both keep what is done in OUT and go on from there.
 
 Small tasks made from the manifest (shared/corpora layout: ids begin with queen- or asterisk-):
@@ -45,10 +46,11 @@ from supernet.teacher import load_teacher
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
 SPLITS = ("train", "dev", "test")
-SIZES = {"speaker": (10, 4, 8), "language": (16, 8, 20), "keyword": (5, 2, 3)}
-SMALL = {"speaker": (6, 3, 5), "language": (10, 5, 12), "keyword": (5, 2, 3)}
+SIZES = {"speaker": (10, 4, 30), "language": (16, 8, 60), "keyword": (5, 2, 3)}
+SMALL = {"speaker": (6, 3, 30), "language": (10, 5, 60), "keyword": (5, 2, 3)}
 RECIPES = {"asr": Recipe((1e-2,), 3, epochs=15, patience=3, batch=16)}
 SHARES = {"71 %": 0.71, "29 %": 0.29}
+ALSO = "search, 29 %"  # the subnet of other supernets
 
 
 # -------------------------------------------------------------------- the tasks
@@ -203,7 +205,12 @@ def table(args: argparse.Namespace) -> None:
     shared = SharedFront(model)
     subnets = chosen_subnets(model, args.evals, args.out)
     makers: dict[str, Any] = {name: lambda subnet=subnet: shared.of(subnet) for name, subnet in subnets.items()}
+    for words in args.also:
+        name, _, folder = words.partition("=")
+        other = SharedFront(load_supernet(folder))
+        makers[name] = lambda other=other: other.of(subnets[ALSO])
     makers |= {"log-mel": lambda: LogMel(args.teacher), "teacher": lambda: WholeTeacher(args.teacher)}
+    makers = {name: make for name, make in makers.items() if not args.only or name in args.only}
     rows, file = [], args.out / "table.jsonl"
     done = {(r["name"], r["task"]): r for r in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
     for name, make in makers.items():
@@ -324,6 +331,8 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, help="Whisper's folder, for `table`.")
     parser.add_argument("--supernet", default="hubert-tiny")
+    parser.add_argument("--also", action="append", default=[], help="NAME=SUPERNET: its slice of 29 % as well.")
+    parser.add_argument("--only", nargs="+", help="Upstreams of the table, by name.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--evals", type=int, default=48, help="Evaluations of each search.")
     parser.add_argument("--subnets", type=int, default=60)

@@ -16,7 +16,7 @@ from search_spaces import AudioError
 __all__ = ["LABELS", "RATE", "Utterance", "batches", "load_audio", "normalise", "read_manifest"]
 
 RATE = 16_000
-LABELS = ("speaker", "language", "text", "keyword", "intent", "emotion")
+LABELS = ("speaker", "language", "text", "phones", "keyword", "intent", "emotion")
 Samples = npt.NDArray[np.float32]
 
 
@@ -31,6 +31,7 @@ class Utterance:
     speaker: str | None = None
     language: str | None = None
     text: str | None = None
+    phones: str | None = None
     keyword: str | None = None
     intent: str | None = None
     emotion: str | None = None

@@ -313,6 +313,7 @@ class Runners:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.target.threads, 1
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # or threads of the others take the cores
         provider = "CUDAExecutionProvider" if self.target.device == "cuda" else "CPUExecutionProvider"
         session = onnxruntime.InferenceSession(self._graph(net), options, providers=[provider])
         feeds = {"input_values": self.wav.numpy(), "attention_mask": np.ones(self.wav.shape, dtype=np.int64)}

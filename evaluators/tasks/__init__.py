@@ -32,7 +32,10 @@ __all__ = ["TASKS", "Task", "evaluate", "get_task"]
 
 @dataclass(frozen=True)
 class Task:
-    """`kind`: classes, verification or text. `label`: what is read of a recording. `metric`: the figure that counts."""
+    """What is asked of a recording.
+
+    `kind`: classes, verification, text or phones. `label`: what is read of it. `metric`: the figure that counts.
+    """
 
     kind: str
     label: str
@@ -48,6 +51,7 @@ TASKS: dict[str, Task] = {
     "emotion": Task("classes", "emotion", "accuracy", True),
     "verification": Task("verification", "speaker", "eer", False),
     "asr": Task("text", "text", "cer", False),
+    "phones": Task("phones", "phones", "per", False),
 }
 
 
@@ -77,7 +81,7 @@ def evaluate(
     The result is plain and goes into JSON: each metric with its 95 % interval (bootstrap over test utterances) and
     its value for each seed. `done(count, of)` tells how far the hidden states are, `say` what happens on the way.
     """
-    from evaluators.tasks.data import check_classes, check_text, read_dataset
+    from evaluators.tasks.data import check_classes, check_phones, check_text, read_dataset
     from evaluators.tasks.features import HiddenStates
     from evaluators.tasks.fit import Recipe, fit_seeds
     from evaluators.tasks.heads import layer_weights
@@ -88,14 +92,24 @@ def evaluate(
     data: Dataset = read_dataset(manifest, chosen.label, skip_missing, chosen.kind == "verification")
     with ExitStack() as stack:
         folder = cache or Path(stack.enter_context(TemporaryDirectory(prefix="nas-states-")))
-        states = HiddenStates(upstream, chosen.kind != "text", folder)
+        transcribed = chosen.kind in ("text", "phones")
+        states = HiddenStates(upstream, not transcribed, folder)
         problem: Classification | Transcription
-        if chosen.kind == "text":
-            data, alphabet = check_text(manifest, data, alphabet)
+        if transcribed:
+            names: tuple[str, ...] = ()
+            if chosen.kind == "phones":
+                data, alphabet, names = check_phones(manifest, data)
+            else:
+                data, alphabet = check_text(manifest, data, alphabet)
             states.fill(data.examples, done)
-            problem = Transcription(data, alphabet, states, device, hidden, beam)
+            problem = Transcription(data, alphabet, states, device, hidden, beam, names)
             head = f"BLSTM of {hidden}" if hidden else "linear"
-            about: dict[str, Any] = {"alphabet": alphabet, "head": head, "beam": beam, "too_long": problem.too_long}
+            about: dict[str, Any] = {
+                "alphabet": names or alphabet,
+                "head": head,
+                "beam": beam,
+                "too_long": problem.too_long,
+            }
         else:
             open_set = chosen.kind == "verification"
             classes = check_classes(manifest, data, chosen.label, open_set)

@@ -13,9 +13,10 @@ from pathlib import Path
 from search_spaces import AudioError
 from supernet.audio import LABELS, read_manifest
 
-__all__ = ["Dataset", "Example", "check_classes", "check_text", "read_dataset"]
+__all__ = ["Dataset", "Example", "check_classes", "check_phones", "check_text", "read_dataset"]
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+_FIRST_PRIVATE = 0xE000  # of Unicode's private letters
 _SPLITS = ("train", "dev", "test")
 _VOX_SPLITS = {"1": "train", "2": "dev", "3": "test"}
 Trial = tuple[str, str, bool]
@@ -128,6 +129,23 @@ def check_text(path: Path | str, data: Dataset, alphabet: str | None = None) -> 
                 )
     left_out = (*data.left_out, *([f"{empty} texts without a letter of the alphabet"] if empty else []))
     return replace(data, parts=parts, left_out=left_out), "".join(sorted(known))
+
+
+def check_phones(path: Path | str, data: Dataset) -> tuple[Dataset, str, tuple[str, ...]]:
+    """`data` with one private letter for each phone, those letters, and the phones they stand for.
+
+    Labels are phones with spaces between them. Those of dev and test must be in train.
+    """
+    names = tuple(sorted({phone for example in data.train for phone in example.label.split()}))
+    letters = {name: chr(_FIRST_PRIVATE + i) for i, name in enumerate(names)}
+    unseen = sorted({p for part in (data.dev, data.test) for e in part for p in e.label.split()} - set(names))
+    if unseen:
+        raise AudioError(f"{path}: {len(unseen)} phones of dev and test are not in train: {_some(unseen)}")
+    parts = {
+        part: [replace(e, label="".join(letters[phone] for phone in e.label.split())) for e in examples]
+        for part, examples in data.parts.items()
+    }
+    return replace(data, parts=parts), "".join(letters.values()), names
 
 
 # -------------------------------------------------------------------- layouts

@@ -153,8 +153,8 @@ def finetune(
     `result.json` with what is reached on test, and while it runs `state.pt` and `log.jsonl`.
     """
     chosen, recipe = get_task(task), recipe or FinetuneRecipe()
-    if chosen.kind == "verification":
-        raise NasError("fine-tune on speaker instead of verification: its subnet can then be evaluated on verification")
+    if instead := {"verification": "speaker", "phones": "asr"}.get(task):
+        raise NasError(f"fine-tune on {instead} instead of {task}: its subnet can then be evaluated on {task}")
     data = read_dataset(manifest, chosen.label, skip_missing)
     text = chosen.kind == "text"
     if text:

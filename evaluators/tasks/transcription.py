@@ -1,4 +1,4 @@
-"""Letters from speech: CTC on frozen hidden states; character and word error rates."""
+"""Letters or phones from speech: CTC on frozen hidden states; character, word and phone error rates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ __all__ = ["Transcription", "ctc_loss", "decode", "fits", "letters_of"]
 
 
 class Transcription:
-    """Texts as letters 1.. of `alphabet`; 0 is the blank. A batch is as long as so many utterances of mean length."""
+    """Texts as letters 1.. of `alphabet`; 0 is the blank. A batch is as long as so many utterances of mean length.
+
+    With `names`, each letter stands for the phone of that name, and the error rate is of phones.
+    """
 
     def __init__(
         self,
@@ -32,7 +35,9 @@ class Transcription:
         device: str = "cpu",
         hidden: int = 0,
         beam: int = 1,
+        names: tuple[str, ...] = (),
     ) -> None:
+        self.names = names
         self.alphabet, self.states, self.device, self.hidden, self.beam = alphabet, states, device, hidden, beam
         train = [e for e in data.train if fits(e.label, states.frames(e))]
         if not train:
@@ -75,8 +80,13 @@ class Transcription:
                     heard[example.id] = decode(row[:length], self.alphabet, self.beam)
             said.append([heard[example.id] for example in self._test])
         found = edit_rates([example.label for example in self._test], said)
-        first = [{"text": e.label, "heard": heard} for e, heard in zip(self._test[:5], said[0], strict=False)]
-        return {**found, "examples": first}
+        pairs = zip(self._test[:5], said[0], strict=False)
+        first = [{"text": self._spelled(e.label), "heard": self._spelled(heard)} for e, heard in pairs]
+        rates = {"per": found["cer"]} if self.names else found
+        return {**rates, "examples": first}
+
+    def _spelled(self, letters: str) -> str:
+        return " ".join(self.names[self.alphabet.index(each)] for each in letters) if self.names else letters
 
     def _run(self, head: nn.Module, chosen: Sequence[Example]) -> tuple[Tensor, Tensor]:
         read = [self.states[example] for example in chosen]

@@ -16,6 +16,7 @@ from evaluators.tasks.transcription import ctc_loss, decode, fits
 from search_spaces import AudioError, NasError
 from supernet import load_extracted, save_supernet
 from supernet.audio import load_audio, normalise
+from tests.evaluators.tasks.conftest import write_manifest
 from tests.supernet.conftest import SPACE
 
 QUICK = Recipe((1e-2,), seeds=2, epochs=30, batch=8)
@@ -42,6 +43,20 @@ def test_letters_are_written_down(exported, manifest):
     assert found["data"]["head"] == "BLSTM of 8"
     assert 0 <= found["results"]["cer"]["value"] < 1
     assert set(found["results"]) == {"cer", "wer", "examples"}
+
+
+def test_phones_have_a_rate_of_their_own(exported, manifest, tmp_path):
+    said = {"low": "L OW", "mid": "M IH D", "HIGH  l": "HH AY L"}
+    rows = [{**row, "phones": said[row["text"]]} for row in map(json.loads, manifest.read_text().splitlines())]
+    recipe = Recipe((3e-2,), seeds=1, epochs=60, patience=60, batch=4)
+    found = evaluate(load_upstream(exported), "phones", write_manifest(tmp_path / "p.jsonl", rows), recipe, hidden=8)
+    assert found["data"]["alphabet"] == ("AY", "D", "HH", "IH", "L", "M", "OW")
+    assert set(found["results"]) == {"per", "examples"}
+    assert 0 <= found["results"]["per"]["value"] < 1
+    assert {example["text"] for example in found["results"]["examples"]} <= set(said.values())
+    rows[-1]["phones"] = "ZH"
+    with pytest.raises(AudioError, match="1 phones of dev and test are not in train: ZH"):
+        evaluate(load_upstream(exported), "phones", write_manifest(tmp_path / "p.jsonl", rows), recipe)
 
 
 def test_hidden_states_are_those_of_the_subnet_and_are_computed_once(exported, manifest, tmp_path):
@@ -121,7 +136,7 @@ def test_the_loss_is_minus_the_log_probability_of_all_alignments():
 
 
 def test_every_task_says_what_it_needs():
-    assert set(TASKS) == {"speaker", "language", "keyword", "intent", "emotion", "verification", "asr"}
+    assert set(TASKS) == {"speaker", "language", "keyword", "intent", "emotion", "verification", "asr", "phones"}
 
 
 @pytest.mark.parametrize(
