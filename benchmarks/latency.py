@@ -27,7 +27,7 @@ from torch import nn
 
 from evaluators.costs import macs
 from evaluators.costs.latency import Calibration, LatencyCost, calibrate, design
-from evaluators.costs.latency_measure import Timings, measure, polish, rounds_of
+from evaluators.costs.latency_measure import Runners, Timings, measure, onnx_session, polish, rounds_of
 from evaluators.costs.latency_model import LatencyModel, SpaceFeatures, accuracy
 from evaluators.costs.latency_target import Target, machine
 from search_spaces import CheckFailed, Space, Subnet, get_space
@@ -120,22 +120,14 @@ class Runner:
         self.model, self.target = model, target
 
     def of(self, subnet: Subnet) -> Callable[[], float]:
-        from evaluators.costs.latency_measure import Runners
-
         return Runners(self.model, self.target)(subnet)
 
     def block(self, module: nn.Module, x: torch.Tensor) -> Callable[[], float]:
         module = module.eval()
         if self.target.backend == "torch":
             return _timed(lambda: _inferred(module, x))
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self.target.threads, 1
-        options.add_session_config_entry("session.force_spinning_stop", "1")
         program = torch.onnx.export(module, (x,), dynamo=True, verbose=False, input_names=["x"], opset_version=22)
-        data = program.model_proto.SerializeToString()
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = onnx_session(program.model_proto.SerializeToString(), self.target)
         feeds = {"x": x.numpy()}
         return _timed(lambda: session.run(None, feeds))
 

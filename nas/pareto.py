@@ -69,20 +69,22 @@ def most_gaining(
 ) -> list[int]:
     """Indices of up to `k` points that add most hypervolume to the `known`, one after the other; none adds nothing.
 
-    Both are costs and scores, to minimise and to maximise.
+    Both are costs and scores, to minimise and to maximise; there is a point or more.
     """
-    (costs, scores), (known_costs, known_scores) = points, known
+    (costs, scores), (a, b) = points, known
     chosen: list[int] = []
     while len(chosen) < k:
-        a, b = np.append(known_costs, costs[chosen]), np.append(known_scores, scores[chosen])
         stairs = undominated(a, b)
-        starts, floors = np.append(-np.inf, a[stairs]), np.append(reference[1], b[stairs])
-        ends = np.append(a[stairs], reference[0])
+        a, b = a[stairs], b[stairs]
+        starts, ends = np.append(-np.inf, a), np.append(a, reference[0])
+        floors = np.maximum(np.append(reference[1], b), reference[1])
         widths = np.maximum(0, ends - np.maximum(starts, costs[:, None]))
-        gains = (widths * np.maximum(0, scores[:, None] - np.maximum(floors, reference[1]))).sum(1)
-        if not len(gains) or gains.max() <= 0:
+        gains = (widths * np.maximum(0, scores[:, None] - floors)).sum(1)
+        best = int(gains.argmax())
+        if gains[best] <= 0:
             break
-        chosen.append(int(gains.argmax()))
+        chosen.append(best)
+        a, b = np.append(a, costs[best]), np.append(b, scores[best])
     return chosen
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from supernet.layers import Hubert
     from supernet.model import HubertSupernet
 
-__all__ = ["Runners", "Timings", "measure", "polish", "rounds_of"]
+__all__ = ["Runners", "Timings", "measure", "onnx_session", "polish", "rounds_of"]
 
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]
@@ -309,13 +309,7 @@ class Runners:
         return once
 
     def _onnxruntime(self, net: Hubert) -> Callable[[], float]:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self.target.threads, 1
-        options.add_session_config_entry("session.force_spinning_stop", "1")  # or threads of the others take the cores
-        provider = "CUDAExecutionProvider" if self.target.device == "cuda" else "CPUExecutionProvider"
-        session = onnxruntime.InferenceSession(self._graph(net), options, providers=[provider])
+        session = onnx_session(self._graph(net), self.target)
         feeds = {"input_values": self.wav.numpy(), "attention_mask": np.ones(self.wav.shape, dtype=np.int64)}
 
         def once() -> float:
@@ -338,6 +332,17 @@ class Runners:
             return self._exported[net.subnet]
         self._templates = self._templates or OnnxTemplates(net.network, net.frame_rule)
         return self._templates(net)  # type: ignore[no-any-return]
+
+
+def onnx_session(graph: bytes, target: Target) -> Any:
+    """An onnxruntime session with the target's threads, which rest while other sessions have their turn."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = target.threads, 1
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    provider = "CUDAExecutionProvider" if target.device == "cuda" else "CPUExecutionProvider"
+    return onnxruntime.InferenceSession(graph, options, providers=[provider])
 
 
 def _wall(run: Callable[[torch.Tensor], Any], wav: torch.Tensor) -> Callable[[], float]:

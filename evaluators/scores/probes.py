@@ -23,6 +23,7 @@ from supernet.shared import SharedEncoder, Speech
 __all__ = ["ProbeScore", "pooled", "ridge", "ridge_probe"]
 
 _LEAST_OF_A_CLASS = 5
+_PROBED = tuple(label for label in LABELS if label != "phones")  # neither classes nor letters
 _PENALTIES = (1e0, 1e1, 1e2, 1e3, 1e4)
 
 
@@ -82,8 +83,8 @@ class ProbeScore:
         device: str = "cpu",
         seconds: float = 180.0,
     ) -> None:
-        if label not in LABELS:
-            raise NasError(f"probe:{label} is no score: a probe is of {', '.join(LABELS)}")
+        if label not in _PROBED:
+            raise NasError(f"probe:{label} is no score: a probe is of {', '.join(_PROBED)}")
         if audio is None:
             raise NasError(f"probe:{label} needs speech with that label (--audio manifest.jsonl)")
         self.model, self.label, self.name = model.to(device).eval(), label, f"probe:{label}"

@@ -7,7 +7,8 @@
 3. Then, batch by batch, half of the model's best subnets, half the best subnets of a few scores drawn from its
    posterior (Thompson sampling: a subnet is proposed as often as it is the best, as far as is known).
 4. The last batch is of the model's best alone. The search ends before its evaluations are spent where the model's best
-   has been evaluated, and draws expect less than a thousandth of the scores' spread from going on.
+   has been evaluated, and the next one is expected to gain less than a thousandth of the scores' spread: by draws, and
+   with what no sum over layers explains, which may be detail.
 
 Each best is the optimum over ALL subnets that keep the budgets, by dynamic programming. With a cost to minimise beside
 the score, the subnets are taken from the exact fronts of the same models instead, those first that add most to the
@@ -25,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas import pareto
+from nas.ledger import Evaluation
 from nas.score_model import Features, ScoreModel
 from nas.searchers.base import Searcher
 from search_spaces import AdditiveTable, Feasible, Subnet
@@ -81,12 +83,17 @@ class ExactSearcher(Searcher):
         draws = [_Ranked(self.feasible, model.draw(self.rng)) for _ in range(_DRAWS)]
         if self._settled(model, best, draws):
             return []
-        last = len(self.seen) + n >= self.evals
-        subnets = self._optima(best, n if last else n // 2)
+        last, cost = len(self.seen) + n >= self.evals, self._cost()
+        subnets = self._optima(best, cost, n if last else n // 2)
         for i, draw in enumerate(draws):
             if missing := n - len(subnets):
-                subnets += self._optima(draw, -(-missing // (len(draws) - i)))
+                subnets += self._optima(draw, cost, -(-missing // (len(draws) - i)))
         return subnets + self.draw(n - len(subnets))
+
+    @property
+    def _known(self) -> list[Evaluation]:
+        """What was told and scored, in that order."""
+        return [evaluation for evaluation in self.told if evaluation.ok]
 
     @cached_property
     def _vectors(self) -> list[npt.NDArray[np.int64]]:
@@ -118,7 +125,7 @@ class ExactSearcher(Searcher):
 
     def _fitted(self) -> ScoreModel | None:
         """The model of what was told so far, or of nearly all of it where that is much."""
-        known = [evaluation for evaluation in self.told if evaluation.ok]
+        known = self._known
         if len(known) < 2:
             return None
         if self._model is None or len(known) >= _REFIT * self._model_of:
@@ -138,7 +145,7 @@ class ExactSearcher(Searcher):
             return False
         if next(iter(best)) not in self.seen:
             return False
-        worth = [self.objective.worth(evaluation) for evaluation in self.told if evaluation.ok]
+        worth = [self.objective.worth(evaluation) for evaluation in self._known]
         gains = [self._expected_gain(draw, max(worth), model.noise) for draw in draws]
         return float(np.mean(gains)) < _WORTH_GOING_ON * float(np.std(worth))
 
@@ -150,16 +157,16 @@ class ExactSearcher(Searcher):
         normal, z = NormalDist(), (float(draw.table.of(new)) - best) / noise
         return noise * (z * normal.cdf(z) + normal.pdf(z))
 
-    def _optima(self, ranked: _Ranked, n: int) -> list[Subnet]:
+    def _optima(self, ranked: _Ranked, cost: AdditiveTable | None, n: int) -> list[Subnet]:
         """Up to `n` new subnets: the best of a table, or those of its front that add most to what is known."""
-        if self.objective.cost is None:
+        if cost is None:
             return self._first_new(ranked, n)
-        cost, table = self._cost(), ranked.table
+        table = ranked.table
         points = [point for point in self.feasible.front(cost, table) if point.subnet not in self.seen]
         if not points:
             return []
         points = [points[i] for i in np.unique(np.linspace(0, len(points) - 1, _MOST_OF_A_FRONT).astype(int))]
-        known = [evaluation for evaluation in self.told if evaluation.ok]
+        known = self._known
         waiting = list(self.seen - {evaluation.subnet for evaluation in self.told})
         costs = [float(e.costs[str(self.objective.cost)]) for e in known] + [float(cost.of(s)) for s in waiting]
         worth = [self.objective.worth(e) for e in known] + [float(table.of(s)) for s in waiting]
@@ -170,11 +177,11 @@ class ExactSearcher(Searcher):
         spread = [int((i + offset) * len(points) / n) for i in range(n)]
         return self._first_new((points[i].subnet for i in [*chosen, *spread]), n)
 
-    def _cost(self) -> AdditiveTable:
-        """The objective's cost; where it can only be measured, a model of it without terms of neighbours."""
-        if self.objective.table is not None:
+    def _cost(self) -> AdditiveTable | None:
+        """The objective's cost, if any; where it can only be measured, a model of it without terms of neighbours."""
+        if self.objective.cost is None or self.objective.table is not None:
             return self.objective.table
-        known = [evaluation for evaluation in self.told if evaluation.ok]
+        known = self._known
         vectors = np.array([self.space.encode(evaluation.subnet) for evaluation in known])
         costs = np.array([float(evaluation.costs[str(self.objective.cost)]) for evaluation in known])
         return ScoreModel(self.features, vectors, costs).table().without_pairs()
