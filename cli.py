@@ -767,10 +767,9 @@ def export(
         about["trust"] = _read_json(source / "run.json", "not a run folder of `nas search`").get("trust")
         heard = heard if audio else {key: settings.get(key) for key in heard}
     else:
-        chosen = _read_subnet(source, None)
         if supernet is None:
             raise NasError(f"{source} is a subnet: say which supernet it is cut from (--supernet NAME|PATH)")
-        name = supernet
+        name, chosen = supernet, _read_subnet(source, None)
     model = _load(name, "cpu")
     model.space.check(chosen)
     about |= {"name": Path(name).name, "supernet": model.provenance}
