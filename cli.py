@@ -90,6 +90,9 @@ def search(
     target_resource: Annotated[str | None, typer.Option(help="Measure latency on nodes with this resource.")] = None,
     wait: Annotated[bool, typer.Option(help="Begin although nodes for --actors are still to come.")] = False,
     precision: Annotated[str, typer.Option(help="What subnets are scored in: fp32, or bf16 (faster).")] = "fp32",
+    successive: Annotated[
+        bool, typer.Option("--successive", help="Rule out on a quarter of the speech what cannot be the best.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Find the best subnet within the budgets, and keep every evaluation in a run folder."""
@@ -110,6 +113,7 @@ def search(
         "macs_seconds": seconds,
         "device": device,
         "precision": precision,
+        "successive": successive,
         "audio": _absolute(audio),
         "teacher": _absolute(teacher),
     }
@@ -184,7 +188,8 @@ def run_search(
     chosen = _sub_space(model, settings["space"])
     costs = _costs(model, chosen, settings["macs_seconds"])
     aim, precision = settings.get("score", "distillation"), settings.get("precision", "fp32")
-    score = scores.get_score(aim, model, here, settings["audio"], settings["teacher"], precision)
+    successive = settings.get("successive", False)
+    score = scores.get_score(aim, model, here, settings["audio"], settings["teacher"], precision, successive)
     progress.best = max if score.higher_is_better else min
     executor = None if cluster is None else cluster.executor(score, settings["device"])
     with executor or nullcontext():
@@ -1173,11 +1178,12 @@ def _refuse_changes(context: typer.Context, folder: Path, begun: dict[str, Any],
         "async",
         "seconds",
         "precision",
+        "successive",
     ):
         key = options.get(option, option)
         parameter = "asynchronous" if option == "async" else option
         said = getattr(context.get_parameter_source(parameter), "name", "") == "COMMANDLINE"
-        if said and given[key] != begun.get(key):
+        if said and given[key] != begun.get(key, False if option == "successive" else None):
             raise RunError(
                 f"{folder} was begun with {key}={begun.get(key)}, and is resumed with it; got {given[key]}: "
                 f"leave --{option} out, or begin another run"

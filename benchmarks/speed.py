@@ -1,15 +1,18 @@
 """How fast scoring, counting and training are, against s3prl's LightHuBERT on the same speech, subnets and weights.
 
-python benchmarks/speed.py --audio speech/manifest.jsonl [--only small base evolution table encoder memory count train]
+python benchmarks/speed.py --audio speech/manifest.jsonl [--only small base evolution table encoder memory count train
+    sharing successive processes cuda]
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,8 @@ from torch import Tensor
 
 import nas
 from evaluators import scores
-from evaluators.costs import params
+from evaluators.costs import macs, params
+from evaluators.scores.successive import SuccessiveScore
 from evaluators.speed import (
     Race,
     Row,
@@ -39,7 +43,10 @@ from search_spaces import Subnet, get_space
 from supernet import HubertSupernet, load_supernet
 from supernet.audio import load_audio, normalise, read_manifest
 
-PARTS = ("small", "base", "evolution", "table", "encoder", "memory", "count", "train", "sharing")
+PARTS = (
+    "small", "base", "evolution", "table", "encoder", "memory", "count", "train", "sharing", "successive", "processes",
+    "cuda",
+)  # fmt: skip
 THEIRS = "s3prl's LightHuBERT"
 
 
@@ -83,7 +90,7 @@ def pair(kind: str) -> tuple[Any, HubertSupernet]:
 def reference_score(reference: Any, model: HubertSupernet, wav: Tensor) -> Callable[[Subnet], float]:
     """Sets the subnet and runs it from the waveform; its head's error on the targets of `scores_of`."""
     assert model.calibration is not None
-    targets = torch.stack(model.calibration.targets)[:, :, 0]
+    targets = torch.stack(model.calibration.targets)[:, :, 0].to(wav.device)
 
     @torch.no_grad()
     def score(subnet: Subnet) -> float:
@@ -206,6 +213,101 @@ def sharing_rows() -> Iterator[Row]:
     yield Row(f"half layers shared: table of {len(everything):,}", "one by one", "", [steps_saved(tiny, [everything])])
 
 
+def successive_rows(seeds: int = 5, evals: int = 96) -> Iterator[Row]:
+    """Searches of hubert-tiny with and without ruling out on a quarter of the speech, in turns."""
+    model = load_supernet("hubert-tiny")
+    whole, successive = scores.distillation(model), SuccessiveScore(model)
+    for score in (whole, successive):
+        score([model.space.middle])  # warm
+    costs = {"params": params(model.space)}
+    for searcher in ("exact", "evolution"):
+        for limit in ("2M", "3.5M"):
+            ratios, lost, ruled_out = [], [], 0
+            for seed in range(seeds):
+                settings = {"searcher": searcher, "evals": evals, "seed": seed, "budgets": (f"params<={limit}",)}
+                spent, best = {}, {}
+                for score in (whole, successive):
+                    found = nas.search(model.space, score, costs=costs, **settings)
+                    spent[score] = sum(e.seconds for e in found.evaluations) / len(found.evaluations)
+                    best[score] = found.best.score if found.best else np.nan
+                    ruled_out += sum(e.status == "ruled out" for e in found.evaluations)
+                ratios.append(spent[whole] / spent[successive])
+                lost.append(best[successive] - best[whole])
+            note = (
+                f"{100 * ruled_out / seeds / evals:.0f} % ruled out; best score off by {np.mean(lost):+.5f} "
+                f"({min(lost):+.5f} – {max(lost):+.5f})"
+            )
+            yield Row(f"successive evaluation: {searcher}, params<={limit}", "all of the speech", "", ratios, note)
+
+
+def _score_share(threads: int, chosen: list[str], barrier: Any, seconds: Any) -> None:
+    """One process's share of `processes_rows`: loads, warms up, waits for the others, scores."""
+    torch.set_num_threads(threads)
+    model = load_supernet("hubert-tiny")
+    score = scores.distillation(model)
+    score([model.space.middle])
+    subnets = [Subnet.from_json(words) for words in chosen]
+    barrier.wait()
+    before = time.perf_counter()
+    score(subnets)
+    seconds.put(time.perf_counter() - before)
+
+
+def processes_rows(turns: int, n: int = 32) -> Iterator[Row]:
+    """One evaluator with all cores against one a core, each with half of the subnets; in turns, each built anew."""
+    space, rng, context = get_space("hubert-tiny"), np.random.default_rng(0), get_context("spawn")
+    cores, ratios, notes = torch.get_num_threads(), [], []
+    for _ in range(turns):
+        chosen = [space.sample(rng).to_json() for _ in range(n)]
+        took = []
+        for count in (1, cores):
+            barrier, seconds = context.Barrier(count), context.Queue()
+            shares = [chosen[i::count] for i in range(count)]
+            workers = [
+                context.Process(target=_score_share, args=(cores // count, share, barrier, seconds)) for share in shares
+            ]
+            for worker in workers:
+                worker.start()
+            took.append(max(seconds.get() for _ in workers))
+            for worker in workers:
+                worker.join()
+        ratios.append(took[0] / took[1])
+        notes.append([1e3 * each / n for each in took])
+    one, many = np.median(notes, axis=0)
+    work = f"{n} random subnets of hubert-tiny, {cores} processes of one thread"
+    yield Row(work, f"one process of {cores} threads", "", ratios, f"{one:.0f} -> {many:.0f} ms a subnet")
+
+
+def cuda_rows(audio: Path, turns: int, device: str = "cuda", n: int = 64) -> Iterator[Row]:
+    """64 subnets of the small space on 64 s of speech, the reference in fp16 autocast on the same GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        yield Row(f"score {n} random small-space subnets, CUDA", THEIRS, ">= 10x", [], "no GPU at hand: not measured")
+        return
+    reference, model = (each.to(device) for each in pair("small"))
+    wav = speech(audio, 64.0).to(device)
+    fast = {name: score.to(device) for name, score in scores_of(model, wav).items()}
+    plain = reference_score(reference, model, wav)
+    half = torch.float16 if device == "cuda" else torch.bfloat16
+
+    def slow(subnet: Subnet) -> float:
+        with torch.autocast(device, dtype=half):
+            return plain(subnet)
+
+    race, rng = Race(fast, slow, max(1, n // turns)), np.random.default_rng(0)
+    subnets = [model.space.sample(rng) for _ in range(n)]
+    for _ in range(turns + 1):
+        race(subnets)
+    for name in race.ratios:
+        del race.ratios[name][0]  # cold
+    seconds = {name: np.median(race.seconds[name]) for name in race.ratios}
+    flops = 2 * float(np.mean([macs(model.space, seconds=64.0).of(subnet) for subnet in subnets]))
+    for row, name in zip(
+        race.rows(f"score {n} random small-space subnets, {device}", f"{THEIRS}, autocast", ">= 10x"), race.ratios
+    ):
+        rate = f"{1e-12 * flops / seconds[name]:.1f} TFLOP/s by whole forward passes"
+        yield Row(row.work, row.against, row.goal, row.ratios, f"{row.note}; {rate}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--audio", type=Path, required=True)
@@ -224,6 +326,9 @@ def main() -> None:
         "count": lambda: iter(count_rows(get_space("lighthubert-small"))),
         "train": lambda: training_rows(wav, max(2, given.turns // 2)),
         "sharing": sharing_rows,
+        "successive": successive_rows,
+        "processes": lambda: processes_rows(given.turns),
+        "cuda": lambda: cuda_rows(given.audio, given.turns),
     }
     console = Console(width=200)
     table = Table(title=f"{given.seconds:g} s of speech, {torch.get_num_threads()} threads", title_justify="left")
@@ -233,8 +338,6 @@ def main() -> None:
         for row in makers[part]():
             table.add_row(row.work, row.against, row.goal, row.said, row.note)
             console.print(f"{row.work}: {row.said}; {row.note}")
-    if "small" in given.only:
-        table.add_row("CUDA", THEIRS, ">= 10x", "—", "no GPU at hand: not measured")
     console.print(table)
     console.print(header())
 

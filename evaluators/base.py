@@ -36,7 +36,11 @@ class Cost(Protocol):
 
 
 class Score(Protocol):
-    """What subnets are worth, from a proxy. May have `settings`: a dict of what makes one score differ from another."""
+    """What subnets are worth, from a proxy. May have `settings`: a dict of what makes one score differ from another.
+
+    May also have `against(subnets, best, score)`, which gives (score, ruled out) of each subnet: those that cannot be
+    better than the subnet `best`, of that score, are ruled out before all is spent on them, their score an estimate.
+    """
 
     name: str
     higher_is_better: bool

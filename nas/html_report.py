@@ -316,6 +316,7 @@ def _rescored(rescored: Mapping[str, Any] | None) -> str:
 def _counts(found: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> str:
     counts = found["counts"]
     names = {"proposed": "Proposed", "ok": "Scored", "failed": "Failed", "over_budget": "Measured over budget"}
+    names |= {"ruled_out": "Ruled out early"} if counts["ruled_out"] else {}
     tiles = "".join(_tile(told, f"{counts[name]:,}", "") for name, told in names.items())
     errors = Counter(evaluation.error for evaluation in evaluations if evaluation.error)
     rows = [(error, f"{times:,}") for error, times in errors.most_common(_MOST_ROWS)]
@@ -327,7 +328,7 @@ def _counts(found: Mapping[str, Any], evaluations: Sequence[Evaluation]) -> str:
 
 def _unscored(evaluations: Sequence[Evaluation]) -> str:
     """The evaluations that are on no figure."""
-    lost = [evaluation for evaluation in evaluations if not evaluation.ok]
+    lost = [evaluation for evaluation in evaluations if not evaluation.scored]
     if not lost:
         return ""
     rows = [(f"{e.index + 1:,}", e.subnet.id, e.status, _costs(e.costs), e.error or "") for e in lost[:_MOST_ROWS]]

@@ -21,7 +21,8 @@ __all__ = ["Evaluation", "Ledger", "read_ledger"]
 
 Number = int | float
 
-_STATUSES = ("ok", "failed", "over budget")
+_SCORED = ("ok", "ruled out")
+_STATUSES = (*_SCORED, "failed", "over budget")
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "index": int,
     "costs": dict,
@@ -36,8 +37,9 @@ _KEYS = ("index", "id", "subnet", "costs", "score", "status", "error", "seconds"
 class Evaluation:
     """A subnet with its costs and score, and how and when they were got.
 
-    `status` is "ok"; "failed" (`error` says why, in one line); or "over budget", for a subnet whose cost could only
-    be measured, and was too much: it has no score. `at` is the UTC time, ISO 8601; `seconds` what it took.
+    `status` is "ok"; "ruled out", for a subnet that was no rival to the best when it was looked at: its score is an
+    estimate; "failed" (`error` says why, in one line); or "over budget", for a subnet whose cost could only be
+    measured, and was too much: it has no score. `at` is the UTC time, ISO 8601; `seconds` what it took.
     """
 
     index: int
@@ -54,6 +56,11 @@ class Evaluation:
         """Whether it may be the best, or on the front."""
         return self.status == "ok"
 
+    @property
+    def scored(self) -> bool:
+        """Whether something can be learned from its score."""
+        return self.status in _SCORED
+
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, with the subnet's id."""
         fields = {**vars(self), "id": self.subnet.id, "subnet": self.subnet.to_dict(), "costs": dict(self.costs)}
@@ -67,8 +74,8 @@ class Evaluation:
         subnet = Subnet.from_dict(fields["subnet"])
         if subnet.id != fields["id"]:
             raise ValueError(f"its id is {fields['id']}, but its subnet's id is {subnet.id}")
-        if (fields["score"] is None) is (fields["status"] == "ok"):
-            raise ValueError("an evaluation has a score when its status is ok, and only then")
+        if (fields["score"] is None) is (fields["status"] in _SCORED):
+            raise ValueError("an evaluation has a score when its status is ok or ruled out, and only then")
         for name, kind in _KINDS.items():
             if not isinstance(fields[name], kind):
                 raise ValueError(f"its {name} is {fields[name]!r}")
@@ -183,7 +190,7 @@ def _evaluation(path: Path, number: int, fields: Any, costs: Sequence[str]) -> E
         evaluation = Evaluation.from_dict(fields)
         if evaluation.index != number - 1:
             raise ValueError(f"its index is {evaluation.index}, and should be {number - 1}")
-        missing = [name for name in costs if evaluation.ok and evaluation.costs.get(name) is None]
+        missing = [name for name in costs if evaluation.scored and evaluation.costs.get(name) is None]
         if missing:
             raise ValueError(f"it has no {missing[0]}")
     except (ValueError, KeyError, TypeError) as error:

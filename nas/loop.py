@@ -82,6 +82,9 @@ def search(
     run, interrupted or not. `batch` subnets are asked for and scored at a time, and are what an interruption can cost.
     `on_progress` is called with all evaluations so far, after each chunk. `settings` is kept in run.json as it is.
 
+    A score that has `against` (see `evaluators.base.Score`) is asked for less where a subnet is no rival to the best of
+    the batches before: such a subnet is "ruled out", and its score an estimate that only the searcher learns from.
+
     `executor` is where `score` is called: in this process, or on a cluster (`nas.executors.ray.RayExecutor`). It does
     not change the run. What does is `asynchronous`, for such executors: new subnets are asked for as others are done,
     up to `batch` at a time, and the ledger is in the order of completion, which no seed repeats.
@@ -100,6 +103,8 @@ def search(
         raise NasError(f"space must be a Space, as get_space() gives it; got {space!r}")
     if asynchronous and not hasattr(executor, "collect"):
         raise NasError("asynchronous=True needs an executor of many evaluators: nas.executors.ray.RayExecutor")
+    if hasattr(score, "against") and len(objectives) > 1:
+        raise NasError("successive evaluation is for the objective score alone: a front has no one best to rule out by")
     if not callable(score):
         raise NasError(f"score must be a function of a list of subnets; got {score!r}")
     known = _Costs(space, costs or {})
@@ -155,7 +160,8 @@ def search(
                 raise CheckFailed(missed(verification))
             return SearchResult(best, front, list(ledger.evaluations), run.path if run else None, verification)
 
-        evaluator = _Evaluator(executor or LocalExecutor(score), known, limits)
+        rival = objective.best if hasattr(score, "against") else None
+        evaluator = _Evaluator(executor or LocalExecutor(score), known, limits, rival)
         chunks = _chunks_as_completed if asynchronous else _chunks
         try:
             for _ in chunks(proposer, ledger, evaluator, batch, evals):
@@ -206,7 +212,7 @@ def _chunks(
         replayed = held[done : done + len(asked)]
         for subnet, evaluation in zip(asked, replayed):
             evaluator.check_replay(subnet, evaluation)
-        for chunk in evaluator.run(asked[len(replayed) :], done + len(replayed)):
+        for chunk in evaluator.run(asked[len(replayed) :], done + len(replayed), ledger.evaluations[:done]):
             ledger.append(chunk)
             yield chunk
         searcher.tell(ledger.evaluations[done : done + len(asked)])
@@ -229,7 +235,7 @@ def _chunks_as_completed(
         done, under_way = len(ledger.evaluations), evaluator.under_way
         room = min(batch, evals - done) - under_way
         if room > 0 and (room >= batch // 4 or not under_way):
-            evaluator.begin(searcher.ask(room))
+            evaluator.begin(searcher.ask(room), ledger.evaluations)
         if not evaluator.under_way:
             return
         if chunk := evaluator.finished(done):
@@ -239,21 +245,32 @@ def _chunks_as_completed(
 
 
 class _Evaluator:
-    """Subnets to evaluations: costs first, then the score of those that keep the budgets."""
+    """Subnets to evaluations: costs first, then the score of those that keep the budgets.
 
-    def __init__(self, executor: Executor, costs: _Costs, budgets: Sequence[Budget]) -> None:
+    `rival` picks, of what is known already, what the score may rule subnets out against.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        costs: _Costs,
+        budgets: Sequence[Budget],
+        rival: Callable[[Sequence[Evaluation]], Evaluation | None] | None,
+    ) -> None:
         self.costs, self.budgets, self.executor = costs, budgets, executor
+        self._rival = rival or (lambda known: None)
         self._begun: dict[Subnet, Evaluation] = {}
 
     @property
     def under_way(self) -> int:
         return len(self._begun)
 
-    def begin(self, subnets: Sequence[Subnet]) -> None:
+    def begin(self, subnets: Sequence[Subnet], known: Sequence[Evaluation]) -> None:
         """Begins to evaluate `subnets`, of an executor that can tell of each as it is done."""
         costed = [self._costed(subnet, 0) for subnet in subnets]
         self._begun |= {evaluation.subnet: evaluation for evaluation in costed}
-        cast(Concurrent, self.executor).submit([evaluation.subnet for evaluation in costed if evaluation.ok])
+        within = [evaluation.subnet for evaluation in costed if evaluation.ok]
+        cast(Concurrent, self.executor).submit(within, self._rival(known))
 
     def finished(self, first: int) -> list[Evaluation]:
         """What is done by now, numbered from `first` in the order of completion."""
@@ -263,10 +280,14 @@ class _Evaluator:
             done = [_scored(self._begun.pop(subnet), outcome) for subnet, outcome in found if subnet in self._begun]
         return [replace(evaluation, index=index) for index, evaluation in enumerate(done, start=first)]
 
-    def run(self, subnets: Sequence[Subnet], first: int) -> Iterator[list[Evaluation]]:
-        """Evaluations in the order of `subnets`, numbered from `first`, in chunks as they become known."""
+    def run(self, subnets: Sequence[Subnet], first: int, known: Sequence[Evaluation]) -> Iterator[list[Evaluation]]:
+        """Evaluations in the order of `subnets`, numbered from `first`, in chunks as they become known.
+
+        `known` was told before all of the batch: nothing depends on where a batch was interrupted.
+        """
         waiting = [self._costed(subnet, index) for index, subnet in enumerate(subnets, start=first)]
-        for outcomes in self.executor.run([evaluation.subnet for evaluation in waiting if evaluation.ok]):
+        within = [evaluation.subnet for evaluation in waiting if evaluation.ok]
+        for outcomes in self.executor.run(within, self._rival(known)):
             chunk: list[Evaluation] = []
             for outcome in outcomes:
                 while not waiting[0].ok:
@@ -303,7 +324,7 @@ class _Evaluator:
 
 
 def _scored(costed: Evaluation, outcome: Outcome) -> Evaluation:
-    status = "ok" if outcome.error is None else "failed"
+    status = "failed" if outcome.error is not None else "ruled out" if outcome.ruled_out else "ok"
     seconds = round(costed.seconds + outcome.seconds, 6)
     return replace(costed, score=outcome.score, status=status, error=outcome.error, seconds=seconds, at=_now())
 

@@ -46,11 +46,11 @@ class Objective:
 
     def parents(self, evaluations: Sequence[Evaluation], k: int) -> list[Evaluation]:
         """The `k` best: by score, or by non-dominated rank and crowding where there is a cost to minimise."""
-        ok = [e for e in evaluations if e.ok]
+        scored = [e for e in evaluations if e.scored]
         if self.cost is None:
-            return sorted(ok, key=self.worth, reverse=True)[:k]
-        costs = [e.costs[self.cost] for e in ok]
-        return [ok[i] for i in pareto.select(costs, [self.worth(e) for e in ok], k)]
+            return sorted(scored, key=self.worth, reverse=True)[:k]
+        costs = [e.costs[self.cost] for e in scored]
+        return [scored[i] for i in pareto.select(costs, [self.worth(e) for e in scored], k)]
 
     def worth(self, evaluation: Evaluation) -> float:
         """The score with its sign turned so that greater is better."""

@@ -103,6 +103,7 @@ def _counts(evaluations: Sequence[Evaluation]) -> dict[str, int]:
         "ok": statuses.count("ok"),
         "failed": statuses.count("failed"),
         "over_budget": statuses.count("over budget"),
+        "ruled_out": statuses.count("ruled out"),
     }
 
 
@@ -133,7 +134,8 @@ def _overview(found: Mapping[str, Any]) -> Table:
         "budgets": ", ".join(found["budgets"]) or "none",
         "subnets that fit": f"{fits:,} of {size:,} ({100 * fits / size:.3g} %)",
         "evaluations": f"{counts['proposed']} of {found['evals']}: {counts['ok']} ok, {counts['failed']} failed, "
-        f"{counts['over_budget']} measured over budget",
+        f"{counts['over_budget']} measured over budget"
+        + (f", {counts['ruled_out']} ruled out early" if counts["ruled_out"] else ""),
         "time in evaluations": f"{found['seconds']:.1f} s",
     }
     for name, value in rows.items():

@@ -43,9 +43,10 @@ def assess(
     winners scored again on other speech, where the score has `held_out`; and what each choice is worth. `proposals`
     counts what the searcher had "repeated" and "repaired".
     """
-    known = [e for e in evaluations if e.ok]
+    known = [e for e in evaluations if e.scored]
     trust: dict[str, Any] = {"evaluations": len(known), "model": None, "by_cost": {}, "certificate": None}
-    counts = {"new": len(evaluations), "failed": sum(e.status == "failed" for e in evaluations), **(proposals or {})}
+    counts = {"new": len(evaluations), **(proposals or {})}
+    counts |= {"failed": sum(e.status == "failed" for e in evaluations), "ruled_out": sum(not e.ok for e in known)}
     trust["proposals"] = counts
     effects = None
     if len(known) >= _LEAST:
@@ -168,7 +169,7 @@ def _rescored(
     known: Sequence[Evaluation], objective: Objective, held_out: Callable[[list[Subnet]], Sequence[float]]
 ) -> dict[str, Any]:
     """The best few and as many of the others, scored again on speech that the search never saw."""
-    ranked = sorted(known, key=objective.worth, reverse=True)
+    ranked = sorted((e for e in known if e.ok), key=objective.worth, reverse=True)
     rest = ranked[_RESCORED:]
     chosen = [*ranked[:_RESCORED], *(rest[i * len(rest) // _RESCORED] for i in range(min(_RESCORED, len(rest))))]
     again = np.array([float(value) for value in held_out([e.subnet for e in chosen])])
@@ -207,9 +208,10 @@ def _words(trust: Mapping[str, Any]) -> list[str]:
             f"The best of the model's first {model['top_k']} is {model['top_k_regret']:.2g} short of the best known."
         )
     made = trust["proposals"]
+    ruled_out = f" {made['ruled_out']} were ruled out on a quarter of the speech." if made.get("ruled_out") else ""
     words.append(
         f"{made['new']} subnets were proposed, all new and within the budgets that are known ahead; {made['failed']} "
-        f"could not be scored. {made.get('repeated', 0)} that came a second time were replaced, and "
+        f"could not be scored.{ruled_out} {made.get('repeated', 0)} that came a second time were replaced, and "
         f"{made.get('repaired', 0)} over a budget moved to the nearest that keeps it."
     )
     again = trust["rescored"]

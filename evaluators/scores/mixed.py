@@ -88,15 +88,21 @@ def get_score(
     audio: Path | str | None = None,
     teacher: Path | str | None = None,
     precision: str = "fp32",
+    successive: bool = False,
 ) -> Any:
     """The score that `words` name, of the supernet `model`. `audio`: the manifest that probes and distances hear.
 
-    `precision` is that of distances.
+    `precision` is that of distances. `successive`: see `SuccessiveScore`; for teacher distance alone.
     """
     from evaluators.scores.probes import ProbeScore
+    from evaluators.scores.successive import SuccessiveScore
     from evaluators.scores.teacher_distance import DistillationScore
 
     terms = parse_score(words)
+    if successive:
+        if [(weight, kind) for weight, kind, _ in terms] != [(1.0, "distillation")]:
+            raise NasError(f"successive evaluation is for the score distillation; got {words!r}")
+        return SuccessiveScore(model, device=device, audio=audio, teacher=teacher, precision=precision)
     scores = [
         ProbeScore(model, label, audio, device)
         if kind == "probe"

@@ -47,18 +47,22 @@ class _Heads:
 
     def error(self, k: int, hidden: Tensor) -> Tensor:
         """Squared error of head k on hidden states (N, D): the sum over frames of the mean over `dim`."""
+        return self.errors(k, hidden).sum()
+
+    def errors(self, k: int, hidden: Tensor) -> Tensor:
+        """The same frame by frame: (N,)."""
         weight, target, rest = self._reduce(k, hidden.shape[-1])
-        error = (F.linear(hidden.float(), weight) - target).square_().sum(-1).sum(dtype=torch.float64)
+        error = (F.linear(hidden.float(), weight) - target).square_().sum(-1).double()
         return (error + rest) / self.targets.shape[-1]
 
     def _reduce(self, k: int, D: int) -> tuple[Tensor, Tensor, Tensor]:
         if (k, D) not in self._reduced:
             weight, target = self.model.heads[k].weight[:, :D], self.targets[:, k]
-            rest = torch.zeros((), dtype=torch.float64, device=target.device)
+            rest = torch.zeros(len(target), dtype=torch.float64, device=target.device)
             if len(weight) > D:
                 q, r = torch.linalg.qr(weight.double())
                 inside = target.double() @ q
-                rest = target.double().square().sum() - inside.square().sum()
+                rest = target.double().square().sum(-1) - inside.square().sum(-1)
                 weight, target = r.float(), inside.float()
             self._reduced[k, D] = weight.contiguous(), target.contiguous(), rest
         return self._reduced[k, D]
@@ -161,9 +165,12 @@ class DistillationScore:
             return [score for (score,) in part.encoder.read(subnets, last, lambda _, hidden: self._ridge(hidden))]
         if not subnets:
             return []
-        errors = [part.encoder.read(subnets, self.model.head_layers, part.heads.error) for part in self._parts]
-        summed = torch.stack([torch.stack([torch.stack(row) for row in part]) for part in errors]).sum(0)
-        return (summed / self._frames).mean(1).tolist()  # type: ignore[no-any-return]
+        return (self._errors(subnets, self._parts) / self._frames).mean(1).tolist()  # type: ignore[no-any-return]
+
+    def _errors(self, subnets: Sequence[Subnet], parts: Sequence[_Part]) -> Tensor:
+        """Squared errors (subnets, K), summed over the frames of `parts`."""
+        errors = [part.encoder.read(subnets, self.model.head_layers, part.heads.error) for part in parts]
+        return torch.stack([torch.stack([torch.stack(row) for row in part]) for part in errors]).sum(0)
 
     def to(self, device: str) -> DistillationScore:
         """Itself, scoring on another device from now on."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from nas.executors.local import LocalExecutor, Outcome
+from nas.ledger import Evaluation
 from search_spaces import Subnet
 
 __all__ = ["Concurrent", "Executor", "LocalExecutor", "Outcome"]
@@ -21,8 +22,11 @@ __all__ = ["Concurrent", "Executor", "LocalExecutor", "Outcome"]
 class Executor(Protocol):
     """Scores subnets."""
 
-    def run(self, subnets: Sequence[Subnet]) -> Iterator[list[Outcome]]:
-        """Outcomes in the order of `subnets`, in the chunks in which they become known."""
+    def run(self, subnets: Sequence[Subnet], best: Evaluation | None = None) -> Iterator[list[Outcome]]:
+        """Outcomes in the order of `subnets`, in the chunks in which they become known.
+
+        `best` is given to scores that can rule subnets out against it.
+        """
         ...
 
 
@@ -34,7 +38,7 @@ class Concurrent(Executor, Protocol):
         """How many evaluators are ready to score."""
         ...
 
-    def submit(self, subnets: Sequence[Subnet]) -> None:
+    def submit(self, subnets: Sequence[Subnet], best: Evaluation | None = None) -> None:
         """Adds subnets to what is to be scored; their outcomes come from `collect`."""
         ...
 

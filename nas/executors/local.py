@@ -6,8 +6,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from nas.ledger import Evaluation
 from search_spaces import NasError, Subnet
 
 __all__ = ["LocalExecutor", "Outcome", "told_in_one_line"]
@@ -15,11 +16,15 @@ __all__ = ["LocalExecutor", "Outcome", "told_in_one_line"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What scoring one subnet gave: a finite score, or an error in one line; and the seconds it took."""
+    """What scoring one subnet gave: a finite score, or an error in one line; and the seconds it took.
+
+    `ruled_out`: the score is an estimate, of a subnet that is no rival to the best known.
+    """
 
     score: float | None
     error: str | None
     seconds: float
+    ruled_out: bool = False
 
 
 class LocalExecutor:
@@ -32,30 +37,38 @@ class LocalExecutor:
     def __init__(self, score: Callable[[list[Subnet]], Sequence[Any]]) -> None:
         self.score = score
 
-    def run(self, subnets: Sequence[Subnet]) -> Iterator[list[Outcome]]:
-        """Outcomes in the order of `subnets`, in the chunks in which they become known."""
+    def run(self, subnets: Sequence[Subnet], best: Evaluation | None = None) -> Iterator[list[Outcome]]:
+        """Outcomes in the order of `subnets`, in the chunks in which they become known.
+
+        `best` is what they are compared with, for scores that can rule out.
+        """
         if not subnets:
             return
         try:
-            yield self._scored(subnets)
+            yield self._scored(subnets, best)
             return
         except _ScoreError as error:
             if len(subnets) == 1:
                 yield [Outcome(None, str(error), error.seconds)]
                 return
         for subnet in subnets:
-            yield from self.run([subnet])
+            yield from self.run([subnet], best)
 
-    def _scored(self, subnets: Sequence[Subnet]) -> list[Outcome]:
+    def _scored(self, subnets: Sequence[Subnet], best: Evaluation | None) -> list[Outcome]:
         start = time.perf_counter()
         try:
-            values = list(self.score(list(subnets)))
+            values = list(self._called(list(subnets), best))
         except Exception as error:  # whatever a user's score raises: recorded, and the search goes on
             raise _ScoreError(told_in_one_line(error), time.perf_counter() - start) from error
         seconds = (time.perf_counter() - start) / len(subnets)
         if len(values) != len(subnets):
             raise NasError(f"a score must give one number for each subnet; got {len(values)} for {len(subnets)}")
         return [_outcome(value, seconds) for value in values]
+
+    def _called(self, subnets: list[Subnet], best: Evaluation | None) -> Sequence[Any]:
+        if best is None:
+            return self.score(subnets)
+        return cast(Any, self.score).against(subnets, best.subnet, best.score)  # type: ignore[no-any-return]
 
 
 class _ScoreError(Exception):
@@ -65,13 +78,14 @@ class _ScoreError(Exception):
 
 
 def _outcome(value: Any, seconds: float) -> Outcome:
+    value, ruled_out = value if isinstance(value, tuple) else (value, False)
     try:
         score = float(value)
     except (TypeError, ValueError):
         return Outcome(None, f"score is not a number but {type(value).__name__}", seconds)
     if not math.isfinite(score):
         return Outcome(None, f"score is {'NaN' if math.isnan(score) else 'infinite'}", seconds)
-    return Outcome(score, None, seconds)
+    return Outcome(score, None, seconds, ruled_out)
 
 
 def told_in_one_line(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from typing import Any
 from nas.executors.cluster import actors_that_fit, check_room, connected, difference, versions, words_of
 from nas.executors.local import LocalExecutor, Outcome, told_in_one_line
 from nas.executors.shared import shared, unpacked
+from nas.ledger import Evaluation
 from search_spaces import NasError, Subnet
 
 __all__ = ["RayExecutor"]
@@ -71,6 +72,7 @@ class RayExecutor:
         self._made, self._looked, self._wanted = 0, -math.inf, 0
         self._alone_since = time.monotonic()
         self._queue: deque[Subnet] = deque()
+        self._best: Evaluation | None = None
         self._running: dict[Any, tuple[_Evaluator, _Chunk]] = {}
         self._lost: list[tuple[Subnet, Outcome]] = []
         self._deaths: Counter[Subnet] = Counter()
@@ -99,11 +101,11 @@ class RayExecutor:
         """How many evaluators are ready to score."""
         return sum(evaluator.ready for evaluator in self._evaluators)
 
-    def run(self, subnets: Sequence[Subnet]) -> Iterator[list[Outcome]]:
+    def run(self, subnets: Sequence[Subnet], best: Evaluation | None = None) -> Iterator[list[Outcome]]:
         """Outcomes in the order of `subnets`, in the chunks in which they become known."""
         known: dict[Subnet, Outcome] = {}
         given = 0
-        self.submit(subnets)
+        self.submit(subnets, best)
         while given < len(subnets):
             known |= self.collect()
             chunk: list[Outcome] = []
@@ -113,8 +115,9 @@ class RayExecutor:
             if chunk:
                 yield chunk
 
-    def submit(self, subnets: Sequence[Subnet]) -> None:
+    def submit(self, subnets: Sequence[Subnet], best: Evaluation | None = None) -> None:
         """Adds subnets to what is to be scored; their outcomes come from `collect`."""
+        self._best = best
         self._queue.extend(sorted(subnets, key=_path))
 
     def collect(self) -> list[tuple[Subnet, Outcome]]:
@@ -211,7 +214,7 @@ class RayExecutor:
         return sorted(late, key=lambda chunk: -chunk.age)
 
     def _send(self, evaluator: _Evaluator, chunk: _Chunk) -> None:
-        ref = evaluator.actor.run.remote(chunk.subnets)
+        ref = evaluator.actor.run.remote(chunk.subnets, self._best)
         evaluator.busy += chunk.weight
         chunk.copies += 1
         self._running[ref] = (evaluator, chunk)
@@ -315,8 +318,8 @@ class _Scorer:
     def ready(self) -> str | None:
         return self.problem
 
-    def run(self, subnets: list[Subnet]) -> list[Outcome]:
-        return [outcome for chunk in self.executor.run(subnets) for outcome in chunk]
+    def run(self, subnets: list[Subnet], best: Evaluation | None) -> list[Outcome]:
+        return [outcome for chunk in self.executor.run(subnets, best) for outcome in chunk]
 
 
 def _path(subnet: Subnet) -> tuple[int, tuple[tuple[int, float], ...]]:

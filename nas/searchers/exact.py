@@ -93,7 +93,7 @@ class ExactSearcher(Searcher):
     @property
     def _known(self) -> list[Evaluation]:
         """What was told and scored, in that order."""
-        return [evaluation for evaluation in self.told if evaluation.ok]
+        return [evaluation for evaluation in self.told if evaluation.scored]
 
     @cached_property
     def _vectors(self) -> list[npt.NDArray[np.int64]]:

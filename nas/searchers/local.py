@@ -62,8 +62,7 @@ class LocalSearcher(Searcher):
         climb = self.told[self._start :]
         if self.objective.cost:
             return [e.subnet for e in pareto.front(climb, self.objective.cost, self.objective.maximize)]
-        best = self.objective.best(climb)
-        return [best.subnet] if best else []
+        return [best.subnet for best in self.objective.parents(climb, 1)]
 
 
 def _neighbours(feasible: Feasible, subnet: Subnet, rng: np.random.Generator) -> Iterator[Subnet]:

@@ -49,7 +49,12 @@ __all__ = [
 ]
 
 _TRIES = 4
-_STATES = {"ok": TrialState.COMPLETE, "failed": TrialState.FAIL, "over budget": TrialState.PRUNED}
+_STATES = {
+    "ok": TrialState.COMPLETE,
+    "ruled out": TrialState.COMPLETE,
+    "failed": TrialState.FAIL,
+    "over budget": TrialState.PRUNED,
+}
 _OVER_BUDGET = {"budget": 1.0}  # violated; by how much, only the loop knows: costs that get this far have no table
 
 
@@ -174,7 +179,7 @@ def _trial(
     told = {key: value for key, value in evaluation.to_dict().items() if key in ("id", "costs", "error")}
     trial = create_trial(
         state=_STATES[evaluation.status],
-        values=_values(evaluation, objective) if evaluation.ok else None,
+        values=_values(evaluation, objective) if evaluation.scored else None,
         params=dict(params),
         distributions={name: distributions[name] for name in params},
         user_attrs=told,

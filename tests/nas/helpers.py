@@ -59,3 +59,19 @@ class Counting:
         values = self.score(subnets)
         self.scored += subnets
         return values
+
+
+class Ruling:
+    """A score that rules out, with an estimate that is a little off, whatever is worse than the best known."""
+
+    higher_is_better, name = True, "ruling"
+
+    def __init__(self, score):
+        self.score = score
+
+    def __call__(self, subnets: list[Subnet]) -> list[float]:
+        return self.score(subnets)
+
+    def against(self, subnets: list[Subnet], best: Subnet, score: float) -> list[tuple[float, bool]]:
+        assert self.score([best]) == [score]
+        return [(value - 0.001, True) if value < score else (value, False) for value in self.score(subnets)]

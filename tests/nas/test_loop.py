@@ -9,7 +9,7 @@ import nas
 from evaluators.scores import synthetic
 from nas.report import summary
 from search_spaces import InfeasibleError, NasError, RunError, SpaceError
-from tests.nas.helpers import Counting, content, params_of, tiny_space
+from tests.nas.helpers import Counting, Ruling, content, params_of, tiny_space
 
 SPACE = tiny_space()
 PARAMS = params_of(SPACE)
@@ -212,3 +212,29 @@ def test_a_ledger_of_another_run_is_refused(tmp_path):
     (tmp_path / "0" / "ledger.jsonl").write_bytes((tmp_path / "1" / "ledger.jsonl").read_bytes())
     with pytest.raises(RunError, match="cannot resume: evaluation 0 should be of subnet"):
         nas.search(SPACE, SCORE, evals=5, seed=0, out=tmp_path / "0", resume=True)
+
+
+@pytest.mark.parametrize("searcher", ["exact", "evolution", "local", "optuna-tpe"])
+def test_what_is_ruled_out_teaches_the_searcher_but_is_not_found(searcher, tmp_path):
+    options = {"costs": {"params": PARAMS}, "budgets": ["params<=400K"], "searcher": searcher, "evals": 60}
+    result = nas.search(SPACE, Ruling(SCORE), out=tmp_path, **options)
+    ruled_out = [e for e in result.evaluations if e.status == "ruled out"]
+    assert ruled_out
+    assert all(e.score == SCORE([e.subnet])[0] - 0.001 for e in ruled_out)
+    assert result.best.ok
+    assert result.best.score == max(SCORE([e.subnet for e in result.evaluations]))
+    assert all(e.ok for e in result.front)
+    assert summary(tmp_path)["counts"]["ruled_out"] == len(ruled_out)
+
+
+def test_a_batch_is_ruled_out_against_what_was_known_before_it_wherever_it_was_interrupted(tmp_path):
+    options = {"costs": {"params": PARAMS}, "searcher": "random", "batch": 8}
+    whole = nas.search(SPACE, Ruling(SCORE), evals=48, **options)
+    nas.search(SPACE, Ruling(SCORE), evals=21, out=tmp_path, **options)
+    resumed = nas.search(SPACE, Ruling(SCORE), evals=48, out=tmp_path, resume=True, **options)
+    assert content(resumed.evaluations) == content(whole.evaluations)
+
+
+def test_a_front_has_nothing_to_rule_out_by():
+    with pytest.raises(NasError, match="successive evaluation is for the objective score alone"):
+        nas.search(SPACE, Ruling(SCORE), {"params": PARAMS}, objectives=("score", "params"))

@@ -28,7 +28,7 @@ def test_the_report_tells_best_front_counts_and_share(tmp_path):
     found = summary(tmp_path)
     assert json.loads(json.dumps(found))["best"] == result.best.to_dict()
     assert found["space_fits"] == sum(params.of(subnet) <= 400_000 for subnet in SPACE)
-    assert found["counts"] == {"proposed": 40, "ok": 40, "failed": 0, "over_budget": 0}
+    assert found["counts"] == {"proposed": 40, "ok": 40, "failed": 0, "over_budget": 0, "ruled_out": 0}
     assert found["budget_used"] == {"params<=400000": result.best.costs["params"] / 400_000}
     assert found["convergence"][-1] == (result.best.index + 1, result.best.score)
     assert [point["id"] for point in found["front"]] == [e.subnet.id for e in result.front]

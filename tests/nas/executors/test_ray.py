@@ -22,7 +22,7 @@ from nas.executors.cluster import connected
 from nas.executors.ray import RayExecutor
 from nas.executors.remote_call import call_on
 from search_spaces import NasError
-from tests.nas.helpers import content, params_of, tiny_space
+from tests.nas.helpers import Ruling, content, params_of, tiny_space
 
 pytestmark = [
     pytest.mark.slow,
@@ -143,6 +143,16 @@ def test_the_run_does_not_depend_on_the_number_of_evaluators(cluster):
     for actors in (1, 3):
         with RayExecutor(SCORE, actors=actors, **SMALL) as executor:
             assert content(nas.search(SPACE, SCORE, executor=executor, **options).evaluations) == wanted
+
+
+def test_evaluators_rule_out_as_one_process_does(cluster):
+    options = {"costs": {"params": params_of(SPACE)}, "searcher": "evolution", "evals": 60}
+    wanted = nas.search(SPACE, Ruling(SCORE), **options).evaluations
+    assert {e.status for e in wanted} == {"ok", "ruled out"}
+    with RayExecutor(Ruling(SCORE), actors=2, **SMALL) as executor:
+        assert content(nas.search(SPACE, Ruling(SCORE), executor=executor, **options).evaluations) == content(wanted)
+        found = nas.search(SPACE, Ruling(SCORE), executor=executor, asynchronous=True, **options).evaluations
+    assert {e.status for e in found} == {"ok", "ruled out"}
 
 
 def test_arrays_and_tensors_are_mapped_not_copied(cluster):

@@ -1,0 +1,87 @@
+"""Teacher distance on a quarter of the speech first, and on the rest only for subnets that may still be the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evaluators.scores.teacher_distance import DistillationScore
+from search_spaces import NasError, Subnet
+from supernet.calibration import Calibration
+
+__all__ = ["SuccessiveScore"]
+
+_LEAST_OF_A_QUARTER = 4
+
+
+class SuccessiveScore(DistillationScore):
+    """`DistillationScore`, which can also compare subnets `against` the best known one, for less.
+
+    Every fourth utterance by length is the quarter. What a subnet loses there to the best, utterance by utterance on
+    the same frames, has a mean (weighted by length) and a standard error; a subnet whose mean is more than `margin`
+    of these errors behind is ruled out. Its score is then the best's and what it loses to that: an estimate.
+
+    Raises `NasError` where the supernet has no prediction heads, or the quarter fewer than four utterances.
+    """
+
+    def __init__(self, model: Any, *args: Any, margin: float = 3.0, **options: Any) -> None:
+        if not model.head_layers:
+            raise NasError("successive evaluation needs a supernet with prediction heads; this one has none")
+        self._parts_of_quarter = 0
+        super().__init__(model, *args, **options)
+        self.margin = margin
+        self.settings = {**self.settings, "successive": margin}
+        utterances = sum(len(part.calibration.features) for part in self._parts[: self._parts_of_quarter])
+        if utterances < _LEAST_OF_A_QUARTER:
+            raise NasError(
+                f"successive evaluation needs {_LEAST_OF_A_QUARTER} utterances in a quarter of the speech; "
+                f"got {utterances}: give more recordings (--audio manifest.jsonl)"
+            )
+
+    def against(self, subnets: Sequence[Subnet], best: Subnet, score: float) -> list[tuple[float, bool]]:
+        """(score, whether it was ruled out) of each subnet, `score` being that of `best`."""
+        known, *found = self._on_quarter([best, *subnets])
+        lengths = self._lengths.to(known)
+        lost = (torch.stack(found) - known) / lengths if found else known.new_zeros(0, len(lengths))
+        weights = lengths / lengths.sum()
+        mean = (lost * weights).sum(1)
+        variance = ((lost - mean[:, None]).square() * weights).sum(1) / (len(lengths) - 1)
+        behind = (mean - self.margin * variance.sqrt()).tolist()
+        estimates = (score + mean).tolist()
+        still_in = [subnet for subnet, by in zip(subnets, behind, strict=True) if not by > 0]
+        whole = iter(self._whole(still_in, [row for row, by in zip(found, behind, strict=True) if not by > 0]))
+        return [
+            (estimate, True) if by > 0 else (next(whole), False) for estimate, by in zip(estimates, behind, strict=True)
+        ]
+
+    def _whole(self, subnets: Sequence[Subnet], on_quarter: Sequence[Tensor]) -> list[float]:
+        """The scores of subnets whose errors on the quarter are known."""
+        if not subnets:
+            return []
+        rest = self._errors(subnets, self._parts[self._parts_of_quarter :])
+        quarter = torch.stack([errors.sum() for errors in on_quarter])
+        return ((quarter + rest.mean(1)) / self._frames).tolist()  # type: ignore[no-any-return]
+
+    def _on_quarter(self, subnets: Sequence[Subnet]) -> list[Tensor]:
+        """For each subnet, its squared error on each utterance of the quarter, the mean of the heads."""
+        parts = [self._by_utterance(part, subnets) for part in self._parts[: self._parts_of_quarter]]
+        return [torch.cat(rows) for rows in zip(*parts, strict=True)]
+
+    def _by_utterance(self, part: Any, subnets: Sequence[Subnet]) -> list[Tensor]:
+        def error(k: int, hidden: Tensor) -> Tensor:
+            return torch.stack([each.sum() for each in torch.split(part.heads.errors(k, hidden), part.speech.lengths)])
+
+        rows = part.encoder.read(subnets, self.model.head_layers, error)
+        return [torch.stack(row).mean(0) for row in rows]
+
+    def _at_once(self, calibration: Calibration, order: Sequence[int]) -> list[list[int]]:
+        """The quarter, which has utterances of all lengths, before the rest."""
+        quarter = order[1::4]
+        first = super()._at_once(calibration, quarter) if quarter else []
+        self._parts_of_quarter = len(first)
+        rest = [row for row in order if row not in set(quarter)]
+        self._lengths = torch.tensor([len(calibration.features[row]) for row in quarter], dtype=torch.float64)
+        return first + super()._at_once(calibration, rest)
