@@ -186,7 +186,7 @@ def run_search(
     here = settings["device"] if cluster is None else "cpu"
     model = _load(settings["supernet"], here)
     chosen = _sub_space(model, settings["space"])
-    costs = _costs(model, chosen, settings["macs_seconds"])
+    costs = _costs(chosen, settings["macs_seconds"])
     aim, precision = settings.get("score", "distillation"), settings.get("precision", "fp32")
     successive = settings.get("successive", False)
     score = scores.get_score(aim, model, here, settings["audio"], settings["teacher"], precision, successive)
@@ -827,10 +827,15 @@ def train(
     mask_prob: Annotated[float, typer.Option(min=0, max=1, help="Share of frames hidden, late in each stage.")] = 0.2,
     mask_from: Annotated[float, typer.Option(min=0, max=1, help="Part of a stage's steps without a mask.")] = 0.6,
     sampler: Annotated[str, typer.Option(help="Stage 2: uniform (LightHuBERT) or sandwich.")] = "sandwich",
+    budget: Annotated[
+        list[str] | None, typer.Option(help="Stage 2 draws subnets that keep it; repeat, and they take turns.")
+    ] = None,
     loss: Annotated[str, typer.Option(help="mse, l1 or l1+cosine.")] = "mse",
     in_place: Annotated[float, typer.Option(help="Share of the largest's predictions in the others' targets.")] = 0.0,
     ema: Annotated[float, typer.Option(help="Decay of a running mean of the weights, such as 0.999; 0: none.")] = 0.0,
-    teacher_layers: Annotated[str | None, typer.Option(help="Hidden states to regress, such as 2,4,6.")] = None,
+    teacher_layers: Annotated[
+        str | None, typer.Option(help="Hidden states to regress: 2,4,6; or 2+4+6, their mean.")
+    ] = None,
     targets: Annotated[Path | None, typer.Option(help="Folder to keep the teacher's targets in.")] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "bf16",
     device: DeviceOption = "cpu",
@@ -852,6 +857,7 @@ def train(
         "init": init if init is None or not Path(init).exists() else _absolute(Path(init)),
         "steps": (stage1_steps, stage2_steps),
         "learning_rates": (learning_rate, stage2_learning_rate),
+        "budgets": tuple(budget or ()),
         "recipe": {
             "batch_seconds": batch_seconds,
             "mask_prob": mask_prob,
@@ -891,16 +897,18 @@ def run_training(settings: dict[str, Any]) -> bool:
     from supernet.train import Recipe, distil
 
     _check_device(settings["device"])
-    recipes = [
-        Recipe(stage=stage, steps=steps, learning_rate=rate, **settings["recipe"])
-        for stage, steps, rate in zip((1, 2), settings["steps"], settings["learning_rates"])
-    ]
     with joined(settings["device"]) as device:
         start = None if settings["init"] is None else _load(settings["init"], device)
+        space = start.space if start else get_space(settings["space"])
+        budgets, within = _within_each(space, settings["budgets"])
+        recipes = [
+            Recipe(stage=stage, steps=steps, learning_rate=rate, budgets=kept, **settings["recipe"])
+            for stage, steps, rate, kept in zip((1, 2), settings["steps"], settings["learning_rates"], ((), budgets))
+        ]
         teacher = load_teacher(settings["teacher"], settings["layers"], device)
         with _training_progress() as progress:
             finished = distil(
-                start.space if start else get_space(settings["space"]),
+                space,
                 teacher,
                 Path(settings["audio"]),
                 Path(settings["out"]),
@@ -910,8 +918,23 @@ def run_training(settings: dict[str, Any]) -> bool:
                 None if settings["targets"] is None else Path(settings["targets"]),
                 float("inf") if settings["minutes"] is None else 60 * settings["minutes"],
                 start,
+                within,
             )
     return finished is not None
+
+
+def _within_each(space: Space, budgets: Sequence[str]) -> tuple[tuple[str, ...], list[Feasible]]:
+    """The budgets on params and MACs as they are said in full, and the subnets that keep each of them."""
+    import numpy as np
+
+    from nas import Budget
+
+    costs = _costs(space, 1.0)
+    parsed = [Budget.parse(words, costs) for words in budgets]
+    within = [Feasible(space, [(costs[budget.cost].table, budget.limit)]) for budget in parsed]
+    for feasible in within:
+        feasible.sample(np.random.default_rng(0), 1)  # raises where nothing fits
+    return tuple(map(str, parsed)), within
 
 
 @app.command()
@@ -1053,7 +1076,7 @@ def _sub_space(model: HubertSupernet, name: str | None) -> Space:
     return model.space
 
 
-def _costs(model: HubertSupernet, space: Space, seconds: float) -> dict[str, Any]:
+def _costs(space: Space, seconds: float) -> dict[str, Any]:
     from evaluators.costs import macs, params
 
     return {"params": params(space), "macs": macs(space, seconds)}
@@ -1215,13 +1238,14 @@ def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
 
 
-def _layer_list(words: str | None) -> tuple[int, ...] | None:
+def _layer_list(words: str | None) -> tuple[tuple[int, ...], ...] | None:
+    """`2,4,6` is three targets, `2+4+6` one: their mean."""
     if words is None:
         return None
     try:
-        return tuple(int(word) for word in words.split(","))
+        return tuple(tuple(int(layer) for layer in word.split("+")) for word in words.split(","))
     except ValueError:
-        raise NasError(f"--teacher-layers must be whole numbers such as 2,4,6; got {words!r}") from None
+        raise NasError(f"--teacher-layers must be whole numbers such as 2,4,6 or 2+4+6; got {words!r}") from None
 
 
 def _command() -> str:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from search_spaces import Space, Subnet
+from search_spaces import Feasible, Space, Subnet
 from supernet.model import HubertSupernet
 
 __all__ = ["LOSSES", "SAMPLERS", "distillation_loss", "span_mask", "step_subnets"]
@@ -34,11 +34,17 @@ def span_mask(
     return mask
 
 
-def step_subnets(space: Space, sampler: str, rng: np.random.Generator) -> list[Subnet]:
-    """The subnets one step of stage 2 trains: one drawn at random (LightHuBERT), or the sandwich (BigNAS)."""
-    if sampler == "uniform":
-        return [space.sample(rng)]
-    return [space.largest, space.smallest, space.sample(rng)]
+def step_subnets(space: Space, sampler: str, rng: np.random.Generator, within: Sequence[Feasible] = ()) -> list[Subnet]:
+    """The subnets one step of stage 2 trains: one drawn at random (LightHuBERT), or the sandwich (BigNAS).
+
+    The one at random has each choice uniform; given budgets in `within`, it is uniform over the subnets that keep one
+    of them, a different one each time.
+    """
+    if within:
+        (drawn,) = within[int(rng.integers(len(within)))].sample(rng, 1)
+    else:
+        drawn = space.sample(rng)
+    return [drawn] if sampler == "uniform" else [space.largest, space.smallest, drawn]
 
 
 def distillation_loss(

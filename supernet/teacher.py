@@ -32,12 +32,15 @@ _HOP = 320
 class Teacher(nn.Module):
     """A pretrained encoder: waveforms in, hidden states at the student's 50 Hz frames out.
 
-    `layers` are indices into its hidden states (0 is the input of the first layer); `dim` is their width.
-    Each target frame is layer-normalised without affine weights, which tames frames whose norm is an outlier
+    `layers` has for each of K targets the indices of the hidden states (0 is the input of the first layer) that it is
+    the mean of: one state, as in DistilHuBERT, or several, as in data2vec. `dim` is their width.
+    Each frame of a state is layer-normalised without affine weights, which tames frames whose norm is an outlier
     (Whisper's middle layers have frames of 25 times the median norm), as data2vec does before averaging.
     """
 
-    def __init__(self, model: Any, kind: str, layers: tuple[int, ...], extractor: Any, fingerprint: str) -> None:
+    def __init__(
+        self, model: Any, kind: str, layers: tuple[tuple[int, ...], ...], extractor: Any, fingerprint: str
+    ) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self.kind, self.layers, self.fingerprint = kind, layers, fingerprint
@@ -55,8 +58,9 @@ class Teacher(nn.Module):
         else:
             wav = torch.from_numpy(np.stack([normalise(wave) for wave in waves])).to(device)
             hidden = self.model(wav, output_hidden_states=True).hidden_states
-        states = torch.stack([hidden[layer].float() for layer in self.layers], 1)
-        states = F.layer_norm(states, states.shape[-1:])
+        used = {layer for layers in self.layers for layer in layers}
+        normed = {layer: F.layer_norm(hidden[layer].float(), hidden[layer].shape[-1:]) for layer in used}
+        states = torch.stack([torch.stack([normed[layer] for layer in layers]).mean(0) for layers in self.layers], 1)
         if self.kind == "whisper":
             later = torch.cat([states[:, :, 1:], states[:, :, -1:]], 2)
             states = torch.lerp(states, later, 200 / _HOP)
@@ -85,10 +89,11 @@ class Teacher(nn.Module):
         return hidden
 
 
-def load_teacher(path: Path | str, layers: Sequence[int] | None = None, device: str = "cpu") -> Teacher:
+def load_teacher(path: Path | str, layers: Sequence[int | Sequence[int]] | None = None, device: str = "cpu") -> Teacher:
     """The teacher in a Hugging Face folder (safetensors only: an untrusted pickle is never read).
 
-    `layers`: hidden states to regress; by default three spread over the depth, the last one included.
+    `layers`: hidden states to regress, or groups of which to regress the mean; by default three spread over the depth,
+    the last one included.
     Raises `CheckpointError` where the folder is not one of `TEACHERS` or a layer does not exist.
     """
     import transformers
@@ -115,9 +120,10 @@ def load_teacher(path: Path | str, layers: Sequence[int] | None = None, device: 
     if model.training:
         model.eval()
     depth = int(model.config.num_hidden_layers)
-    chosen = tuple(layers) if layers else tuple(round(depth * part / 3) for part in (1, 2, 3))
-    for layer in chosen:
-        if not 0 <= layer <= depth:
+    given = layers or [round(depth * part / 3) for part in (1, 2, 3)]
+    chosen = tuple(tuple(each) if isinstance(each, (list, tuple)) else (each,) for each in given)
+    for layer in (layer for each in chosen for layer in each):
+        if not (isinstance(layer, int) and 0 <= layer <= depth):
             raise CheckpointError(f"teacher {folder} has hidden states 0..{depth}; got layer {layer}")
     extractor = None
     if kind == "whisper":
@@ -143,7 +149,8 @@ class TargetCache:
 
     def __init__(self, folder: Path | str, teacher: Teacher, frames_of: Callable[[int], int]) -> None:
         self.teacher, self.frames_of = teacher, frames_of
-        key = f"{teacher.kind}-{teacher.fingerprint[:12]}-{'-'.join(map(str, teacher.layers))}"
+        layers = "-".join("+".join(map(str, each)) for each in teacher.layers)
+        key = f"{teacher.kind}-{teacher.fingerprint[:12]}-{layers}"
         self.folder = Path(folder) / key
         self._store = FrameStore(self.folder, (len(teacher.layers), teacher.dim), "targets")
 

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from search_spaces import AudioError, CheckpointError, NasError, RunError, Space, Subnet
+from search_spaces import AudioError, CheckpointError, Feasible, NasError, RunError, Space, Subnet
 from supernet.audio import Utterance, batches, load_audio, normalise, read_manifest
 from supernet.calibration import Calibration, save_calibration
 from supernet.checkpoint import save_supernet
@@ -57,6 +57,7 @@ class Recipe:
 
     `in_place`: how much of the other subnets' targets is what the sandwich's largest predicts (BigNAS has 1, here 0 is
     the teacher alone). `ema`: decay of the running mean of the weights that is validated and kept; 0 for none.
+    `budgets`: what the subnet at random keeps, one of them each time; without, each of its choices is uniform.
     """
 
     stage: int
@@ -72,6 +73,7 @@ class Recipe:
     loss: str = "mse"
     in_place: float = 0.0
     ema: float = 0.0
+    budgets: tuple[str, ...] = ()
     target_clip: float = 4.0
     layer_weights: tuple[float, ...] = field(default=(1.0, 1.0, 1.0))
     precision: str = "bf16"
@@ -163,13 +165,17 @@ def train_stage(
     device: str = "cpu",
     progress: Callable[[dict[str, Any]], None] = lambda record: None,
     stop_after: float = math.inf,
+    within: Sequence[Feasible] = (),
 ) -> bool:
     """Trains one stage into `out`, going on from its last checkpoint; True when all steps are done.
 
     `out` gets `state.pt` (weights, optimiser, step), `log.jsonl` (one line a step or validation) and, when
-    finished, the supernet itself. `stop_after` seconds it checkpoints and returns False.
+    finished, the supernet itself. `stop_after` seconds it checkpoints and returns False. `within` are the subnets that
+    keep the recipe's budgets, one set for each.
     Raises `NasError` naming the batch's recordings where the loss is not finite.
     """
+    if len(within) != len(recipe.budgets):
+        raise NasError(f"a recipe with {len(recipe.budgets)} budgets needs as many sets of subnets; got {len(within)}")
     group = processes()
     out.mkdir(parents=True, exist_ok=True)
     mean, std = statistics
@@ -201,7 +207,8 @@ def train_stage(
 
         while step < recipe.steps:
             rows, batch = next(data)
-            say({"step": step, **_step(model, losses, recipe, optimiser, step, batch, len(rows), group, device)})
+            done = _step(model, losses, recipe, optimiser, step, batch, len(rows), group, device, within)
+            say({"step": step, **done})
             step += 1
             _follow(average, model, recipe, step)
             if group.first and (step % recipe.validate_every == 0 or step == recipe.steps):
@@ -292,12 +299,13 @@ def _step(
     utterances: int,
     group: Processes,
     device: str,
+    within: Sequence[Feasible] = (),
 ) -> dict[str, Any]:
     """One update, on this process's share of a batch of `utterances`; returns what the log says of it."""
     before = time.monotonic()
     rng = np.random.default_rng([recipe.seed, recipe.stage, 1, step])
     space = model.space
-    subnets = [space.largest] if recipe.stage == 1 else step_subnets(space, recipe.sampler, rng)
+    subnets = [space.largest] if recipe.stage == 1 else step_subnets(space, recipe.sampler, rng, within)
     lengths = group.in_order(batch.lengths.tolist())[:utterances]
     wav, targets = _padded(model, batch, max(lengths))
     masked = _masked(recipe.mask_prob_at(step), rng, model, lengths, group, device)
@@ -399,12 +407,14 @@ def distil(
     targets: Path | None = None,
     stop_after: float = math.inf,
     start: HubertSupernet | None = None,
+    within: Sequence[Feasible] = (),
 ) -> Path | None:
     """Trains a supernet of `space` from `teacher` on the manifest `audio`; the finished folder, or None if stopped.
 
     `out/targets` (or `targets`) keeps the teacher's targets, `out/stage1` and `out/stage2` the stages, `out/supernet`
     the result: float16 weights, provenance and calibration speech. Whatever is done already is not done again.
-    `start` is a trained supernet to go on from, with `recipes` for what is still to do.
+    `start` is a trained supernet to go on from, with `recipes` for what is still to do; `within` what keeps the budgets
+    of the second stage's.
     """
     began = time.monotonic()
     group = processes()
@@ -435,7 +445,8 @@ def distil(
         left = stop_after - (time.monotonic() - began)
         progress({"stage": recipe.stage, "steps": recipe.steps})
         folder = out / f"stage{recipe.stage}"
-        if not train_stage(model, recipe, train, dev, cache, statistics, folder, device, progress, left):
+        own = within if recipe.budgets else ()
+        if not train_stage(model, recipe, train, dev, cache, statistics, folder, device, progress, left, own):
             return None
     if group.first:
         finished = save_supernet(model, out / "supernet", torch.float16)
@@ -493,7 +504,7 @@ def _provenance(
         **before,
         "teacher": teacher.kind,
         "teacher_sha256": teacher.fingerprint,
-        "teacher_layers": list(teacher.layers),
+        "teacher_layers": [each[0] if len(each) == 1 else list(each) for each in teacher.layers],
         "hours_of_speech": round(sum(utterance.seconds for utterance in train) / 3600, 2),
         "recipes": [*before.get("recipes", []), *(asdict(recipe) for recipe in recipes)],
         "torch": torch.__version__,
@@ -528,7 +539,13 @@ def _restore(
     state = load_state(out, "recipe")
     if state is None:
         return 0
-    was = {"loss": "mse", "in_place": 0.0, "ema": 0.0, **state["recipe"]}  # checkpoints of before lack these
+    was = {
+        "loss": "mse",
+        "in_place": 0.0,
+        "ema": 0.0,
+        "budgets": (),
+        **state["recipe"],
+    }  # checkpoints of before lack these
     now = asdict(recipe)
     for key in now:
         same = tuple(was.get(key, ())) == now[key] if isinstance(now[key], tuple) else was.get(key) == now[key]

@@ -15,6 +15,7 @@ from cli import main
 
 NAS = (sys.executable, "-m", "cli")
 BUDGET = ("--budget", "params<=2.5M")
+TRAIN = ("train", "--teacher", "missing", "--audio", "missing.jsonl")
 
 
 def nas(*arguments, cwd=None, **options):
@@ -158,7 +159,10 @@ def test_a_space_is_counted():
         (("export", "missing.json", "--out", "x"), 2, "say which supernet"),
         (("cost", "--subnet", "missing.json"), 2, "cannot read subnet"),
         (("cost", "--seconds", "0.01"), 2, "too short for one frame"),
-        (("train", "--teacher", "missing", "--audio", "missing.jsonl", "--out", "x"), 2, "needs config.json"),
+        ((*TRAIN, "--out", "x"), 2, "needs config.json"),
+        ((*TRAIN, "--out", "x", "--budget", "params<=1K"), 3, "params<=1"),
+        ((*TRAIN, "--out", "x", "--budget", "latency_ms<=1"), 2, "unknown cost 'latency_ms'"),
+        ((*TRAIN, "--out", "x", "--teacher-layers", "2+last"), 2, "such as 2,4,6 or 2+4+6; got '2+last'"),
     ],
 )
 def test_bad_words_end_with_one_clear_line(arguments, status, said, tmp_path):

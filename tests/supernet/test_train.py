@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from search_spaces import AudioError, CheckpointError, NasError, RunError
+from evaluators import scores
+from evaluators.costs import params
+from search_spaces import AudioError, CheckpointError, Feasible, NasError, RunError
 from supernet import load_supernet
 from supernet.audio import read_manifest
 from supernet.distill import LOSSES, distillation_loss, span_mask, step_subnets
@@ -219,6 +221,43 @@ def test_a_sandwich_has_the_largest_the_smallest_and_one_at_random(small_space):
     assert (largest, smallest) == (small_space.largest, small_space.smallest)
     assert drawn in small_space
     assert len(step_subnets(small_space, "uniform", np.random.default_rng(0))) == 1
+
+
+def test_the_one_at_random_keeps_one_of_the_budgets(small_space):
+    table = params(small_space).table
+    low, high = table.range()
+    limits = [low + (high - low) // 10, low + (high - low) // 3]
+    within = [Feasible(small_space, [(table, limit)]) for limit in limits]
+    rng = np.random.default_rng(0)
+    sizes = [table.of(step_subnets(small_space, "sandwich", rng, within)[2]) for _ in range(60)]
+    assert max(sizes) <= limits[1]
+    assert 20 < sum(size <= limits[0] for size in sizes) < 60
+
+
+def test_training_within_budgets_is_another_recipe(small_space, prepared, tmp_path):
+    recipe = dataclasses.replace(RECIPE, steps=1, budgets=("params<=1M",))
+    with pytest.raises(NasError, match="a recipe with 1 budgets needs as many sets of subnets; got 0"):
+        train_stage(fresh(small_space), recipe, *prepared, tmp_path)
+    within = [Feasible(small_space)]
+    assert train_stage(fresh(small_space), recipe, *prepared, tmp_path, within=within)
+    with pytest.raises(RunError, match="was begun with budgets="):
+        train_stage(fresh(small_space), dataclasses.replace(RECIPE, steps=1), *prepared, tmp_path)
+
+
+def test_a_target_may_be_the_mean_of_several_layers(teacher_folder):
+    wave = np.random.default_rng(0).normal(size=16_000).astype(np.float32)
+    apart = load_teacher(teacher_folder, layers=(1, 2, 3))([wave], 49)
+    mean, last = load_teacher(teacher_folder, layers=((1, 2), 3))([wave], 49)[0]
+    torch.testing.assert_close(mean, (apart[0, 0] + apart[0, 1]) / 2)
+    torch.testing.assert_close(last, apart[0, 2])
+
+
+def test_a_supernet_of_one_averaged_target_is_scored_by_its_teacher(small_space, corpus, teacher_folder, tmp_path):
+    teacher = load_teacher(teacher_folder, layers=[(1, 2, 3)])
+    model = load_supernet(distil(small_space, teacher, corpus, tmp_path, [dataclasses.replace(RECIPE, stage=1)]))
+    assert (model.head_layers, model.provenance["teacher_layers"]) == ((12,), [[1, 2, 3]])
+    score = scores.distillation(model, audio=corpus, teacher=teacher_folder)
+    assert all(np.isfinite(score([small_space.largest, small_space.smallest])))
 
 
 @pytest.mark.slow
