@@ -972,7 +972,9 @@ def evaluate_task(
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="At most; dev stops earlier.")] = 60,
     batch: Annotated[int, typer.Option(min=1, help="Recordings in a batch.")] = 32,
-    hidden: Annotated[int, typer.Option(min=0, help="Units of asr's BLSTM each way; 0: a linear head.")] = 0,
+    hidden: Annotated[
+        int, typer.Option(min=0, help="Units of asr's BLSTM each way, or of diarization's LSTM; 0: linear, 512.")
+    ] = 0,
     beam: Annotated[int, typer.Option(min=1, help="Beam of asr's decoder; 1: greedy.")] = 1,
     alphabet: Annotated[str | None, typer.Option(help="Letters that count in asr; others become spaces.")] = None,
     skip_missing: Annotated[bool, typer.Option(help="Leave recordings without the label out.")] = False,

@@ -1,17 +1,19 @@
 """Does the found subnet serve? Downstream tasks on frozen subnets, and which score ranks subnets as the tasks do.
 
 python benchmarks/tasks.py table --audio speech/manifest.jsonl --teacher TEACHER --out runs/tasks
+python benchmarks/tasks.py diarization --audio speech/manifest.jsonl --teacher TEACHER --out runs/tasks
 python benchmarks/tasks.py correlation --audio speech/manifest.jsonl --out runs/tasks --subnets 60
 
 `table`: log-mel, the teacher, the largest subnet, and at 71 % and 29 % of its parameters the search's winner
 (`exact`, teacher distance), one uniform in width by hand, and one drawn at random; `--also` adds slices of other
-supernets. `correlation`: Kendall's tau of each score with each task's test accuracy over random subnets. Both keep what
-is done in OUT and go on from there.
+supernets. `diarization`: the same upstreams on mixtures of two speakers. `correlation`: Kendall's tau of each score with
+each task's test accuracy over random subnets. All keep what is done in OUT and go on from there.
 
 Small tasks made from the manifest (shared/corpora layout: ids begin with queen- or asterisk-):
 speaker: characters of the acted dialogue; verification: the same recordings, speakers of test unseen in train;
 language: the prompts that come in five languages (one voice each, two of them the same: also a speaker task);
-keyword: texts spoken at least ten times; asr: the speaker task's texts, a linear CTC head.
+keyword: texts spoken at least ten times; asr: the speaker task's texts, a linear CTC head; diarization: two characters,
+the second of whom begins while the first speaks or up to half a second later.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import soundfile
 import torch
 from _common import header
 
@@ -42,13 +45,22 @@ from evaluators.tasks.utterance import Classification
 from nas.trust import kendall_tau
 from search_spaces import Space, Subnet
 from supernet import load_supernet
+from supernet.audio import load_audio
 from supernet.teacher import load_teacher
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
 SPLITS = ("train", "dev", "test")
 SIZES = {"speaker": (10, 4, 30), "language": (16, 8, 60), "keyword": (5, 2, 3)}
 SMALL = {"speaker": (6, 3, 30), "language": (10, 5, 60), "keyword": (5, 2, 3)}
-RECIPES = {"asr": Recipe((1e-2,), 3, epochs=15, patience=3, batch=16)}
+RECIPES = {
+    "asr": Recipe((1e-2,), 3, epochs=15, patience=3, batch=16),
+    "diarization": Recipe((1e-3,), 3, epochs=15, patience=3, batch=16),
+}
+MIXTURES = {"train": 400, "dev": 60, "test": 120}
+METRICS = {
+    "speaker": "accuracy", "verification": "eer", "language": "accuracy", "keyword": "accuracy", "asr": "cer",
+    "diarization": "der",
+}  # fmt: skip
 SHARES = {"71 %": 0.71, "29 %": 0.29}
 ALSO = "search, 29 %"  # the subnet of other supernets
 
@@ -79,6 +91,39 @@ def prepare(audio: Path, out: Path, sizes: dict[str, tuple[int, int, int]], long
     for name, chosen in sets.items():
         (out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
     return {name: out / f"{name}.jsonl" for name in sets}
+
+
+def mixtures(audio: Path, out: Path) -> dict[str, Path]:
+    """Recordings of two characters each, mixed from acted dialogue of 1 to 4 s, and their manifest."""
+    rng, lines = np.random.default_rng(0), []
+    rows = [json.loads(line) for line in audio.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if row["source"] == "queen" and row["speaker"] and 1 <= row["seconds"] <= 4]
+    out.mkdir(parents=True, exist_ok=True)
+    for split, count in MIXTURES.items():
+        own = [row for row in rows if row["split"] == split]
+        for i in range(count):
+            first = own[int(rng.integers(len(own)))]
+            others = [row for row in own if row["speaker"] != first["speaker"]]
+            second = others[int(rng.integers(len(others)))]
+            waves = [load_audio(audio.parent / row["audio"]) for row in (first, second)]
+            start = int(rng.uniform(0.4 * len(waves[0]), len(waves[0]) + 8_000))
+            mixed = np.zeros(max(len(waves[0]), start + len(waves[1])), np.float32)
+            for wave, at in zip(waves, (0, start), strict=True):
+                mixed[at : at + len(wave)] += 0.1 * wave / np.sqrt(np.mean(wave**2) + 1e-8)
+            name = f"{split}-{i}"
+            soundfile.write(out / f"{name}.flac", mixed.clip(-1, 1), 16_000)
+            turns = [[0.0, len(waves[0]) / 16_000, first["speaker"]]]
+            turns.append([start / 16_000, (start + len(waves[1])) / 16_000, second["speaker"]])
+            record = {
+                "id": name,
+                "audio": f"{name}.flac",
+                "seconds": len(mixed) / 16_000,
+                "split": split,
+                "turns": turns,
+            }
+            lines.append(json.dumps(record) + "\n")
+    (out / "diarization.jsonl").write_text("".join(lines), encoding="utf-8")
+    return {"diarization": out / "diarization.jsonl"}
 
 
 def plain(text: str | None) -> str:
@@ -200,7 +245,15 @@ def chosen_subnets(model: Any, evals: int, out: Path) -> dict[str, Subnet]:
 
 
 def table(args: argparse.Namespace) -> None:
-    manifests = prepare(args.audio, args.out / "tasks", SIZES, 4.0)
+    judge(args, prepare(args.audio, args.out / "tasks", SIZES, 4.0))
+
+
+def diarization(args: argparse.Namespace) -> None:
+    judge(args, mixtures(args.audio, args.out / "mixtures"))
+
+
+def judge(args: argparse.Namespace, manifests: dict[str, Path]) -> None:
+    """Every upstream on every task."""
     model = load_supernet(args.supernet)
     shared = SharedFront(model)
     subnets = chosen_subnets(model, args.evals, args.out)
@@ -215,7 +268,7 @@ def table(args: argparse.Namespace) -> None:
     done = {(r["name"], r["task"]): r for r in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
     for name, make in makers.items():
         upstream = None
-        for task in ("asr", "speaker", "verification", "language", "keyword"):
+        for task in manifests:
             if (name, task) not in done:
                 upstream = upstream or make()
                 options = {"alphabet": ALPHABET} if task == "asr" else {}
@@ -226,22 +279,21 @@ def table(args: argparse.Namespace) -> None:
                     stream.write(json.dumps(done[name, task]) + "\n")
             rows.append(done[name, task])
         shutil.rmtree(args.out / "states", ignore_errors=True)
-        show(rows)
+        show(rows, [task for task in METRICS if task in manifests])
 
 
-def show(rows: Sequence[dict[str, Any]]) -> None:
-    tasks = {"speaker": "accuracy", "verification": "eer", "language": "accuracy", "keyword": "accuracy", "asr": "cer"}
-    print("| upstream | params | speaker acc. | verification EER | language acc. | keyword acc. | CER |")
-    print("|---|---|---|---|---|---|---|")
+def show(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> None:
+    print(f"| upstream | params | {' | '.join(f'{task} {METRICS[task]}' for task in tasks)} |")
+    print("|---|---|" + "---|" * len(tasks))
     by_name = defaultdict(dict)
     for row in rows:
         by_name[row["name"]][row["task"]] = row
     for name, found in by_name.items():
         cells = []
-        for task, metric in tasks.items():
-            value = found[task]["results"][metric]
+        for task in tasks:
+            value = found[task]["results"][METRICS[task]]
             cells.append(f"{value['value']:.3f} ({value['low']:.3f}–{value['high']:.3f})")
-        params = found["asr"]["upstream"].get("params")
+        params = found[tasks[0]]["upstream"].get("params")
         print(f"| {name} | {f'{params:,}' if params else ''} | {' | '.join(cells)} |")
     for task in tasks:
         data = next(row for row in rows if row["task"] == task)["data"]
@@ -327,7 +379,7 @@ def said(tau: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("table", "correlation"))
+    parser.add_argument("what", choices=("table", "diarization", "correlation"))
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, help="Whisper's folder, for `table`.")
     parser.add_argument("--supernet", default="hubert-tiny")
@@ -341,7 +393,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    {"table": table, "correlation": correlation}[args.what](args)
+    {"table": table, "diarization": diarization, "correlation": correlation}[args.what](args)
 
 
 if __name__ == "__main__":

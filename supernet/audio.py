@@ -13,16 +13,19 @@ import numpy.typing as npt
 
 from search_spaces import AudioError
 
-__all__ = ["LABELS", "RATE", "Utterance", "batches", "load_audio", "normalise", "read_manifest"]
+__all__ = ["LABELS", "RATE", "Utterance", "batches", "load_audio", "normalise", "read_manifest", "seconds_of"]
 
 RATE = 16_000
-LABELS = ("speaker", "language", "text", "phones", "keyword", "intent", "emotion")
+LABELS = ("speaker", "language", "text", "phones", "keyword", "intent", "emotion", "turns")
 Samples = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One line of a manifest. `audio` is absolute; labels are None where the manifest has none."""
+    """One line of a manifest. `audio` is absolute; labels are None where the manifest has none.
+
+    `turns` are [start, end, speaker], in seconds.
+    """
 
     id: str
     audio: Path
@@ -35,6 +38,7 @@ class Utterance:
     keyword: str | None = None
     intent: str | None = None
     emotion: str | None = None
+    turns: list[Any] | None = None
 
 
 def read_manifest(path: Path | str, split: str | None = None) -> list[Utterance]:
@@ -97,6 +101,16 @@ def load_audio(path: Path | str, least_samples: int = 400) -> Samples:
     if not np.isfinite(mono).all():
         raise AudioError(f"{path} holds samples that are not finite")
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def seconds_of(path: Path | str) -> float:
+    """How long a recording is, from its header."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(path).duration)
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise AudioError(f"cannot read audio {path}: {str(error).rstrip('.')}") from None
 
 
 def normalise(samples: Samples, eps: float = 1e-5) -> Samples:

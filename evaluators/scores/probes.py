@@ -23,7 +23,7 @@ from supernet.shared import SharedEncoder, Speech
 __all__ = ["ProbeScore", "pooled", "ridge", "ridge_probe"]
 
 _LEAST_OF_A_CLASS = 5
-_PROBED = tuple(label for label in LABELS if label != "phones")  # neither classes nor letters
+_PROBED = tuple(label for label in LABELS if label not in ("phones", "turns"))  # neither classes nor letters
 _PENALTIES = (1e0, 1e1, 1e2, 1e3, 1e4)
 
 

@@ -5,6 +5,7 @@ features.py       frozen upstreams and their hidden states, computed once
 heads.py          the heads
 utterance.py      classes and speaker verification
 transcription.py  CTC
+diarization.py    who speaks when
 fit.py            training heads: early stopping, learning rates, seeds
 metrics.py        what predictions are worth, with intervals
 finetune.py       a whole subnet trained on a task
@@ -34,7 +35,7 @@ __all__ = ["TASKS", "Task", "evaluate", "get_task"]
 class Task:
     """What is asked of a recording.
 
-    `kind`: classes, verification, text or phones. `label`: what is read of it. `metric`: the figure that counts.
+    `kind`: classes, verification, text, phones or turns. `label`: what is read of it. `metric`: the figure that counts.
     """
 
     kind: str
@@ -52,6 +53,7 @@ TASKS: dict[str, Task] = {
     "verification": Task("verification", "speaker", "eer", False),
     "asr": Task("text", "text", "cer", False),
     "phones": Task("phones", "phones", "per", False),
+    "diarization": Task("turns", "turns", "der", False),
 }
 
 
@@ -81,7 +83,8 @@ def evaluate(
     The result is plain and goes into JSON: each metric with its 95 % interval (bootstrap over test utterances) and
     its value for each seed. `done(count, of)` tells how far the hidden states are, `say` what happens on the way.
     """
-    from evaluators.tasks.data import check_classes, check_phones, check_text, read_dataset
+    from evaluators.tasks.data import check_classes, check_phones, check_text, check_turns, read_dataset
+    from evaluators.tasks.diarization import Diarization
     from evaluators.tasks.features import HiddenStates
     from evaluators.tasks.fit import Recipe, fit_seeds
     from evaluators.tasks.heads import layer_weights
@@ -93,8 +96,8 @@ def evaluate(
     with ExitStack() as stack:
         folder = cache or Path(stack.enter_context(TemporaryDirectory(prefix="nas-states-")))
         transcribed = chosen.kind in ("text", "phones")
-        states = HiddenStates(upstream, not transcribed, folder)
-        problem: Classification | Transcription
+        states = HiddenStates(upstream, chosen.kind in ("classes", "verification"), folder)
+        problem: Classification | Diarization | Transcription
         if transcribed:
             names: tuple[str, ...] = ()
             if chosen.kind == "phones":
@@ -110,6 +113,11 @@ def evaluate(
                 "beam": beam,
                 "too_long": problem.too_long,
             }
+        elif chosen.kind == "turns":
+            turns, speakers = check_turns(manifest, data)
+            states.fill(data.examples, done)
+            problem = Diarization(data, turns, speakers, states, device, hidden)
+            about = {"speakers": speakers, "head": f"LSTM of {problem.hidden}"}
         else:
             open_set = chosen.kind == "verification"
             classes = check_classes(manifest, data, chosen.label, open_set)

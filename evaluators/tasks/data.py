@@ -1,4 +1,4 @@
-"""Labelled speech as people have it on disk: our manifests, LibriSpeech, Speech Commands v1, VoxCeleb1, Fluent.
+"""Labelled speech as people have it on disk: our manifests, LibriSpeech, Speech Commands v1, VoxCeleb1, Fluent, Kaldi.
 
 Read in place, nothing is converted. What is off is told in one line, before anything is computed.
 """
@@ -6,6 +6,8 @@ Read in place, nothing is converted. What is off is told in one line, before any
 from __future__ import annotations
 
 import csv
+import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,18 +15,19 @@ from pathlib import Path
 from search_spaces import AudioError
 from supernet.audio import LABELS, read_manifest
 
-__all__ = ["Dataset", "Example", "check_classes", "check_phones", "check_text", "read_dataset"]
+__all__ = ["Dataset", "Example", "check_classes", "check_phones", "check_text", "check_turns", "read_dataset"]
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 _FIRST_PRIVATE = 0xE000  # of Unicode's private letters
 _SPLITS = ("train", "dev", "test")
 _VOX_SPLITS = {"1": "train", "2": "dev", "3": "test"}
 Trial = tuple[str, str, bool]
+Turn = tuple[float, float, str]  # start and end in seconds, speaker
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled recording. `label` is a class, or the text of a transcription task."""
+    """One labelled recording. `label` is a class, the text of a transcription task, or turns as JSON."""
 
     id: str
     audio: Path
@@ -131,6 +134,35 @@ def check_text(path: Path | str, data: Dataset, alphabet: str | None = None) -> 
     return replace(data, parts=parts, left_out=left_out), "".join(sorted(known))
 
 
+def check_turns(path: Path | str, data: Dataset) -> tuple[dict[str, list[Turn]], int]:
+    """The turns of each recording by its id, and how many speakers a train recording has at most.
+
+    Those of dev and test may not have more: the head has an output for each.
+    """
+    turns = {example.id: _turns(path, example) for example in data.examples}
+    most = max(len({speaker for *_, speaker in turns[example.id]}) for example in data.train)
+    if not most:
+        raise AudioError(f"{path}: nobody speaks in any train recording")
+    for part, examples in (("dev", data.dev), ("test", data.test)):
+        for example in examples:
+            if (count := len({speaker for *_, speaker in turns[example.id]})) > most:
+                raise AudioError(f"{path}: '{example.id}' ({part}) has {count} speakers, and train at most {most}")
+        if not any(turns[example.id] for example in examples):
+            raise AudioError(f"{path}: nobody speaks in any recording of {part}")
+    return turns, most
+
+
+def _turns(path: Path | str, example: Example) -> list[Turn]:
+    try:
+        turns = [(float(start), float(end), str(speaker)) for start, end, speaker in json.loads(example.label)]
+    except (ValueError, TypeError):
+        raise AudioError(f"{path}: turns of '{example.id}' must be a list of [start, end, speaker]") from None
+    for start, end, speaker in turns:
+        if not (math.isfinite(end) and 0 <= start < end):
+            raise AudioError(f"{path}: a turn of '{example.id}' goes from {start:g} to {end:g} s ({speaker})")
+    return turns
+
+
 def check_phones(path: Path | str, data: Dataset) -> tuple[Dataset, str, tuple[str, ...]]:
     """`data` with one private letter for each phone, those letters, and the phones they stand for.
 
@@ -158,22 +190,26 @@ def _layout(folder: Path) -> tuple[str, Callable[[Path, str, bool], Dataset]]:
         "VoxCeleb1": (any((folder / n).is_file() for n in ("iden_split.txt", "veri_test.txt")), _voxceleb),
         "Fluent Speech Commands": ((folder / "data" / "train_data.csv").is_file(), _fluent),
         "LibriSpeech": (any(folder.glob("train-*")), _librispeech),
+        "Kaldi": ((folder / "train" / "wav.scp").is_file(), _kaldi),
     }
     for name, (is_it, read) in known.items():
         if is_it:
             return name, read
     raise AudioError(
         f"{folder} has none of the layouts that can be read: LibriSpeech (train-*, dev-*, test-*), Speech Commands v1 "
-        f"(testing_list.txt), VoxCeleb1 (iden_split.txt, veri_test.txt), Fluent Speech Commands (data/train_data.csv); "
-        f"a manifest is a file"
+        f"(testing_list.txt), VoxCeleb1 (iden_split.txt, veri_test.txt), Fluent Speech Commands (data/train_data.csv), "
+        f"Kaldi (train/wav.scp, segments, utt2spk); a manifest is a file"
     )
 
 
 def _manifest(path: Path, label: str) -> Dataset:
     rows = read_manifest(path)
-    parts = {
-        split: [Example(u.id, u.audio, getattr(u, label) or "") for u in rows if u.split == split] for split in _SPLITS
-    }
+    parts: dict[str, list[Example]] = {split: [] for split in _SPLITS}
+    for row in rows:
+        value = getattr(row, label)
+        told = json.dumps(value) if label == "turns" and value is not None else value or ""
+        if row.split in parts:
+            parts[row.split].append(Example(row.id, row.audio, told))
     return Dataset(path.stem, parts)
 
 
@@ -259,6 +295,26 @@ def _fluent(folder: Path, label: str, trials: bool) -> Dataset:
     return Dataset("Fluent Speech Commands", parts)
 
 
+def _kaldi(folder: Path, label: str, trials: bool) -> Dataset:
+    """train, dev and test with wav.scp, segments and utt2spk: what SUPERB makes of LibriMix for diarization."""
+    _offers("Kaldi", label, ("turns",))
+    parts: dict[str, list[Example]] = {}
+    for split in _SPLITS:
+        turns: dict[str, list[Turn]] = {}
+        place = folder / split
+        speakers = dict(_rows(place / "utt2spk", 2))
+        audio = dict(_rows(place / "wav.scp", 2))
+        for name, recording, start, end in _rows(place / "segments", 4):
+            if name not in speakers or recording not in audio:
+                lacking = "utt2spk" if name not in speakers else "wav.scp"
+                raise AudioError(f"{place / 'segments'}: {name} of {recording} is not in {lacking}")
+            turns.setdefault(recording, []).append(
+                (_number(place / "segments", start), _number(place / "segments", end), speakers[name])
+            )
+        parts[split] = [Example(name, folder / file, json.dumps(turns.get(name, []))) for name, file in audio.items()]
+    return Dataset("Kaldi", parts)
+
+
 # -------------------------------------------------------------------- checks
 
 
@@ -301,6 +357,13 @@ def _rows(file: Path, columns: int) -> list[list[str]]:
         if len(row) != columns:
             raise AudioError(f"{file}, line {number}: needs {columns} columns; got {len(row)}")
     return rows
+
+
+def _number(file: Path, word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise AudioError(f"{file}: a time must be a number of seconds; got {word!r}") from None
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -153,7 +153,7 @@ def finetune(
     `result.json` with what is reached on test, and while it runs `state.pt` and `log.jsonl`.
     """
     chosen, recipe = get_task(task), recipe or FinetuneRecipe()
-    if instead := {"verification": "speaker", "phones": "asr"}.get(task):
+    if instead := {"verification": "speaker", "diarization": "speaker", "phones": "asr"}.get(task):
         raise NasError(f"fine-tune on {instead} instead of {task}: its subnet can then be evaluated on {task}")
     data = read_dataset(manifest, chosen.label, skip_missing)
     text = chosen.kind == "text"

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["CtcHead", "SpeakerHead", "UtteranceHead", "WeightedSum", "layer_weights"]
+__all__ = ["ActivityHead", "CtcHead", "SpeakerHead", "UtteranceHead", "WeightedSum", "layer_weights"]
 
 
 class WeightedSum(nn.Module):
@@ -83,6 +83,20 @@ class CtcHead(nn.Module):
             packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
             x, _ = nn.utils.rnn.pad_packed_sequence(self.blstm(packed)[0], batch_first=True, total_length=x.shape[1])
         return self.linear(x).log_softmax(-1)  # type: ignore[no-any-return]
+
+
+class ActivityHead(nn.Module):
+    """How active each speaker is, as logits (B, T, speakers), from hidden states (B, T, L, D): one LSTM, one layer."""
+
+    def __init__(self, layers: int, dim: int, speakers: int, hidden: int) -> None:
+        super().__init__()
+        self.sum = WeightedSum(layers)
+        self.lstm = nn.LSTM(dim, hidden, batch_first=True)
+        self.linear = nn.Linear(hidden, speakers)
+
+    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
+        x, _ = self.lstm(self.sum(states))  # padding lies behind: one way only
+        return self.linear(x)  # type: ignore[no-any-return]
 
 
 def layer_weights(head: nn.Module) -> list[float]:

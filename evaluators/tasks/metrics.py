@@ -1,7 +1,7 @@
 """What predictions are worth, with 95 % intervals from a bootstrap over utterances.
 
-Metrics are scikit-learn's (detection error) and jiwer's (edit distances); averages over seeds are taken within each
-resample, so that an interval is that of the mean over seeds.
+Metrics are scikit-learn's (detection error), jiwer's (edit distances) and pyannote's (diarization); averages over seeds
+are taken within each resample, so that an interval is that of the mean over seeds.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evaluators.tasks.data import Turn
 from search_spaces import NasError
 
-__all__ = ["accuracy", "detection", "edit_rates", "equal_error_rate"]
+__all__ = ["accuracy", "detection", "diarization_error", "edit_rates", "equal_error_rate"]
 
 Array = npt.NDArray[Any]
 _RESAMPLES = 1000
@@ -67,6 +68,42 @@ def detection(same: Array, scores: Array, pairs: Array, utterances: int) -> dict
 
         found[name] = _measured(each, utterances, _RESAMPLES_OF_TRIALS)
     return found
+
+
+def diarization_error(
+    truth: Sequence[Sequence[Turn]], said: Sequence[Sequence[Sequence[Turn]]], seconds: Sequence[float]
+) -> dict[str, Any]:
+    """Diarization error rate of `said` (seeds, N): missed, false and confused over all speech, recordings together.
+
+    Overlaps count, no collar is left out; `seconds` (N,) is how long the recordings are.
+    """
+    try:
+        from pyannote.core import Annotation, Segment, Timeline
+        from pyannote.metrics.diarization import DiarizationErrorRate
+    except ImportError:
+        raise NasError("diarization needs pyannote.metrics: pip install 'lighthubert-nas[tasks]'") from None
+
+    def annotation(turns: Sequence[Turn]) -> Any:
+        found = Annotation()
+        for i, (start, end, speaker) in enumerate(turns):
+            found[Segment(start, end), i] = speaker
+        return found
+
+    metric, parts = DiarizationErrorRate(), ("missed detection", "false alarm", "confusion")
+    errors, totals = np.zeros((len(parts), len(said), len(truth))), np.zeros(len(truth))
+    for seed, of_seed in enumerate(said):
+        for i, (known, guess, length) in enumerate(zip(truth, of_seed, seconds, strict=True)):
+            whole = Timeline([Segment(0, length)])
+            found = metric(annotation(known), annotation(guess), uem=whole, detailed=True)
+            errors[:, seed, i] = [found[part] for part in parts]
+            totals[i] = found["total"]
+
+    def rates(counts: Array, errors: Array) -> Array:
+        return np.asarray(errors @ counts / (totals @ counts))
+
+    measured = {"der": _measured(lambda counts: rates(counts, errors.sum(0)), len(truth), _RESAMPLES)}
+    each = {part.split()[0]: float(rates(np.ones(len(truth)), row).mean()) for part, row in zip(parts, errors)}
+    return {**measured, "of_which": {part: round(value, 5) for part, value in each.items()}}
 
 
 def equal_error_rate(same: Array, scores: Array) -> float:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluators.tasks.data import check_classes, check_text, read_dataset
+from evaluators.tasks.data import check_classes, check_text, check_turns, read_dataset
 from search_spaces import AudioError
 from tests.evaluators.tasks.conftest import write_manifest, write_tone
 
@@ -74,6 +74,46 @@ def test_fluent_speech_commands(tmp_path):
     (tmp_path / "data" / "test_data.csv").write_text("path\nwavs/a.wav\n")
     with pytest.raises(AudioError, match="lacks the column 'action'"):
         read_dataset(tmp_path, "intent")
+
+
+def test_kaldi_folders_of_superbs_diarization(tmp_path):
+    for split in ("train", "dev", "test"):
+        write_tone(tmp_path / "wav" / f"{split}.wav", 300, seconds=2)
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "wav.scp").write_text(f"{split} wav/{split}.wav\n")
+        (tmp_path / split / "segments").write_text(f"u1 {split} 0.00 1.25\nu2 {split} 0.50 2.00\n")
+        (tmp_path / split / "utt2spk").write_text("u1 ann\nu2 bob\n")
+    data = read_dataset(tmp_path, "turns")
+    assert data.dev[0].audio == tmp_path / "wav" / "dev.wav"
+    assert check_turns(tmp_path, data) == (
+        {key: [(0.0, 1.25, "ann"), (0.5, 2.0, "bob")] for key in ("train", "dev", "test")},
+        2,
+    )
+    (tmp_path / "test" / "utt2spk").write_text("u1 ann\n")
+    with pytest.raises(AudioError, match="u2 of test is not in utt2spk"):
+        read_dataset(tmp_path, "turns")
+    (tmp_path / "test" / "segments").write_text("u1 test 0 end\n")
+    with pytest.raises(AudioError, match="a time must be a number of seconds; got 'end'"):
+        read_dataset(tmp_path, "turns")
+
+
+@pytest.mark.parametrize(
+    ("turns", "said"),
+    [
+        ([[0, 1]], "turns of 'ann10' must be a list of"),
+        ([[0.2, 0.1, "ann"]], r"a turn of 'ann10' goes from 0\.2 to 0\.1 s \(ann\)"),
+        ([[0, "inf", "ann"]], "goes from 0 to inf s"),
+        ([[0, 1, "a"], [0, 1, "b"], [1, 2, "c"]], r"'ann10' \(test\) has 3 speakers, and train at most 1"),
+        ("nobody", "turns of 'ann10' must be a list of"),
+    ],
+)
+def test_turns_that_cannot_be_are_refused(tones, tmp_path, turns, said):
+    folder, rows = tones
+    rows = [{**row, "audio": str(folder / row["audio"]), "turns": [[0.1, 0.2, row["speaker"]]]} for row in rows]
+    rows[10]["turns"] = turns
+    data = read_dataset(write_manifest(tmp_path / "m.jsonl", rows), "turns")
+    with pytest.raises(AudioError, match=said):
+        check_turns("m.jsonl", data)
 
 
 def test_a_folder_of_no_known_layout_lists_those_that_are(tmp_path):

@@ -136,7 +136,17 @@ def test_the_loss_is_minus_the_log_probability_of_all_alignments():
 
 
 def test_every_task_says_what_it_needs():
-    assert set(TASKS) == {"speaker", "language", "keyword", "intent", "emotion", "verification", "asr", "phones"}
+    assert set(TASKS) == {
+        "speaker",
+        "language",
+        "keyword",
+        "intent",
+        "emotion",
+        "verification",
+        "asr",
+        "phones",
+        "diarization",
+    }
 
 
 @pytest.mark.parametrize(

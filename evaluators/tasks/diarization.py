@@ -1,0 +1,135 @@
+"""Who speaks when: a recurrent head on frozen hidden states, as SUPERB's diarization has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evaluators.tasks.data import Dataset, Example, Turn
+from evaluators.tasks.features import HiddenStates
+from evaluators.tasks.heads import ActivityHead
+from evaluators.tasks.metrics import diarization_error
+from supernet.audio import batches, seconds_of
+
+__all__ = ["Diarization", "activity", "permutation_free", "turns_of"]
+
+HIDDEN = 512  # SUPERB's LSTM
+_THRESHOLD = 0.5
+_MEDIAN = 11  # frames: SUPERB's filter
+
+
+class Diarization:
+    """Which of at most `speakers` are active in each frame; who is who is for the loss to find (permutation-free).
+
+    `turns` has those of each recording by its id. Overlapping speech counts, and there is no collar.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        turns: Mapping[str, Sequence[Turn]],
+        speakers: int,
+        states: HiddenStates,
+        device: str = "cpu",
+        hidden: int = 0,
+    ) -> None:
+        self.data, self.turns, self.speakers, self.states = data, turns, speakers, states
+        self.device, self.hidden = device, hidden or HIDDEN
+        self.frames = [states.frames(example) for example in data.train]
+        self._seconds = {example.id: seconds_of(example.audio) for example in data.examples}
+
+    def head(self) -> nn.Module:
+        upstream = self.states.upstream
+        return ActivityHead(upstream.layers, upstream.dim, self.speakers, self.hidden).to(self.device)
+
+    def plan(self, rng: np.random.Generator, batch: int) -> list[list[int]]:
+        return list(batches(self.frames, batch * float(np.mean(self.frames)), rng))
+
+    def ids(self, rows: Sequence[int]) -> list[str]:
+        return [self.data.train[row].id for row in rows]
+
+    def loss(self, head: nn.Module, rows: Sequence[int]) -> Tensor:
+        logits, truth, lengths = self._run(head, [self.data.train[row] for row in rows])
+        return permutation_free(logits, truth, lengths)
+
+    def dev(self, head: nn.Module) -> float:
+        """Minus the loss."""
+        chosen = self._batches(self.data.dev)
+        losses = [float(permutation_free(*self._run(head, examples))) for examples in chosen]
+        return -float(np.average(losses, weights=[len(examples) for examples in chosen]))
+
+    @torch.no_grad()
+    def test(self, heads: Sequence[nn.Module]) -> dict[str, Any]:
+        said: list[dict[str, list[Turn]]] = []
+        for head in heads:
+            found: dict[str, list[Turn]] = {}
+            for examples in self._batches(self.data.test):
+                logits, _, lengths = self._run(head, examples)
+                for example, row, length in zip(examples, logits, lengths.tolist(), strict=True):
+                    active = _smooth((row[:length].sigmoid() > _THRESHOLD).cpu().numpy())
+                    found[example.id] = turns_of(active, self._seconds[example.id])
+            said.append(found)
+        names = [example.id for example in self.data.test]
+        truth = [self.turns[name] for name in names]
+        seconds = [self._seconds[name] for name in names]
+        return diarization_error(truth, [[found[name] for name in names] for found in said], seconds)
+
+    def _run(self, head: nn.Module, chosen: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
+        read = [self.states[example] for example in chosen]
+        lengths = torch.tensor([len(states) for states in read])
+        padded = nn.utils.rnn.pad_sequence(read, batch_first=True).to(self.device).float()
+        known = [activity(self.turns[e.id], len(s), self._seconds[e.id], self.speakers) for e, s in zip(chosen, read)]
+        truth = nn.utils.rnn.pad_sequence([torch.from_numpy(each) for each in known], batch_first=True)
+        return head(padded, lengths), truth.to(self.device), lengths
+
+    def _batches(self, examples: Sequence[Example]) -> list[list[Example]]:
+        frames = [self.states.frames(example) for example in examples]
+        return [[examples[row] for row in rows] for rows in batches(frames, 8000)]
+
+
+def activity(turns: Sequence[Turn], frames: int, seconds: float, speakers: int) -> npt.NDArray[np.float32]:
+    """(T, speakers), 1 where one is active in the middle of a frame; speakers in the order in which they begin."""
+    middle = (np.arange(frames) + 0.5) * seconds / frames
+    names = list(dict.fromkeys(speaker for _, _, speaker in sorted(turns)))
+    active = np.zeros((frames, speakers), np.float32)
+    for start, end, speaker in turns:
+        active[(start <= middle) & (middle < end), names.index(speaker)] = 1
+    return active
+
+
+def turns_of(active: npt.NDArray[np.bool_], seconds: float) -> list[Turn]:
+    """The turns of (T, speakers), which are called by their number."""
+    edge, turns = np.zeros((1, active.shape[1]), bool), []
+    changes = np.diff(np.concatenate([edge, active, edge]).astype(np.int8), axis=0)
+    for speaker in range(active.shape[1]):
+        starts, ends = (np.flatnonzero(changes[:, speaker] == step) * seconds / len(active) for step in (1, -1))
+        turns += [(float(a), float(b), str(speaker)) for a, b in zip(starts, ends, strict=True)]
+    return turns
+
+
+def permutation_free(logits: Tensor, truth: Tensor, lengths: Tensor) -> Tensor:
+    """Binary cross entropy, its mean over frames and speakers, with the speakers of each recording in the best order.
+
+    `logits` and `truth` (B, T, speakers); frames from `lengths` on are padding (Fujita et al. 2019, equation 3).
+    """
+    speakers = logits.shape[-1]
+    mask = (torch.arange(logits.shape[1]) < lengths[:, None]).to(logits.device)[..., None, None]
+    guess, known = (x.expand(-1, -1, speakers, speakers) for x in (logits.unsqueeze(3), truth.unsqueeze(2)))
+    pairs = (F.binary_cross_entropy_with_logits(guess, known, reduction="none") * mask).sum(1)  # (B, guess, known)
+    orders = list(permutations(range(speakers)))
+    costs = torch.stack([pairs[:, range(speakers), order].sum(1) for order in orders]).amin(0)
+    return (costs / (speakers * lengths.to(costs.device))).mean()
+
+
+def _smooth(active: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Median of `_MEDIAN` frames."""
+    half = _MEDIAN // 2
+    padded = np.pad(active, ((half, half), (0, 0)))
+    return np.lib.stride_tricks.sliding_window_view(padded, _MEDIAN, 0).mean(-1) > 0.5  # type: ignore[no-any-return]
