@@ -6,8 +6,8 @@ python benchmarks/tasks.py correlation --audio speech/manifest.jsonl --out runs/
 
 `table`: log-mel, the teacher, the largest subnet, and at 71 % and 29 % of its parameters the search's winner
 (`exact`, teacher distance), one uniform in width by hand, and one drawn at random; `--also` adds slices of other
-supernets. `diarization`: the same upstreams on mixtures of two speakers. `correlation`: Kendall's tau of each score with
-each task's test accuracy over random subnets. All keep what is done in OUT and go on from there.
+supernets. `diarization`: the same upstreams on mixtures of two speakers. `correlation`: Kendall's tau of each score
+with each task's test accuracy over random subnets. All keep what is done in OUT and go on from there.
 
 Small tasks made from the manifest (shared/corpora layout: ids begin with queen- or asterisk-):
 speaker: characters of the acted dialogue; verification: the same recordings, speakers of test unseen in train;
