@@ -37,11 +37,11 @@ def span_mask(
 def step_subnets(space: Space, sampler: str, rng: np.random.Generator, within: Sequence[Feasible] = ()) -> list[Subnet]:
     """The subnets one step of stage 2 trains: one drawn at random (LightHuBERT), or the sandwich (BigNAS).
 
-    The one at random has each choice uniform; given budgets in `within`, it is uniform over the subnets that keep one
-    of them, a different one each time.
+    The one at random has each choice uniform; given budgets in `within`, it keeps one of them, a different one each
+    time: each width and depth that can is as likely, and then each subnet of these.
     """
     if within:
-        (drawn,) = within[int(rng.integers(len(within)))].sample(rng, 1)
+        (drawn,) = within[int(rng.integers(len(within)))].sample(rng, 1, balanced=True)
     else:
         drawn = space.sample(rng)
     return [drawn] if sampler == "uniform" else [space.largest, space.smallest, drawn]
