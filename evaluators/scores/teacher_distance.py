@@ -47,13 +47,18 @@ class _Heads:
 
     def error(self, k: int, hidden: Tensor) -> Tensor:
         """Squared error of head k on hidden states (N, D): the sum over frames of the mean over `dim`."""
-        return self.errors(k, hidden).sum()
+        error, rest = self._errors(k, hidden)
+        return (error.sum(dtype=torch.float64) + rest.sum()) / self.targets.shape[-1]
 
     def errors(self, k: int, hidden: Tensor) -> Tensor:
         """The same frame by frame: (N,)."""
-        weight, target, rest = self._reduce(k, hidden.shape[-1])
-        error = (F.linear(hidden.float(), weight) - target).square_().sum(-1).double()
+        error, rest = self._errors(k, hidden)
         return (error + rest) / self.targets.shape[-1]
+
+    def _errors(self, k: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Within the head's reach, and what lies outside it: (N,) each."""
+        weight, target, rest = self._reduce(k, hidden.shape[-1])
+        return (F.linear(hidden.float(), weight) - target).square_().sum(-1), rest
 
     def _reduce(self, k: int, D: int) -> tuple[Tensor, Tensor, Tensor]:
         if (k, D) not in self._reduced:
