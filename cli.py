@@ -1000,7 +1000,9 @@ def evaluate_task(
         return
     data = record["data"]
     for name, value in record["results"].items():
-        if isinstance(value, dict):
+        if name == "of_which":
+            out.print("of which " + ", ".join(f"{part} {rate:.4f}" for part, rate in value.items()))
+        elif isinstance(value, dict):
             out.print(f"{name} {value['value']:.4f} (95 % {value['low']:.4f} – {value['high']:.4f})")
     sizes = ", ".join(f"{data[part]:,} {part}" for part in ("train", "dev", "test"))
     out.print(f"{task} on {data['name']}: {sizes} recordings")

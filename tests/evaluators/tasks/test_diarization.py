@@ -1,6 +1,8 @@
 """Who speaks when: tones of two pitches that take turns, and overlap."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -67,6 +69,12 @@ def test_turns_of_two_tones_are_found(exported, tmp_path):
     assert found["data"]["head"] == "LSTM of 32"
     assert 0 <= found["results"]["der"]["value"] < 0.4
     assert sum(found["results"]["of_which"].values()) == pytest.approx(found["results"]["der"]["value"], abs=1e-4)
+    words = ("--model", exported, "--task", "diarization", "--manifest", manifest, "--seeds", 1, "--epochs", 1)
+    command = [sys.executable, "-m", "cli", "eval", *map(str, words), "--hidden", "8"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("der ")
+    assert "of which missed" in done.stdout
 
 
 def test_it_is_no_task_to_fine_tune_on(exported, manifest, tmp_path):
