@@ -1210,7 +1210,7 @@ def _refuse_changes(context: typer.Context, folder: Path, begun: dict[str, Any],
         key = options.get(option, option)
         parameter = "asynchronous" if option == "async" else option
         said = getattr(context.get_parameter_source(parameter), "name", "") == "COMMANDLINE"
-        if said and given[key] != begun.get(key, False if option == "successive" else None):
+        if said and given[key] != begun.get(key):
             raise RunError(
                 f"{folder} was begun with {key}={begun.get(key)}, and is resumed with it; got {given[key]}: "
                 f"leave --{option} out, or begin another run"

@@ -34,7 +34,7 @@ class SuccessiveScore(DistillationScore):
         super().__init__(model, *args, **options)
         self.margin = margin
         self.settings = {**self.settings, "successive": margin}
-        utterances = sum(len(part.calibration.features) for part in self._parts[: self._parts_of_quarter])
+        utterances = len(self._lengths())
         if utterances < _LEAST_OF_A_QUARTER:
             raise NasError(
                 f"successive evaluation needs {_LEAST_OF_A_QUARTER} utterances in a quarter of the speech; "
@@ -44,7 +44,7 @@ class SuccessiveScore(DistillationScore):
     def against(self, subnets: Sequence[Subnet], best: Subnet, score: float) -> list[tuple[float, bool]]:
         """(score, whether it was ruled out) of each subnet, `score` being that of `best`."""
         known, *found = self._on_quarter([best, *subnets])
-        lengths = self._lengths.to(known)
+        lengths = torch.tensor(self._lengths()).to(known)
         lost = (torch.stack(found) - known) / lengths if found else known.new_zeros(0, len(lengths))
         weights = lengths / lengths.sum()
         mean = (lost * weights).sum(1)
@@ -70,6 +70,10 @@ class SuccessiveScore(DistillationScore):
         parts = [self._by_utterance(part, subnets) for part in self._parts[: self._parts_of_quarter]]
         return [torch.cat(rows) for rows in zip(*parts, strict=True)]
 
+    def _lengths(self) -> list[int]:
+        """Of the utterances of the quarter, in frames."""
+        return [length for part in self._parts[: self._parts_of_quarter] for length in part.speech.lengths]
+
     def _by_utterance(self, part: Any, subnets: Sequence[Subnet]) -> list[Tensor]:
         def error(k: int, hidden: Tensor) -> Tensor:
             return torch.stack([each.sum() for each in torch.split(part.heads.errors(k, hidden), part.speech.lengths)])
@@ -83,5 +87,4 @@ class SuccessiveScore(DistillationScore):
         first = super()._at_once(calibration, quarter) if quarter else []
         self._parts_of_quarter = len(first)
         rest = [row for row in order if row not in set(quarter)]
-        self._lengths = torch.tensor([len(calibration.features[row]) for row in quarter], dtype=torch.float64)
         return first + super()._at_once(calibration, rest)
