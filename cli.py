@@ -36,7 +36,7 @@ from search_spaces import (
 )
 
 if TYPE_CHECKING:
-    from evaluators.costs.latency import Calibration, LatencyCost
+    from evaluators.costs.latency.calibration import Calibration, LatencyCost
     from nas import SearchResult
     from nas.executors.ray import RayExecutor
     from supernet import HubertSupernet
@@ -96,8 +96,8 @@ def search(
     json_: JsonOption = False,
 ) -> None:
     """Find the best subnet within the budgets, and keep every evaluation in a run folder."""
-    from nas.report import report_run, summary
-    from nas.storage import Mirror
+    from nas.report.summary import report_run, summary
+    from nas.runs.mirror import Mirror
 
     settings: dict[str, Any] = {
         "supernet": supernet,
@@ -168,7 +168,7 @@ class _Cluster:
 
     def on_target(self) -> Callable[..., Any] | None:
         """`call(function, *arguments)` on a node with the target's resource, where one is named."""
-        from nas.executors.remote_call import call_on
+        from nas.cluster.remote_call import call_on
 
         if self.target_resource is None:
             return None
@@ -181,7 +181,7 @@ def run_search(
     """The search that `settings` describe, in `folder`; scored here, or by the evaluators of a cluster."""
     import nas
     from evaluators import scores
-    from nas.budget import budgets_on
+    from search_spaces.budget import budgets_on
 
     here = settings["device"] if cluster is None else "cpu"
     model = _load(settings["supernet"], here)
@@ -236,7 +236,7 @@ def report(
     json_: JsonOption = False,
 ) -> None:
     """Show what a run found, and write its report.html."""
-    from nas.report import report_run, summary
+    from nas.report.summary import report_run, summary
 
     if json_:
         _print_json(summary(runs[0]) if len(runs) == 1 else [summary(run) for run in runs])
@@ -245,7 +245,7 @@ def report(
             out.print(report_run(run))
     written = [_page(runs, runs[0] / "report.html")]
     if png is not None:
-        from nas.html_report import write_pngs
+        from nas.report.html import write_pngs
 
         written += write_pngs(runs, png)
     if journal is not None:
@@ -258,14 +258,14 @@ def _page(runs: Sequence[Path], file: Path) -> Path | None:
     """The HTML report, or None where plotly is not installed."""
     if find_spec("plotly") is None:
         return None
-    from nas.html_report import write_html
+    from nas.report.html import write_html
 
     return write_html(runs, file)
 
 
 def _study(run: Path, file: Path) -> Path:
     from nas.objective import Objective
-    from nas.report import read_run
+    from nas.report.summary import read_run
     from nas.searchers.optuna_samplers import write_study
 
     settings, evaluations = read_run(run)
@@ -280,8 +280,8 @@ def status(
     json_: JsonOption = False,
 ) -> None:
     """Show how far a run or a sweep is; it may be going on, here or elsewhere."""
-    from nas.status import run_status
-    from nas.storage import fetched, read_file
+    from nas.runs.mirror import fetched, read_file
+    from nas.runs.status import run_status
 
     described = read_file(run, "sweep.json")
     places = [run] if described is None else [f"{run}/runs/{name}" for name in json.loads(described)["jobs"]]
@@ -348,9 +348,9 @@ def sweep(
 ) -> None:
     """Search for a family of subnets: budgets x targets x searchers x seeds, as trials of Ray Tune."""
     from cli import run_trial as run  # by its name, so that the workers import it
-    from nas.storage import read_file, write_file
-    from nas.sweep import grid
-    from nas.sweep import sweep as run_sweep
+    from nas.cluster.sweep import grid
+    from nas.cluster.sweep import sweep as run_sweep
+    from nas.runs.mirror import read_file, write_file
 
     if (place := resume or out_) is None:
         raise NasError("a sweep needs a folder: --out DIR, or --resume DIR to go on")
@@ -400,7 +400,7 @@ def sweep(
 
 def run_trial(job: dict[str, Any], place: str, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """One search of a sweep, on a worker: begins it, goes on with it, or reads what it found."""
-    from nas.storage import Mirror
+    from nas.runs.mirror import Mirror
 
     class Progress:
         executor: Any = None
@@ -432,7 +432,7 @@ def run_trial(job: dict[str, Any], place: str, report: Callable[[dict[str, Any]]
 
 def _sweep_page(place: str, names: Sequence[str]) -> str | None:
     """Writes the report that compares the searches of a sweep."""
-    from nas.storage import fetched, write_file
+    from nas.runs.mirror import fetched, write_file
 
     if not names:
         return None
@@ -507,8 +507,8 @@ def cost(
     """Show what a subnet costs: ours beside other counters with what each did not count, and measured latency."""
     from evaluators.costs import macs, params
     from evaluators.costs.counters import counters
-    from evaluators.costs.latency_measure import measure
-    from evaluators.costs.latency_target import Target
+    from evaluators.costs.latency.measure import measure
+    from evaluators.costs.latency.target import Target
 
     model = _load(supernet, device)
     chosen = _read_subnet(subnet, model.space) if subnet else model.space.largest
@@ -575,8 +575,8 @@ def latency_measure(
     json_: JsonOption = False,
 ) -> None:
     """Measure exported subnets in turns, with a reference in every round."""
-    from evaluators.costs.latency_measure import measure
-    from evaluators.costs.latency_target import Target, machine
+    from evaluators.costs.latency.measure import measure
+    from evaluators.costs.latency.target import Target, machine
 
     on = Target.parse(target)
     on.check_here()
@@ -616,8 +616,8 @@ def latency_calibrate(
     json_: JsonOption = False,
 ) -> None:
     """Measure this machine, so that latencies are predicted with a bound. Searches do it themselves where needed."""
-    from evaluators.costs.latency import calibrate, calibration_file
-    from evaluators.costs.latency_target import Target
+    from evaluators.costs.latency.calibration import calibrate, calibration_file
+    from evaluators.costs.latency.target import Target
 
     on = Target.parse(target)
     on.check_here()
@@ -636,7 +636,7 @@ def latency_fit(
     json_: JsonOption = False,
 ) -> None:
     """Fit the same predictor to measurements of any space, and say how well it predicts rows that it was not shown."""
-    from evaluators.costs.latency_model import fit_csv
+    from evaluators.costs.latency.model import fit_csv
 
     found = fit_csv(csv, None if space is None else get_space(space))
     if json_:
@@ -656,7 +656,7 @@ def latency_show(
     json_: JsonOption = False,
 ) -> None:
     """Show a calibration: where it was made, how well it predicts, and what each choice costs."""
-    from evaluators.costs.latency import Calibration, calibrations
+    from evaluators.costs.latency.calibration import Calibration, calibrations
 
     if file is not None:
         _show_calibration(Calibration.load(file), file, json_)
@@ -704,7 +704,7 @@ def bench(json_: JsonOption = False) -> None:
     """Show how fast scoring, counting and training are on this machine, against the plain way: three minutes."""
     import nas
     from evaluators.costs import params
-    from evaluators.speed import Race, machine_rows
+    from nas.commands.speed_rows import Race, machine_rows
 
     def evolve(space: Space, race: Race) -> None:
         costs = {"params": params(space)}
@@ -879,7 +879,7 @@ def train(
             finished = run_training(settings)
         else:
             from cli import run_training as run  # by its name, so that the workers import it
-            from nas.executors.train import train_on_ray
+            from nas.cluster.train import train_on_ray
 
             finished = train_on_ray(run, settings, ray, workers, cpus_per_worker, device != "cpu")
     except KeyboardInterrupt:
@@ -892,9 +892,9 @@ def train(
 
 def run_training(settings: dict[str, Any]) -> bool:
     """The training that `settings` describe, as one of its processes; whether it is finished."""
-    from supernet.processes import joined
     from supernet.teacher import load_teacher
-    from supernet.train import Recipe, distil
+    from supernet.training.distil import Recipe, distil
+    from supernet.training.processes import joined
 
     _check_device(settings["device"])
     with joined(settings["device"]) as device:
@@ -1032,11 +1032,11 @@ def finetune(
     json_: JsonOption = False,
 ) -> None:
     """Train an exported subnet on a task as a whole, classes or CTC, and say what it reaches on test."""
-    from evaluators.tasks.finetune import FinetuneRecipe
+    from evaluators.tasks.finetune import FinetuneSettings
     from evaluators.tasks.finetune import finetune as tune
 
     _check_device(device)
-    recipe = FinetuneRecipe(steps, learning_rate, batch_seconds, seed)
+    recipe = FinetuneSettings(steps, learning_rate, batch_seconds, seed)
     most = float("inf") if minutes is None else 60 * minutes
     try:
         record = tune(model, task, manifest, out_, recipe, device, skip_missing, alphabet, most, err.print)
@@ -1099,8 +1099,14 @@ def _latency_costs(
     and not to be verified here), or of this machine: kept, or made now. With `there`, which calls functions on the
     node that the target is, calibrations are made and winners verified on it.
     """
-    from evaluators.costs.latency import Calibration, LatencyCost, calibrate, calibration_file, require_possible
-    from evaluators.costs.latency_target import Target
+    from evaluators.costs.latency.calibration import (
+        Calibration,
+        LatencyCost,
+        calibrate,
+        calibration_file,
+        require_possible,
+    )
+    from evaluators.costs.latency.target import Target
     from nas import Budget
 
     limits: dict[str, float] = {}
@@ -1144,7 +1150,7 @@ def _latency_costs(
 
 def _verified(calibration: Calibration, model: HubertSupernet, subnet: Subnet, limit_ms: float) -> dict[str, Any]:
     """What `LatencyCost.verify` finds on the machine that this runs on."""
-    from evaluators.costs.latency import LatencyCost
+    from evaluators.costs.latency.calibration import LatencyCost
 
     return LatencyCost(calibration, model).verify(subnet, limit_ms)
 

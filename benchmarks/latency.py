@@ -26,10 +26,10 @@ from rich.table import Table
 from torch import nn
 
 from evaluators.costs import macs
-from evaluators.costs.latency import Calibration, LatencyCost, calibrate, design
-from evaluators.costs.latency_measure import Runners, Timings, measure, onnx_session, polish, rounds_of
-from evaluators.costs.latency_model import LatencyModel, SpaceFeatures, accuracy
-from evaluators.costs.latency_target import Target, machine
+from evaluators.costs.latency.calibration import LatencyCalibration, LatencyCost, calibrate_latency, design
+from evaluators.costs.latency.measure import Runners, Timings, measure, onnx_session, polish, rounds_of
+from evaluators.costs.latency.model import LatencyModel, SpaceFeatures, accuracy
+from evaluators.costs.latency.target import Target, machine
 from search_spaces import CheckFailed, Space, Subnet, get_space
 from supernet import load_supernet
 from supernet.layers import Encoder, EncoderLayer, FrontEnd
@@ -48,7 +48,7 @@ def supernet_of(space: str) -> HubertSupernet:
 
 
 def measured(options: argparse.Namespace) -> None:
-    """Calibration and held-out subnets in one session, and single blocks for the rival that sums them."""
+    """LatencyCalibration and held-out subnets in one session, and single blocks for the rival that sums them."""
     model, target = supernet_of(options.space), Target.parse(options.target)
     rng = np.random.default_rng(options.seed)
     calibration = design(model.space, options.calibration, rng)
@@ -220,13 +220,13 @@ def hat_mlp(space: Space, shown: Any, ms: Any, held: Any) -> Any:
 # -------------------------------------------------------------------- searches
 
 
-def raw_calibration(file: Path) -> Calibration:
+def raw_calibration(file: Path) -> LatencyCalibration:
     """The calibration in what `measure` wrote, of this machine."""
     record = json.loads(file.read_text(encoding="utf-8"))
     timings, n = Timings.from_dict(record["timings"]), record["calibration"]
     shown = replace(timings, subnets=timings.subnets[:n], ms=timings.ms[:n], error=timings.error[:n])
     target = timings.target
-    return Calibration(get_space(record["space"]), shown, machine(target.device), target.versions(), "")
+    return LatencyCalibration(get_space(record["space"]), shown, machine(target.device), target.versions(), "")
 
 
 def searched(options: argparse.Namespace) -> None:
@@ -235,7 +235,7 @@ def searched(options: argparse.Namespace) -> None:
     from evaluators import scores
 
     model, target = load_supernet("hubert-tiny"), Target.parse(options.target)
-    cost = LatencyCost(raw_calibration(options.raw) if options.raw else calibrate(model, target), model)
+    cost = LatencyCost(raw_calibration(options.raw) if options.raw else calibrate_latency(model, target), model)
     target = cost.calibration.target
     low, high = cost.table.range()
     limits = np.linspace(1.01 * low, high, options.searches)[options.first :: options.step]

@@ -30,7 +30,7 @@ from baselines import BASELINES
 import nas
 from evaluators.costs import params
 from evaluators.scores import synthetic
-from nas.ledger import Evaluation
+from nas.runs.ledger import Evaluation
 from nas.searchers import SEARCHERS
 from nas.searchers.exact import ExactSearcher
 from search_spaces import AdditiveTable, Feasible, Space, Subnet, get_space

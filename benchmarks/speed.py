@@ -27,7 +27,7 @@ import nas
 from evaluators import scores
 from evaluators.costs import macs, params
 from evaluators.scores.successive import SuccessiveScore
-from evaluators.speed import (
+from nas.commands.speed_rows import (
     Race,
     Row,
     count_rows,

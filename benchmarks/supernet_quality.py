@@ -25,7 +25,7 @@ from supernet import load_supernet
 from supernet.audio import Utterance, load_audio, normalise, read_manifest
 from supernet.model import HubertSupernet
 from supernet.teacher import TargetCache, load_teacher
-from supernet.train import Recipe, untrained, validate
+from supernet.training.distil import Recipe, untrained, validate
 
 
 def chosen(audio: Path, label: str, per_label: int) -> tuple[list[Utterance], list[Utterance]]:

@@ -40,7 +40,7 @@ from evaluators.scores.probes import ridge
 from evaluators.tasks import evaluate
 from evaluators.tasks.data import check_classes, read_dataset
 from evaluators.tasks.features import Frozen, HiddenStates
-from evaluators.tasks.fit import Recipe, fit
+from evaluators.tasks.fit import FitSettings, fit
 from evaluators.tasks.utterance import Classification
 from nas.trust import kendall_tau
 from search_spaces import Space, Subnet
@@ -53,8 +53,8 @@ SPLITS = ("train", "dev", "test")
 SIZES = {"speaker": (10, 4, 30), "language": (16, 8, 60), "keyword": (5, 2, 3)}
 SMALL = {"speaker": (6, 3, 30), "language": (10, 5, 60), "keyword": (5, 2, 3)}
 RECIPES = {
-    "asr": Recipe((1e-2,), 3, epochs=15, patience=3, batch=16),
-    "diarization": Recipe((1e-3,), 3, epochs=15, patience=3, batch=16),
+    "asr": FitSettings((1e-2,), 3, epochs=15, patience=3, batch=16),
+    "diarization": FitSettings((1e-3,), 3, epochs=15, patience=3, batch=16),
 }
 OPTIONS = {"asr": {"alphabet": ALPHABET}, "diarization": {"hidden": 128}}
 MIXTURES = {"train": 400, "dev": 60, "test": 120}
@@ -273,7 +273,7 @@ def judge(args: argparse.Namespace, manifests: dict[str, Path]) -> None:
             if (name, task) not in done:
                 upstream = upstream or make()
                 options = OPTIONS.get(task, {})
-                recipe = RECIPES.get(task, Recipe())
+                recipe = RECIPES.get(task, FitSettings())
                 found = evaluate(upstream, task, manifests[task], recipe, cache=args.out / "states", **options)
                 done[name, task] = {"name": name, **found}
                 with file.open("a", encoding="utf-8") as stream:
@@ -343,7 +343,7 @@ def correlation(args: argparse.Namespace) -> None:
 
 def judged(label: str, problem: Classification) -> dict[str, float]:
     """The task's test accuracy with SUPERB's head, and a ridge probe's figures on dev, of the same mean states."""
-    head, _ = fit(problem, 1e-2, 0, Recipe(seeds=1), print)
+    head, _ = fit(problem, 1e-2, 0, FitSettings(seeds=1), print)
     x = {part: problem.means[part].double().flatten(1) for part in ("train", "dev")}
     y = {part: torch.nn.functional.one_hot(problem.labels[part], len(problem.classes)).double() for part in x}
     guess = ridge(x["train"], y["train"], x["dev"])
@@ -358,7 +358,7 @@ def judged(label: str, problem: Classification) -> dict[str, float]:
 def judged_whole(task: str, upstream: Any, manifest: Path, cache: Path) -> dict[str, float]:
     """What a head of one seed reaches on test, its sign turned so that more is better."""
     options = OPTIONS.get(task, {})
-    recipe = Recipe((1e-2,), 1, epochs=15, patience=3, batch=16) if task == "asr" else Recipe((1e-2,), 1)
+    recipe = FitSettings((1e-2,), 1, epochs=15, patience=3, batch=16) if task == "asr" else FitSettings((1e-2,), 1)
     found = evaluate(upstream, task, manifest, recipe, cache=cache, **options)
     return {f"task:{task}": -found["results"][METRICS[task]]["value"]}
 

@@ -18,13 +18,13 @@ report.py     what a run found, for a terminal or as JSON
 html_report.py, figures.py  the same as one self-contained page, and as PNG files
 """
 
-from nas.budget import Budget
-from nas.ledger import Evaluation, Ledger
 from nas.loop import SearchResult, search
 from nas.objective import Objective
 from nas.pareto import hypervolume
-from nas.run import RunFolder
+from nas.runs.folder import RunFolder
+from nas.runs.ledger import Evaluation, Ledger
 from nas.searchers import SEARCHERS, Searcher, get_searcher
+from search_spaces.budget import Budget
 
 __all__ = [
     "Budget",

@@ -18,16 +18,16 @@ from typing import Any, cast
 import numpy as np
 
 from nas import pareto
-from nas.budget import Budget
 from nas.executors import Concurrent, Executor, LocalExecutor, Outcome
 from nas.executors.local import told_in_one_line
-from nas.ledger import Evaluation, Ledger
 from nas.objective import Objective
-from nas.run import RunFolder
+from nas.runs.folder import RunFolder
+from nas.runs.ledger import Evaluation, Ledger
 from nas.searchers import Searcher, get_searcher
 from nas.trust import assess
 from nas.verify import missed, verify
 from search_spaces import AdditiveTable, CheckFailed, Feasible, NasError, RunError, Space, SpaceError, Subnet
+from search_spaces.budget import Budget
 
 __all__ = ["SearchResult", "search"]
 
@@ -78,7 +78,7 @@ def search(
     A cost whose table is a prediction has `.verify` too: the best candidates are measured again at the end, and the
     first that keeps its budgets is the best (see `nas.verify`).
 
-    `out` is a folder for the run (see `nas.run`), `resume` continues the one in it. The same seed gives the same
+    `out` is a folder for the run (see `nas.runs`), `resume` continues the one in it. The same seed gives the same
     run, interrupted or not. `batch` subnets are asked for and scored at a time, and are what an interruption can cost.
     `on_progress` is called with all evaluations so far, after each chunk. `settings` is kept in run.json as it is.
 

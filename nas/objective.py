@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nas import pareto
-from nas.ledger import Evaluation
+from nas.runs.ledger import Evaluation
 from search_spaces import AdditiveTable, NasError
 
 __all__ = ["Objective"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.ledger import Evaluation
+from nas.runs.ledger import Evaluation
 
 __all__ = ["front", "hypervolume", "most_gaining", "select", "undominated"]
 

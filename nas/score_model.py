@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from search_spaces import ChainTable, Space
 
-__all__ = ["Features", "ScoreModel"]
+__all__ = ["ChoiceFeatures", "ScoreModel"]
 
 Array = npt.NDArray[Any]
 
@@ -40,7 +40,7 @@ class _Part(NamedTuple):
     values: Array
 
 
-class Features:
+class ChoiceFeatures:
     """All features of a space, in blocks, each centred and scaled so that v_b is its share of the score's variance."""
 
     def __init__(self, space: Space) -> None:
@@ -175,7 +175,7 @@ class ScoreModel:
 
     def __init__(
         self,
-        features: Features,
+        features: ChoiceFeatures,
         vectors: Array,
         scores: Array,
         variances: Mapping[str, float] | None = None,

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.ledger import Evaluation
 from nas.objective import Objective
-from nas.score_model import Features, ScoreModel
+from nas.runs.ledger import Evaluation
+from nas.score_model import ChoiceFeatures, ScoreModel
 from search_spaces import ChainTable, Feasible, Subnet
 
 __all__ = ["assess", "kendall_tau"]
@@ -53,7 +53,7 @@ def assess(
         rng = np.random.default_rng(0)
         worth = np.array([objective.worth(e) for e in known])
         vectors = np.array([feasible.space.encode(e.subnet) for e in known])
-        features = Features(feasible.space)
+        features = ChoiceFeatures(feasible.space)
         predicted = _held_out_predictions(features, vectors, worth)
         trust["model"] = {**kendall_tau(predicted, worth, rng), **_top_regret(predicted, worth)}
         for cost in known[0].costs:
@@ -83,7 +83,7 @@ def _tau(x: Array, y: Array) -> float:
     return float((x * y).sum()) / ties if ties else 0.0
 
 
-def _held_out_predictions(features: Features, vectors: Array, worth: Array) -> Array:
+def _held_out_predictions(features: ChoiceFeatures, vectors: Array, worth: Array) -> Array:
     """The score of each evaluation, predicted by a model of the other folds."""
     predicted = np.empty(len(worth))
     for fold in range(_FOLDS):

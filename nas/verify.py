@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nas.budget import Budget
-from nas.ledger import Evaluation
 from nas.objective import Objective
+from nas.runs.ledger import Evaluation
+from search_spaces.budget import Budget
 
 __all__ = ["MOST_CANDIDATES", "missed", "verify"]
 

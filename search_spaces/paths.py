@@ -21,7 +21,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from search_spaces.additive import AdditiveTable, _Trellis
 
-__all__ = ["front", "ranked", "undominated"]
+__all__ = ["front", "ranked", "undominated_by_group"]
 
 Array = npt.NDArray[Any]
 Number = int | float
@@ -116,7 +116,7 @@ def front(
     b = np.concatenate([steps[-1].score for steps in labels])
     owner = np.repeat(np.arange(len(labels)), [len(steps[-1].cost) for steps in labels])
     place = np.concatenate([np.arange(len(steps[-1].cost)) for steps in labels])
-    for i in undominated(np.zeros_like(owner), a, b):
+    for i in undominated_by_group(np.zeros_like(owner), a, b):
         steps, choices, at = labels[owner[i]], [], int(place[i])
         for step in reversed(steps[1:]):
             choices.append(int(step.choice[at]))
@@ -139,12 +139,12 @@ def _labels(trellis: _Trellis, cost: AdditiveTable, score: AdditiveTable, sign: 
             b = b + sign * link[last.choice]
         parent, choice = np.nonzero(to >= 0)
         to, a, b = to[parent, choice], a[parent, choice], b[parent, choice]
-        keep = undominated(to if onward is None else to * moves.shape[1] + choice, a, b)
+        keep = undominated_by_group(to if onward is None else to * moves.shape[1] + choice, a, b)
         steps.append(_Step(to[keep], a[keep], b[keep], parent[keep], choice[keep]))
     return steps
 
 
-def undominated(group: Array, cost: Array, score: Array) -> Array:
+def undominated_by_group(group: Array, cost: Array, score: Array) -> Array:
     """Indices of the Pareto set (least cost, greatest score) of each group, by group and rising cost."""
     order = np.lexsort((-score, cost, group))
     rank = np.unique(score, return_inverse=True)[1].reshape(-1)[order]

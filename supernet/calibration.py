@@ -1,4 +1,4 @@
-"""Calibration speech as numbers: what a score needs, so that searching needs neither audio nor a teacher."""
+"""CalibrationSpeech speech as numbers: what a score needs, so that searching needs neither audio nor a teacher."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor
 
 from search_spaces import CheckpointError
 
-__all__ = ["Calibration", "cache_folder", "kept_calibration", "load_calibration", "save_calibration"]
+__all__ = ["CalibrationSpeech", "cache_folder", "kept_calibration", "load_calibration", "save_calibration"]
 
 _STEP = 1 / 31  # int8 targets: standardised and clipped to +-4, in steps of 1/31
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationSpeech:
     """Front-end features (T, C) and standardised teacher targets (T, K, dim) of each utterance, float32.
 
     `waves` (S,), normalised: where the speech itself is at hand; no file keeps them.
@@ -33,7 +33,7 @@ class Calibration:
     waves: list[Tensor] | None = None
 
 
-def save_calibration(calibration: Calibration, file: Path | str) -> None:
+def save_calibration(calibration: CalibrationSpeech, file: Path | str) -> None:
     """Writes features as float16 and targets as int8 (rounding adds 1e-4 of their variance)."""
     tensors = {
         "lengths": torch.tensor([len(features) for features in calibration.features], dtype=torch.int32),
@@ -45,13 +45,13 @@ def save_calibration(calibration: Calibration, file: Path | str) -> None:
     partial.replace(file)
 
 
-def load_calibration(file: Path | str) -> Calibration:
+def load_calibration(file: Path | str) -> CalibrationSpeech:
     """The calibration that `save_calibration` wrote. Raises `CheckpointError` for anything else."""
     try:
         tensors = load_file(file)
         lengths = tensors["lengths"].tolist()
         features, targets = tensors["features"].float(), tensors["targets"].float() * _STEP
-        return Calibration(list(features.split(lengths)), list(targets.split(lengths)))
+        return CalibrationSpeech(list(features.split(lengths)), list(targets.split(lengths)))
     except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{file} is not a calibration file: {error}") from None
 
@@ -61,7 +61,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lighthubert-nas"
 
 
-def kept_calibration(key: str, make: Callable[[], Calibration]) -> Calibration:
+def kept_calibration(key: str, make: Callable[[], CalibrationSpeech]) -> CalibrationSpeech:
     """What `make` gives, exactly, from the cache folder if it was made before: memory-mapped, not read.
 
     `key` names everything it depends on. The folder is `$XDG_CACHE_HOME/lighthubert-nas`, or that in `~/.cache`; where
@@ -73,7 +73,7 @@ def kept_calibration(key: str, make: Callable[[], Calibration]) -> Calibration:
         with contextlib.suppress(SafetensorError, OSError, KeyError, RuntimeError):  # cut short: made anew
             tensors = load_file(file)
             lengths = tensors["lengths"].tolist()
-            return Calibration(list(tensors["features"].split(lengths)), list(tensors["targets"].split(lengths)))
+            return CalibrationSpeech(list(tensors["features"].split(lengths)), list(tensors["targets"].split(lengths)))
     made = make()
     with contextlib.suppress(OSError, SafetensorError):
         cache.mkdir(parents=True, exist_ok=True)

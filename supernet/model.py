@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from search_spaces import Network, Space, SpaceError, Subnet, ffn_ratio
-from supernet.calibration import Calibration
+from supernet.calibration import CalibrationSpeech
 from supernet.layers import FRAME_MASKS, Encoder, Features, FrontEnd, Hubert, fingerprint, frame_mask
 from supernet.slicing import slice_weights
 
@@ -61,7 +61,7 @@ class HubertSupernet(nn.Module):
         self.space, self.frame_rule = space, frame_rule
         self.head_layers, self.head_dim = head_layers, head_dim
         self.provenance: dict[str, Any] = dict(provenance or {})
-        self.calibration: Calibration | None = None  # set by load_supernet where the folder brings one
+        self.calibration: CalibrationSpeech | None = None  # set by load_supernet where the folder brings one
         self.front_end = FrontEnd(network)
         full = Subnet(
             network.width,

@@ -304,10 +304,10 @@ def test_bench_prints_its_rows(monkeypatch):
     from typer.testing import CliRunner
 
     from cli import app
-    from evaluators.speed import Row
+    from nas.commands.speed_rows import Row
 
     rows = [Row("score 64 subnets", "one by one", ">= 6x", [5.0, 7.0, 9.0], "note")]
-    monkeypatch.setattr("evaluators.speed.machine_rows", lambda evolve: iter(rows))
+    monkeypatch.setattr("nas.commands.speed_rows.machine_rows", lambda evolve: iter(rows))
     shown = CliRunner().invoke(app, ["bench"], env={"COLUMNS": "200"})
     assert "7.0x (5.0 – 9.0)" in shown.stdout
     (record,) = json.loads(CliRunner().invoke(app, ["bench", "--json"]).stdout)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from evaluators.costs.analytic import AnalyticCost, macs, params
 
 if TYPE_CHECKING:
-    from evaluators.costs.latency import LatencyCost
+    from evaluators.costs.latency.calibration import LatencyCost
 
 __all__ = ["AnalyticCost", "COSTS", "latency_ms", "macs", "params"]
 
 COSTS = {
     "params": "evaluators.costs.analytic:params",
     "macs": "evaluators.costs.analytic:macs",
-    "latency_ms": "evaluators.costs.latency:LatencyCost",
+    "latency_ms": "evaluators.costs.latency.calibration:LatencyCost",
 }
 
 
@@ -26,13 +26,18 @@ def latency_ms(
 
     From the calibration kept for this machine and these versions, or a new one, which takes a minute or a few.
     """
-    from evaluators.costs.latency import Calibration, LatencyCost, calibrate, calibration_file
-    from evaluators.costs.latency_target import Target
+    from evaluators.costs.latency.calibration import (
+        LatencyCalibration,
+        LatencyCost,
+        calibrate_latency,
+        latency_calibration_file,
+    )
+    from evaluators.costs.latency.target import Target
 
     on = Target.parse(target)
-    file = calibration_file(supernet.space, on)
+    file = latency_calibration_file(supernet.space, on)
     if not file.is_file():
-        calibrate(supernet, on, on_progress=on_progress).save(file)
-    calibration = Calibration.load(file)
+        calibrate_latency(supernet, on, on_progress=on_progress).save(file)
+    calibration = LatencyCalibration.load(file)
     calibration.check(supernet.space, on)
     return LatencyCost(calibration, supernet)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evaluators.scores.teacher_distance import DistillationScore
 from search_spaces import NasError, Subnet
-from supernet.calibration import Calibration
+from supernet.calibration import CalibrationSpeech
 
 __all__ = ["SuccessiveScore"]
 
@@ -81,7 +81,7 @@ class SuccessiveScore(DistillationScore):
         rows = part.encoder.read(subnets, self.model.head_layers, error)
         return [torch.stack(row).mean(0) for row in rows]
 
-    def _at_once(self, calibration: Calibration, order: Sequence[int]) -> list[list[int]]:
+    def _at_once(self, calibration: CalibrationSpeech, order: Sequence[int]) -> list[list[int]]:
         """The quarter, which has utterances of all lengths, before the rest."""
         quarter = order[1::4]
         first = super()._at_once(calibration, quarter) if quarter else []

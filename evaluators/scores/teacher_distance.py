@@ -18,10 +18,10 @@ from torch import Tensor
 
 from search_spaces import CheckpointError, NasError, Subnet
 from supernet.audio import load_audio, normalise, read_manifest
-from supernet.calibration import Calibration, kept_calibration
-from supernet.distill import distillation_loss
+from supernet.calibration import CalibrationSpeech, kept_calibration
 from supernet.model import HubertSupernet
 from supernet.shared import SharedEncoder, Speech
+from supernet.training.losses import distillation_loss
 
 if TYPE_CHECKING:
     from supernet.export.base import Rounded
@@ -77,7 +77,7 @@ class _Heads:
 class _Part:
     """Some of the speech, as much as is run at once."""
 
-    calibration: Calibration
+    calibration: CalibrationSpeech
     speech: Speech
     encoder: SharedEncoder
     heads: _Heads
@@ -134,7 +134,7 @@ class DistillationScore:
             calibration = _part(calibration, [i for i in range(count) if i % 4 != 3])
         self._hear(calibration, device)
 
-    def _hear(self, calibration: Calibration, device: str) -> None:
+    def _hear(self, calibration: CalibrationSpeech, device: str) -> None:
         """Takes the speech that is scored on."""
         self._frames = sum(len(features) for features in calibration.features)
         self.seconds = round(self._frames * self.model.space.network.hop / 16_000, 1)
@@ -145,12 +145,12 @@ class DistillationScore:
         order = sorted(range(len(calibration.features)), key=lambda row: len(calibration.features[row]))
         self._parts = [self._made(_part(calibration, rows), device) for rows in self._at_once(calibration, order)]
 
-    def _made(self, calibration: Calibration, device: str) -> _Part:
+    def _made(self, calibration: CalibrationSpeech, device: str) -> _Part:
         speech = Speech(calibration.features, device)
         encoder = SharedEncoder(self.model, speech, PRECISIONS[self.precision])
         return _Part(calibration, speech, encoder, _Heads(self.model, torch.cat(calibration.targets).to(device)))
 
-    def _at_once(self, calibration: Calibration, order: Sequence[int]) -> list[list[int]]:
+    def _at_once(self, calibration: CalibrationSpeech, order: Sequence[int]) -> list[list[int]]:
         """`order` in parts of at most `_FRAMES_AT_ONCE` frames (or one utterance); in one, where a ridge is fitted."""
         parts: list[list[int]] = [[]]
         frames = 0
@@ -253,15 +253,15 @@ class DistillationScore:
         return float((y_ - (x_ - mean) @ weights).square().mean() / y_.square().mean())
 
 
-def _part(calibration: Calibration, rows: Sequence[int]) -> Calibration:
+def _part(calibration: CalibrationSpeech, rows: Sequence[int]) -> CalibrationSpeech:
     waves = None if calibration.waves is None else [calibration.waves[i] for i in rows]
-    return Calibration([calibration.features[i] for i in rows], [calibration.targets[i] for i in rows], waves)
+    return CalibrationSpeech([calibration.features[i] for i in rows], [calibration.targets[i] for i in rows], waves)
 
 
 def _from_manifest(
     model: HubertSupernet, device: str, audio: Path, teacher: Path | str | None, split: str | None, seconds: float
-) -> tuple[Calibration, str]:
-    """Calibration from recordings, kept on disk by the weights, the samples and the teacher that it depends on."""
+) -> tuple[CalibrationSpeech, str]:
+    """Calibration speech from recordings, cached by the weights, samples and teacher that it depends on."""
     waves, total = [], 0.0
     for utterance in read_manifest(audio, split):
         if total >= seconds:
@@ -281,7 +281,7 @@ def _from_manifest(
 @torch.no_grad()
 def _calibration(
     model: HubertSupernet, device: str, waves: Sequence[npt.NDArray[np.float32]], teacher: Path | str | None
-) -> Calibration:
+) -> CalibrationSpeech:
     """Front-end features, and targets of the teacher or of the largest subnet."""
     features = [model.front_end(torch.from_numpy(wave)[None].to(device))[0] for wave in waves]
     if teacher is None:
@@ -300,7 +300,7 @@ def _calibration(
     frames = torch.cat(raw)
     mean, std = frames.mean(0), frames.std(0) + 1e-3
     targets = [((r - mean) / std).clamp(-4, 4).float().cpu() for r in raw]
-    return Calibration([f.float().cpu() for f in features], targets)
+    return CalibrationSpeech([f.float().cpu() for f in features], targets)
 
 
 def _check_heads(model: HubertSupernet, teacher: Teacher) -> None:

@@ -26,7 +26,7 @@ from search_spaces import NasError
 if TYPE_CHECKING:
     from evaluators.tasks.data import Dataset
     from evaluators.tasks.features import Upstream
-    from evaluators.tasks.fit import Recipe
+    from evaluators.tasks.fit import FitSettings
 
 __all__ = ["TASKS", "Task", "evaluate", "get_task"]
 
@@ -68,7 +68,7 @@ def evaluate(
     upstream: Upstream,
     task: str,
     manifest: Path | str,
-    recipe: Recipe | None = None,
+    recipe: FitSettings | None = None,
     device: str = "cpu",
     cache: Path | None = None,
     skip_missing: bool = False,
@@ -86,12 +86,12 @@ def evaluate(
     from evaluators.tasks.data import check_classes, check_phones, check_text, check_turns, read_dataset
     from evaluators.tasks.diarization import Diarization
     from evaluators.tasks.features import HiddenStates
-    from evaluators.tasks.fit import Recipe, fit_seeds
+    from evaluators.tasks.fit import FitSettings, fit_seeds
     from evaluators.tasks.heads import layer_weights
     from evaluators.tasks.transcription import Transcription
     from evaluators.tasks.utterance import Classification, Verification
 
-    began, chosen, recipe = time.monotonic(), get_task(task), recipe or Recipe()
+    began, chosen, recipe = time.monotonic(), get_task(task), recipe or FitSettings()
     data: Dataset = read_dataset(manifest, chosen.label, skip_missing, chosen.kind == "verification")
     with ExitStack() as stack:
         folder = cache or Path(stack.enter_context(TemporaryDirectory(prefix="nas-states-")))

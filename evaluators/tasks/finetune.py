@@ -31,13 +31,13 @@ from evaluators.tasks.transcription import ctc_loss, decode, fits, letters_of
 from search_spaces import AudioError, NasError, RunError
 from supernet import Hubert, load_extracted, save_extracted
 from supernet.audio import batches, load_audio, normalise
-from supernet.state import load_state, save_state
+from supernet.training.state import load_state, save_state
 
-__all__ = ["FinetuneRecipe", "finetune"]
+__all__ = ["FinetuneSettings", "finetune"]
 
 
 @dataclass(frozen=True)
-class FinetuneRecipe:
+class FinetuneSettings:
     """`learning_rate` is the encoder's; the new head has ten times as much. Warm-up 10 %, then straight down to 0."""
 
     steps: int = 1000
@@ -96,7 +96,7 @@ class _Problem:
             raise AudioError("every train text has more letters than its recording has frames (50 a second)")
         self.seconds = [each / 50 for each in frames]
 
-    def steps(self, recipe: FinetuneRecipe) -> Iterator[list[int]]:
+    def steps(self, recipe: FinetuneSettings) -> Iterator[list[int]]:
         for epoch in count():
             yield from batches(self.seconds, recipe.batch_seconds, np.random.default_rng([recipe.seed, epoch]))
 
@@ -140,7 +140,7 @@ def finetune(
     task: str,
     manifest: Path | str,
     out: Path,
-    recipe: FinetuneRecipe | None = None,
+    recipe: FinetuneSettings | None = None,
     device: str = "cpu",
     skip_missing: bool = False,
     alphabet: str | None = None,
@@ -152,7 +152,7 @@ def finetune(
     `out` gets the subnet as `nas export` writes it (with the weights that were best on dev), `head.safetensors`,
     `result.json` with what is reached on test, and while it runs `state.pt` and `log.jsonl`.
     """
-    chosen, recipe = get_task(task), recipe or FinetuneRecipe()
+    chosen, recipe = get_task(task), recipe or FinetuneSettings()
     if instead := {"verification": "speaker", "diarization": "speaker", "phones": "asr"}.get(task):
         raise NasError(f"fine-tune on {instead} instead of {task}: its subnet can then be evaluated on {task}")
     data = read_dataset(manifest, chosen.label, skip_missing)
@@ -190,7 +190,7 @@ def _tuned(net: Hubert, outputs: int, text: bool, seed: int) -> _Tuned:
 def _train(
     model: _Tuned,
     problem: _Problem,
-    recipe: FinetuneRecipe,
+    recipe: FinetuneSettings,
     settings: dict[str, Any],
     out: Path,
     stop_after: float,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from search_spaces import NasError
 
-__all__ = ["Backward", "Loss", "Problem", "Recipe", "fit", "fit_seeds", "out_of_memory"]
+__all__ = ["Backward", "FitSettings", "Loss", "Problem", "fit", "fit_seeds", "out_of_memory"]
 
 Say = Callable[[str], None]
 
@@ -38,7 +38,7 @@ class Problem(Loss, Protocol):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FitSettings:
     """How heads are trained. The learning rate is the first seed's best on dev; the other seeds take it."""
 
     learning_rates: tuple[float, ...] = (1e-3, 1e-2)
@@ -56,16 +56,18 @@ class Recipe:
                 raise NasError(f"{name} must be at least 1; got {getattr(self, name)}")
 
 
-def fit_seeds(problem: Problem, recipe: Recipe, say: Say = lambda said: None) -> tuple[list[nn.Module], dict[str, Any]]:
+def fit_seeds(
+    problem: Problem, settings: FitSettings, say: Say = lambda said: None
+) -> tuple[list[nn.Module], dict[str, Any]]:
     """One head for each seed, and how they came about."""
-    tried = {rate: fit(problem, rate, 0, recipe, say) for rate in recipe.learning_rates}
+    tried = {rate: fit(problem, rate, 0, settings, say) for rate in settings.learning_rates}
     chosen = max(tried, key=lambda rate: tried[rate][1])
-    heads = [tried[chosen][0], *(fit(problem, chosen, seed, recipe, say)[0] for seed in range(1, recipe.seeds))]
+    heads = [tried[chosen][0], *(fit(problem, chosen, seed, settings, say)[0] for seed in range(1, settings.seeds))]
     dev = {f"{rate:g}": round(score, 5) for rate, (_, score) in tried.items()}
-    return heads, {"learning_rate": chosen, "dev_by_learning_rate": dev, "seeds": recipe.seeds}
+    return heads, {"learning_rate": chosen, "dev_by_learning_rate": dev, "seeds": settings.seeds}
 
 
-def fit(problem: Problem, learning_rate: float, seed: int, recipe: Recipe, say: Say) -> tuple[nn.Module, float]:
+def fit(problem: Problem, learning_rate: float, seed: int, settings: FitSettings, say: Say) -> tuple[nn.Module, float]:
     """The head after its best epoch on dev, and dev's figure then. Depends on `seed` alone."""
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
@@ -74,9 +76,9 @@ def fit(problem: Problem, learning_rate: float, seed: int, recipe: Recipe, say: 
     optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=1e-4)
     backward = Backward(problem, say)
     best, weights, since = -math.inf, copy.deepcopy(head.state_dict()), 0
-    for _ in range(recipe.epochs):
+    for _ in range(settings.epochs):
         head.train()
-        for rows in problem.plan(rng, recipe.batch):
+        for rows in problem.plan(rng, settings.batch):
             optimiser.zero_grad(set_to_none=True)
             backward(head, rows)
             torch.nn.utils.clip_grad_norm_(head.parameters(), 5.0)
@@ -87,7 +89,7 @@ def fit(problem: Problem, learning_rate: float, seed: int, recipe: Recipe, say: 
         since += 1
         if score > best:
             best, weights, since = score, copy.deepcopy(head.state_dict()), 0
-        elif since >= recipe.patience:
+        elif since >= settings.patience:
             break
     head.load_state_dict(weights)
     return head.eval(), best

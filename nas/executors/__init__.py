@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from nas.executors.local import LocalExecutor, Outcome
-from nas.ledger import Evaluation
+from nas.runs.ledger import Evaluation
 from search_spaces import Subnet
 
 __all__ = ["Concurrent", "Executor", "LocalExecutor", "Outcome"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from nas.ledger import Evaluation
+from nas.runs.ledger import Evaluation
 from search_spaces import NasError, Subnet
 
 __all__ = ["LocalExecutor", "Outcome", "told_in_one_line"]

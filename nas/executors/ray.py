@@ -23,10 +23,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from nas.executors.cluster import actors_that_fit, check_room, connected, difference, versions, words_of
+from nas.cluster.connection import actors_that_fit, check_room, connected, difference, versions, words_of
+from nas.cluster.object_store import shared, unpacked
 from nas.executors.local import LocalExecutor, Outcome, told_in_one_line
-from nas.executors.shared import shared, unpacked
-from nas.ledger import Evaluation
+from nas.runs.ledger import Evaluation
 from search_spaces import NasError, Subnet
 
 __all__ = ["RayExecutor"]
@@ -68,12 +68,12 @@ class RayExecutor:
         self.score, self.address, self.device = score, address, device
         self.actors, self.needs, self._wait = actors, {"CPU": cpus, "GPU": gpus}, wait
         self._connection = connected(address)
-        self._evaluators: list[_Evaluator] = []
+        self._evaluators: list[_Actor] = []
         self._made, self._looked, self._wanted = 0, -math.inf, 0
         self._alone_since = time.monotonic()
         self._queue: deque[Subnet] = deque()
         self._best: Evaluation | None = None
-        self._running: dict[Any, tuple[_Evaluator, _Chunk]] = {}
+        self._running: dict[Any, tuple[_Actor, _Chunk]] = {}
         self._lost: list[tuple[Subnet, Outcome]] = []
         self._deaths: Counter[Subnet] = Counter()
         self._seconds: deque[float] = deque(maxlen=100)
@@ -164,7 +164,7 @@ class RayExecutor:
             self._made += 1
             options = {**self._options, "name": f"evaluator-{self._made}"}
             actor = self._actor.options(**options).remote(self._shared, self.device, versions())
-            self._evaluators.append(_Evaluator(actor, actor.ready.remote()))
+            self._evaluators.append(_Actor(actor, actor.ready.remote()))
         for evaluator in [e for e in self._evaluators if not e.ready][: len(self._evaluators) - self._wanted]:
             self._drop(evaluator)
 
@@ -176,7 +176,7 @@ class RayExecutor:
             self._alone_since = now
             _log.warning("no evaluator is alive: waiting for the cluster to have room for one (Ctrl-C ends the wait)")
 
-    def _drop(self, evaluator: _Evaluator) -> None:
+    def _drop(self, evaluator: _Actor) -> None:
         if evaluator in self._evaluators:
             self._evaluators.remove(evaluator)
             self._ray.kill(evaluator.actor)
@@ -213,7 +213,7 @@ class RayExecutor:
         ]
         return sorted(late, key=lambda chunk: -chunk.age)
 
-    def _send(self, evaluator: _Evaluator, chunk: _Chunk) -> None:
+    def _send(self, evaluator: _Actor, chunk: _Chunk) -> None:
         ref = evaluator.actor.run.remote(chunk.subnets, self._best)
         evaluator.busy += chunk.weight
         chunk.copies += 1
@@ -276,7 +276,7 @@ class RayExecutor:
 
 
 @dataclass(eq=False)
-class _Evaluator:
+class _Actor:
     """An actor, the call that tells that it is ready, and how many chunks it holds (by weight)."""
 
     actor: Any

@@ -19,7 +19,7 @@ SEARCHERS: dict[str, str] = {
     "optuna-nsga2": "nas.searchers.optuna_samplers:NSGAIISearcher",
     "optuna-nsga3": "nas.searchers.optuna_samplers:NSGAIIISearcher",
     "optuna-gp": "nas.searchers.optuna_samplers:GPSearcher",
-    "optuna-random": "nas.searchers.optuna_samplers:RandomSearcher",
+    "optuna-random": "nas.searchers.optuna_samplers:OptunaRandomSearcher",
 }
 
 

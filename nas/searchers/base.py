@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.ledger import Evaluation
 from nas.objective import Objective
+from nas.runs.ledger import Evaluation
 from nas.searchers.repair import repaired
 from search_spaces import Feasible, Subnet
 

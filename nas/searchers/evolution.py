@@ -7,7 +7,7 @@ replaced by the subnet nearest to it that keeps them all.
 
 from __future__ import annotations
 
-from nas.ledger import Evaluation
+from nas.runs.ledger import Evaluation
 from nas.searchers.base import Searcher
 from search_spaces import Subnet
 

@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nas import pareto
-from nas.ledger import Evaluation
-from nas.score_model import Features, ScoreModel
+from nas.runs.ledger import Evaluation
+from nas.score_model import ChoiceFeatures, ScoreModel
 from nas.searchers.base import Searcher
 from search_spaces import AdditiveTable, Feasible, Subnet
 
@@ -101,8 +101,8 @@ class ExactSearcher(Searcher):
         return []
 
     @cached_property
-    def features(self) -> Features:
-        return Features(self.space)
+    def features(self) -> ChoiceFeatures:
+        return ChoiceFeatures(self.space)
 
     @cached_property
     def _design(self) -> list[Subnet]:

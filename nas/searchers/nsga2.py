@@ -8,7 +8,7 @@ constrained domination, which spends evaluations on what nobody may use.
 
 from __future__ import annotations
 
-from nas.ledger import Evaluation
+from nas.runs.ledger import Evaluation
 from nas.searchers.evolution import EvolutionSearcher, population
 from search_spaces import Subnet
 

@@ -32,8 +32,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from nas.ledger import Evaluation
 from nas.objective import Objective
+from nas.runs.ledger import Evaluation
 from nas.searchers.base import Searcher
 from nas.searchers.evolution import population
 from search_spaces import Feasible, Space, Subnet
@@ -42,8 +42,8 @@ __all__ = [
     "GPSearcher",
     "NSGAIIISearcher",
     "NSGAIISearcher",
+    "OptunaRandomSearcher",
     "OptunaSearcher",
-    "RandomSearcher",
     "TPESearcher",
     "write_study",
 ]
@@ -141,7 +141,7 @@ class GPSearcher(OptunaSearcher):
         return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
 
 
-class RandomSearcher(OptunaSearcher):
+class OptunaRandomSearcher(OptunaSearcher):
     """Each choice drawn uniformly, then repaired; `random` is uniform over the subnets that fit."""
 
     def sampler(self, seed: int) -> BaseSampler:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from evaluators.costs.latency import Calibration, design
-from evaluators.costs.latency_measure import Timings
-from evaluators.costs.latency_target import Target, machine
+from evaluators.costs.latency.calibration import LatencyCalibration, design
+from evaluators.costs.latency.measure import Timings
+from evaluators.costs.latency.target import Target, machine
 from search_spaces import get_space
 
 SPACE = get_space("hubert-tiny")
@@ -31,4 +31,4 @@ def timings(n=100, seed=0, noise=0.004, target=None):
 def calibration(target=None, **settings):
     target = target or Target()
     here = machine(target.device), target.versions()
-    return Calibration(SPACE, timings(target=target, **settings), *here, "2026-01-01T00:00:00+00:00")
+    return LatencyCalibration(SPACE, timings(target=target, **settings), *here, "2026-01-01T00:00:00+00:00")

@@ -7,7 +7,7 @@ import pytest
 
 import nas
 from evaluators.scores import synthetic
-from nas.report import summary
+from nas.report.summary import summary
 from search_spaces import InfeasibleError, NasError, RunError, SpaceError
 from tests.nas.helpers import Counting, Ruling, content, params_of, tiny_space
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from evaluators.scores import synthetic
-from nas.score_model import Features, ScoreModel
+from nas.score_model import ChoiceFeatures, ScoreModel
 from search_spaces import get_space
 from tests.nas.helpers import tiny_space
 
 SPACE = get_space("hubert-tiny")
-FEATURES = Features(SPACE)
+FEATURES = ChoiceFeatures(SPACE)
 
 
 def drawn(space, n, seed):
@@ -48,7 +48,7 @@ def test_the_table_predicts_what_the_model_does(n):
 def test_mean_and_draws_are_those_of_the_posterior(n):
     """Against the posterior written out in the space of subnets: Rasmussen and Williams 2006, eq. 2.25 and 2.26."""
     space = tiny_space()
-    features = Features(space)
+    features = ChoiceFeatures(space)
     score = synthetic(space, seed=1, noise=0.1)
     subnets, vectors = drawn(space, n, 0)
     scores = np.array(score(subnets))

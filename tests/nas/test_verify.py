@@ -5,7 +5,7 @@ import json
 import pytest
 
 import nas
-from nas.report import summary
+from nas.report.summary import summary
 from search_spaces import AdditiveTable, CheckFailed
 from tests.nas.helpers import params_of, tiny_space
 
@@ -79,7 +79,7 @@ def test_without_a_budget_on_it_nothing_is_measured():
 
 
 def test_the_page_shows_what_was_measured(tmp_path):
-    from nas.html_report import write_html
+    from nas.report.html import write_html
 
     searched(Predicted(lambda subnet: 0.9), tmp_path / "a")
     page = write_html([tmp_path / "a"], tmp_path / "a.html").read_text()

@@ -7,7 +7,7 @@ from evaluators import scores
 from evaluators.scores.successive import SuccessiveScore
 from search_spaces import NasError
 from supernet import HubertSupernet, load_supernet
-from supernet.calibration import Calibration
+from supernet.calibration import CalibrationSpeech
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_settings_tell_that_scores_may_be_estimates(plain, successive):
 
 
 def test_it_needs_heads_and_enough_speech(model):
-    few = Calibration(model.calibration.features[:12], model.calibration.targets[:12])
+    few = CalibrationSpeech(model.calibration.features[:12], model.calibration.targets[:12])
     whole, model.calibration = model.calibration, few
     with pytest.raises(NasError, match=r"needs 4 utterances in a quarter of the speech; got 2: give more recordings"):
         SuccessiveScore(model)

@@ -12,7 +12,7 @@ import torch
 from evaluators.tasks import evaluate
 from evaluators.tasks.diarization import activity, permutation_free, turns_of
 from evaluators.tasks.features import load_upstream
-from evaluators.tasks.fit import Recipe
+from evaluators.tasks.fit import FitSettings
 from evaluators.tasks.metrics import diarization_error
 from search_spaces import NasError
 from tests.evaluators.tasks.conftest import PITCH, write_manifest
@@ -63,8 +63,8 @@ def test_turns_of_two_tones_are_found(exported, tmp_path):
         soundfile.write(tmp_path / f"{i}.wav", samples.astype(np.float32), rate)
         split = "train" if i < 20 else "dev" if i < 24 else "test"
         rows.append({"id": str(i), "audio": f"{i}.wav", "seconds": 1.0, "split": split, "turns": turns})
-    manifest, recipe = write_manifest(tmp_path / "m.jsonl", rows), Recipe((1e-2,), 1, 40, 40, 8)
-    found = evaluate(load_upstream(exported), "diarization", manifest, recipe, hidden=32)
+    manifest, settings = write_manifest(tmp_path / "m.jsonl", rows), FitSettings((1e-2,), 1, 40, 40, 8)
+    found = evaluate(load_upstream(exported), "diarization", manifest, settings, hidden=32)
     assert found["data"]["speakers"] == 2
     assert found["data"]["head"] == "LSTM of 32"
     assert 0 <= found["results"]["der"]["value"] < 0.4

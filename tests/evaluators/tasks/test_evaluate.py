@@ -11,7 +11,7 @@ import torch
 from evaluators.tasks import TASKS, evaluate
 from evaluators.tasks.data import read_dataset
 from evaluators.tasks.features import HiddenStates, load_upstream
-from evaluators.tasks.fit import Recipe
+from evaluators.tasks.fit import FitSettings
 from evaluators.tasks.transcription import ctc_loss, decode, fits
 from search_spaces import AudioError, NasError
 from supernet import load_extracted, save_supernet
@@ -19,7 +19,7 @@ from supernet.audio import load_audio, normalise
 from tests.evaluators.tasks.conftest import write_manifest
 from tests.supernet.conftest import SPACE
 
-QUICK = Recipe((1e-2,), seeds=2, epochs=30, batch=8)
+QUICK = FitSettings((1e-2,), seeds=2, epochs=30, batch=8)
 
 
 def test_speakers_are_found_and_verified(exported, manifest):
@@ -37,7 +37,7 @@ def test_speakers_are_found_and_verified(exported, manifest):
 
 
 def test_letters_are_written_down(exported, manifest):
-    recipe = Recipe((3e-2,), seeds=1, epochs=100, patience=100, batch=4)
+    recipe = FitSettings((3e-2,), seeds=1, epochs=100, patience=100, batch=4)
     found = evaluate(load_upstream(exported), "asr", manifest, recipe, hidden=8, alphabet="low")
     assert found["data"]["alphabet"] == " low"
     assert found["data"]["head"] == "BLSTM of 8"
@@ -48,7 +48,7 @@ def test_letters_are_written_down(exported, manifest):
 def test_phones_have_a_rate_of_their_own(exported, manifest, tmp_path):
     said = {"low": "L OW", "mid": "M IH D", "HIGH  l": "HH AY L"}
     rows = [{**row, "phones": said[row["text"]]} for row in map(json.loads, manifest.read_text().splitlines())]
-    recipe = Recipe((3e-2,), seeds=1, epochs=60, patience=60, batch=4)
+    recipe = FitSettings((3e-2,), seeds=1, epochs=60, patience=60, batch=4)
     found = evaluate(load_upstream(exported), "phones", write_manifest(tmp_path / "p.jsonl", rows), recipe, hidden=8)
     assert found["data"]["alphabet"] == ("AY", "D", "HH", "IH", "L", "M", "OW")
     assert set(found["results"]) == {"per", "examples"}

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from evaluators.tasks.features import load_upstream
-from evaluators.tasks.finetune import FinetuneRecipe, _Problem, finetune
+from evaluators.tasks.finetune import FinetuneSettings, _Problem, finetune
 from search_spaces import NasError, RunError
 from supernet import load_extracted, save_extracted
 
-QUICK = FinetuneRecipe(steps=30, learning_rate=1e-3, batch_seconds=1.0, validate_every=10, checkpoint_every=5)
+QUICK = FinetuneSettings(steps=30, learning_rate=1e-3, batch_seconds=1.0, validate_every=10, checkpoint_every=5)
 
 
 def test_a_subnet_learns_speakers(exported, manifest, tmp_path):
@@ -63,7 +63,7 @@ def test_what_cannot_be_tuned_says_why(exported, manifest, tmp_path):
     with pytest.raises(NasError, match="fine-tune on speaker instead of verification"):
         finetune(exported, "verification", manifest, tmp_path / "out")
     with pytest.raises(NasError, match="learning rate above 0"):
-        FinetuneRecipe(learning_rate=0)
+        FinetuneSettings(learning_rate=0)
     _break(exported, tmp_path / "broken")
     with pytest.raises(NasError, match="loss is nan; recordings: "):
         finetune(tmp_path / "broken", "speaker", manifest, tmp_path / "out", QUICK)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from evaluators.tasks.fit import Backward, Recipe, fit, fit_seeds
+from evaluators.tasks.fit import Backward, FitSettings, fit, fit_seeds
 from evaluators.tasks.heads import CtcHead, UtteranceHead, WeightedSum, layer_weights
 from search_spaces import NasError
 
@@ -37,12 +37,12 @@ class Line:
 
 
 def test_heads_learn_and_depend_on_the_seed_alone():
-    recipe = Recipe((1e-4, 0.1), seeds=2, epochs=40, batch=8)
-    heads, about = fit_seeds(Line(), recipe)
+    settings = FitSettings((1e-4, 0.1), seeds=2, epochs=40, batch=8)
+    heads, about = fit_seeds(Line(), settings)
     assert about["learning_rate"] == 0.1
     assert len(heads) == 2
     assert heads[0].weight.item() == pytest.approx(2, abs=0.05)
-    again, _ = fit(Line(), 0.1, 1, recipe, print)
+    again, _ = fit(Line(), 0.1, 1, settings, print)
     assert torch.equal(again.weight, heads[1].weight)
 
 
@@ -55,7 +55,7 @@ def test_training_stops_when_dev_gets_no_better_and_keeps_the_best():
             return next(self.scores)
 
     problem = Worse()
-    head, best = fit(problem, 0.1, 0, Recipe((0.1,), 1, epochs=6, patience=3, batch=16), print)
+    head, best = fit(problem, 0.1, 0, FitSettings((0.1,), 1, epochs=6, patience=3, batch=16), print)
     assert best == 3.0
     assert head.weight.item() == problem.seen[1]
     assert len(problem.seen) == 5
@@ -98,7 +98,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 @pytest.mark.parametrize("wrong", [{"learning_rates": ()}, {"learning_rates": (0.0,)}, {"seeds": 0}, {"batch": 0}])
 def test_recipes_that_cannot_be_followed(wrong):
     with pytest.raises(NasError):
-        Recipe(**wrong)
+        FitSettings(**wrong)
 
 
 def test_a_weighted_sum_begins_with_the_mean_of_the_layers():

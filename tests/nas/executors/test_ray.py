@@ -18,9 +18,9 @@ import torch
 import nas
 import nas.executors.ray as ray_executor
 from evaluators.scores import synthetic
-from nas.executors.cluster import connected
+from nas.cluster.connection import connected
+from nas.cluster.remote_call import call_on
 from nas.executors.ray import RayExecutor
-from nas.executors.remote_call import call_on
 from search_spaces import NasError
 from tests.nas.helpers import Ruling, content, params_of, tiny_space
 
@@ -278,14 +278,14 @@ def test_no_cluster_is_told_in_seconds():
 
 
 def test_without_ray_one_line_says_what_to_install():
-    code = "import sys; sys.modules['ray'] = None; import nas.executors.cluster as r; r.connected('auto').__enter__()"
+    code = "import sys; sys.modules['ray'] = None; import nas.cluster.connection as r; r.connected('auto').__enter__()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].endswith("needs ray: pip install 'lighthubert-nas[ray]'")
 
 
 @pytest.mark.parametrize("address", ["ray://10.0.0.1:10001", "nowhere", "10.0.0.1:port"])
 def test_addresses_that_are_none_are_refused(address):
-    code = f"import nas.executors.cluster as r; r.connected({address!r}).__enter__()"
+    code = f"import nas.cluster.connection as r; r.connected({address!r}).__enter__()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "NasError" in done.stderr.splitlines()[-1]
     assert address in done.stderr.splitlines()[-1]

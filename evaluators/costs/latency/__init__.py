@@ -1,0 +1,10 @@
+"""Latency of exported subnets: measured, predicted with a bound, verified.
+
+target.py          what a latency is measured on
+measure.py         measurements in turns, with a reference in every round
+model.py           the additive predictor
+calibration.py     measured subnets of this machine, and the cost predicted from them
+onnx_templates.py  ONNX graphs of subnets without exporting each
+"""
+
+__all__: list[str] = []

@@ -1,0 +1,293 @@
+"""Latency as a cost that holds: calibrated once a machine, predicted with a bound, and measured again at the end.
+
+A calibration is a set of measured subnets with the machine and the versions they were measured on. The model is fitted
+when it is read, so that nothing in the file can disagree with it. `LatencyCost.table` is the upper bound: what a
+search is told to keep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evaluators.costs.latency.measure import Progress, Timings, measure
+from evaluators.costs.latency.model import CONFIDENCE, LatencyModel, SpaceFeatures
+from evaluators.costs.latency.target import Target, machine
+from search_spaces import AdditiveTable, InfeasibleError, NasError, Space, Subnet, space_from_dict
+from supernet.calibration import cache_folder
+
+if TYPE_CHECKING:
+    from supernet.model import HubertSupernet
+
+__all__ = [
+    "LatencyCalibration",
+    "LatencyCost",
+    "calibrate_latency",
+    "design",
+    "latency_calibration_file",
+    "latency_calibrations",
+    "require_possible",
+]
+
+FORMAT = "lighthubert-nas latency 1"
+MEASUREMENTS = 100
+_MOST_MEASUREMENTS = 200
+_LEAN = 1.5
+_VERIFY_PASSES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyCalibration:
+    """Measured subnets of a space on one target, and where they were measured."""
+
+    space: Space
+    timings: Timings
+    machine: Mapping[str, Any]
+    versions: Mapping[str, str]
+    made: str
+
+    @property
+    def target(self) -> Target:
+        return self.timings.target
+
+    @cached_property
+    def model(self) -> LatencyModel:
+        """The model of these measurements."""
+        return LatencyModel(SpaceFeatures(self.space), self.timings.subnets, self.timings.ms)
+
+    def summary(self) -> dict[str, Any]:
+        """How well it predicts, and what each choice costs, as plain containers."""
+        model, table = self.model, self.model.table()
+        kinds = sorted({kind for choices in self.space.choices for kind in choices})
+        rows = []
+        for D in self.space.embed_dims:
+            ms = {f"{h}, {r:g}": float(model.features.layer(D, h, r) @ model.weights) for h, r in kinds}  # type: ignore[attr-defined]
+            rest = float(np.mean(table.constant[self.space.embed_dims.index(D)]))
+            rows.append({"embed_dim": D, "rest_ms": rest, "ms": ms})
+        return {
+            "space": self.space.name,
+            "target": self.target.to_dict(),
+            "machine": dict(self.machine),
+            "versions": dict(self.versions),
+            "made": self.made,
+            "measurements": len(self.timings.subnets),
+            "reference_ms": self.timings.reference_ms,
+            "measurement_error": float(np.median(self.timings.error)),
+            "left_out_mape": float(np.abs(model.errors).mean()),
+            "margin": model.margin(),
+            "confidence": model.confidence(),
+            "range_ms": list(table.range()),
+            "layer_ms": rows,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "machine": dict(self.machine),
+            "versions": dict(self.versions),
+            "made": self.made,
+            "space": self.space.to_dict(),
+            "timings": self.timings.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Any, source: str = "this") -> LatencyCalibration:
+        """What `to_dict` gave; raises `NasError` naming `source` for anything else."""
+        try:
+            if fields["format"] != FORMAT:
+                raise ValueError(f"its format is {fields['format']!r}")
+            space = space_from_dict(fields["space"])
+            timings = Timings.from_dict(fields["timings"])
+            return cls(space, timings, dict(fields["machine"]), dict(fields["versions"]), str(fields["made"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise NasError(f"{source} is not a latency calibration: {error}") from None
+
+    def save(self, file: Path) -> Path:
+        """Writes the calibration, all of it or nothing."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.tmp")
+        temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        temporary.replace(file)
+        return file
+
+    @classmethod
+    def load(cls, file: Path | str) -> LatencyCalibration:
+        """The calibration in a file, of whatever machine."""
+        try:
+            fields = json.loads(Path(file).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise NasError(f"cannot read calibration {file}: {error.strerror or error}") from None
+        except (ValueError, RecursionError) as error:
+            raise NasError(f"{file} is not a latency calibration: {error}") from None
+        return cls.from_dict(fields, str(file))
+
+    def check_space(self, space: Space) -> None:
+        """Raises `NasError` where it is of another space."""
+        if self.space != space:
+            raise NasError(
+                f"the calibration is of space '{self.space.name}' ({self.space.size:,} subnets), and this is "
+                f"'{space.name}' ({space.size:,}); run: nas latency calibrate"
+            )
+
+    def check(self, space: Space, target: Target) -> None:
+        """Raises `NasError` where it is of another space, target, machine or software than those at hand."""
+        again = "run: nas latency calibrate"
+        self.check_space(space)
+        if self.target != target:
+            raise NasError(f"the calibration is of target '{self.target}', and this is '{target}'; {again}")
+        for what, held, here in (
+            ("machine", self.machine, machine(target.device)),
+            ("software", self.versions, target.versions()),
+        ):
+            if dict(held) != here:
+                raise NasError(
+                    f"the calibration is of another {what} ({_told(held)}) than this one ({_told(here)}); {again}, "
+                    f"or name its file as the target to search for that machine: 'latency_ms<=20@FILE.json'"
+                )
+
+
+def latency_calibrations() -> list[Path]:
+    """The latency_calibrations that are kept."""
+    return sorted(_folder().glob("*.json"))
+
+
+def _folder() -> Path:
+    return cache_folder() / "latency"
+
+
+def latency_calibration_file(space: Space, target: Target) -> Path:
+    """Where a calibration is kept: named after space, target, machine and software versions."""
+    digest = hashlib.sha256(json.dumps(space.to_dict(), sort_keys=True).encode()).hexdigest()[:6]
+    parts = [f"{space.name}-{digest}", str(target), _told(machine(target.device)), _told(target.versions())]
+    name = "_".join(re.sub(r"[^A-Za-z0-9.,=-]+", "-", part).strip("-") for part in parts)
+    return _folder() / f"{name}.json"
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in facts.items())
+
+
+def calibrate_latency(
+    supernet: HubertSupernet,
+    target: Target,
+    measurements: int = MEASUREMENTS,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+) -> LatencyCalibration:
+    """Measures `measurements` exported subnets of the supernet's space on this machine: a minute or a few."""
+    if not 12 <= measurements <= _MOST_MEASUREMENTS:
+        raise NasError(f"a calibration takes 12 to {_MOST_MEASUREMENTS} measurements; got {measurements}")
+    subnets = design(supernet.space, measurements, np.random.default_rng(seed))
+    timings = measure(supernet, subnets, target, seed=seed, seconds=90.0, on_progress=on_progress)
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return LatencyCalibration(supernet.space, timings, machine(target.device), target.versions(), now)
+
+
+def design(space: Space, n: int, rng: np.random.Generator) -> list[Subnet]:
+    """`n` different subnets to calibrate on (fewer where the space has fewer).
+
+    The smallest and largest of each embed dim, then embed dims in turn, depths at random, and layers that lean to few
+    or many heads and to small or large FFNs: uniform draws have nearly the same sums, and say little of the ends.
+    """
+    chosen: dict[Subnet, None] = {}
+    for D in space.embed_dims:
+        for pick in (min, max):
+            kept = space.depth_map[pick(space.depths)]
+            ends = ((pick(space.heads[i]), pick(space.ffn_ratios[i])) for i in kept)
+            heads, ratios = zip(*ends, strict=True)
+            chosen[Subnet(D, heads, ratios)] = None
+    n = min(n, space.size)
+    while len(chosen) < n:
+        D = space.embed_dims[int(rng.integers(len(space.embed_dims)))]
+        kept = space.depth_map[space.depths[int(rng.integers(len(space.depths)))]]
+        lean = rng.uniform(-_LEAN, _LEAN, size=2)
+        heads = tuple(int(_leaning(space.heads[i], lean[0], rng)) for i in kept)
+        chosen[Subnet(D, heads, tuple(_leaning(space.ffn_ratios[i], lean[1], rng) for i in kept))] = None
+    return list(chosen)[:n]
+
+
+def _leaning(choices: Sequence[float], lean: float, rng: np.random.Generator) -> float:
+    """One of the choices, the greatest e^(2 lean) times as likely as the least."""
+    weights = np.exp(lean * np.linspace(-1, 1, len(choices)))
+    return sorted(choices)[int(rng.choice(len(choices), p=weights / weights.sum()))]
+
+
+def require_possible(supernet: HubertSupernet, target: Target, limit_ms: float) -> None:
+    """Raises `InfeasibleError` where the space's smallest subnet alone is far over the limit: no need to calibrate."""
+    smallest = supernet.space.smallest
+    took = float(measure(supernet, [smallest], target, seconds=2.0, passes=1).ms[0])
+    if took > 1.3 * limit_ms:
+        raise InfeasibleError(
+            f"no subnet of '{supernet.space.name}' keeps latency_ms<={limit_ms:g} on {target}; the fastest takes about "
+            f"{took:.3g} ms (subnet {smallest.to_json()})"
+        )
+
+
+class LatencyCost:
+    """Milliseconds of the exported subnet. `table` and `of` give the upper bound, which all but 1 % keep.
+
+    With the `supernet` at hand and the target on this machine, `verify` measures a subnet's export afresh.
+    """
+
+    name = "latency_ms"
+    unit = "ms"
+
+    def __init__(self, calibration: LatencyCalibration, supernet: HubertSupernet | None = None) -> None:
+        self.calibration, self._supernet = calibration, supernet
+        if supernet is not None:
+            calibration.check(supernet.space, calibration.target)
+            self.verify = self._verify  # where there is none, a search has nothing to verify with
+
+    @property
+    def convention(self) -> str:
+        target, margin = self.calibration.target, self.calibration.model.margin()
+        return f"upper bound at {self.confidence:.1%} (mean + {margin:.1%}) of the exported module on {target}"
+
+    @property
+    def confidence(self) -> float:
+        return self.calibration.model.confidence(CONFIDENCE)
+
+    @cached_property
+    def table(self) -> AdditiveTable:
+        """The upper bound."""
+        return self.calibration.model.table(self.calibration.model.margin())
+
+    @cached_property
+    def mean(self) -> AdditiveTable:
+        """The prediction itself."""
+        return self.calibration.model.table()
+
+    def of(self, subnet: Subnet) -> float:
+        return float(self.table.of(subnet))
+
+    def _verify(self, subnet: Subnet, limit_ms: float) -> dict[str, Any]:
+        """Exports the subnet, measures it afresh beside the calibration's reference, and says whether it keeps."""
+        assert self._supernet is not None
+        held = self.calibration.timings
+        timings = measure(
+            self._supernet, [subnet], held.target, held.reference, held.reference_ms, 6.0, _VERIFY_PASSES, shipped=True
+        )
+        ms, error = float(timings.ms[0]), float(timings.error[0])
+        return {
+            "target": str(held.target),
+            "predicted_ms": float(self.mean.of(subnet)),
+            "bound_ms": self.of(subnet),
+            "bound_confidence": self.confidence,
+            "measured_ms": ms,
+            "measured_at_most_ms": ms * (1 + error),
+            "measured_confidence": 0.975,
+            "raw_ms": float(timings.raw_ms[0]),
+            "machine_slower_by": timings.slower,
+            "warnings": timings.warnings(),
+            "limit_ms": limit_ms,
+            "keeps": ms * (1 + error) <= limit_ms,
+        }

@@ -1,0 +1,37 @@
+"""Calls on the nodes that they are meant for, while the scores come from others."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from nas.cluster.connection import check_room, difference, the_ray, versions
+from search_spaces import NasError
+
+__all__ = ["call_on"]
+
+_MOST_DEATHS = 4
+
+
+def call_on(resource: str, wait: bool, function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)` on a node with the custom resource (`ray start --resources '{"jetson": 1}'`).
+
+    The call takes one unit of it, so that one runs at a time on each device; it is begun again where its node dies.
+    To be used inside the block of a connected `RayExecutor`. Raises what the function raised.
+    """
+    ray = the_ray()
+    check_room(ray, 1, {resource: 1.0}, wait)
+    options = {"num_cpus": 0, "resources": {resource: 1.0}, "max_retries": _MOST_DEATHS}
+    errors = importlib.import_module("ray.exceptions")
+    try:
+        return ray.get(ray.remote(_checked).options(**options).remote(versions(), function, *arguments))
+    except errors.RayTaskError as error:
+        raise error.cause or error from None
+
+
+def _checked(wanted: dict[str, str], function: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs on the node."""
+    if problem := difference(wanted, versions()):
+        raise NasError(problem)
+    return function(*arguments)

@@ -1,0 +1,60 @@
+"""Training on a Ray cluster: Ray Train begins the processes and their group, and begins them again where one dies."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nas.cluster.connection import check_room, connected
+from search_spaces import NasError
+
+__all__ = ["train_on_ray"]
+
+
+def train_on_ray(
+    train: Callable[[dict[str, Any]], bool],
+    settings: dict[str, Any],
+    address: str,
+    workers: int,
+    cpus: float,
+    gpu: bool,
+) -> bool:
+    """Calls `train(settings)` in `workers` processes that are one process group, each with `cpus` (and a GPU).
+
+    `train` goes on from its own checkpoints in settings["out"], a folder that all nodes see. Where a process dies, all
+    begin again, three times. Raises `NasError` where the cluster cannot hold the processes, and for the user's
+    mistakes that a process met.
+    """
+    with connected(address) as ray:
+        check_room(ray, workers, {"CPU": cpus, "GPU": float(gpu)}, wait=False)
+        of_train = importlib.import_module("ray.train")
+        trainer = importlib.import_module("ray.train.torch").TorchTrainer(
+            _loop,
+            train_loop_config={"train": train, "settings": settings},
+            scaling_config=of_train.ScalingConfig(
+                num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": cpus, **({"GPU": 1} if gpu else {})}
+            ),
+            run_config=of_train.RunConfig(
+                name="ray-train", storage_path=settings["out"], failure_config=of_train.FailureConfig(max_failures=3)
+            ),
+        )
+        trainer.fit()
+    done = (Path(settings["out"]) / "supernet").exists()
+    problem = Path(settings["out"]) / "ray-train" / "problem.txt"
+    if problem.exists():
+        said = problem.read_text(encoding="utf-8")
+        problem.unlink()
+        raise NasError(said)
+    return done
+
+
+def _loop(config: dict[str, Any]) -> None:
+    """What each process runs. A user's mistake is left in a file: to Ray it would be a death like any other."""
+    try:
+        config["train"](config["settings"])
+    except NasError as error:
+        folder = Path(config["settings"]["out"]) / "ray-train"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "problem.txt").write_text(str(error), encoding="utf-8")

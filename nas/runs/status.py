@@ -1,0 +1,80 @@
+"""How far a run is, from its folder alone; it may still be going on, here or elsewhere."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from nas.objective import Objective
+from nas.report.summary import read_run
+from nas.runs.ledger import Evaluation
+
+__all__ = ["run_status"]
+
+_RECENT = 50
+
+
+def run_status(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Evaluations done and planned, their rate, the best so far, and whether the run goes on.
+
+    "state" is "running" where a process of this machine holds the folder, "finished", or "stopped". A run that
+    another machine works on is "stopped" as well, as far as can be seen from here: `idle_seconds` tells more.
+    """
+    settings, evaluations = read_run(folder)
+    objective = Objective(settings["maximize"], *settings["objectives"][1:])
+    best = objective.best(evaluations)
+    holder = _holder(Path(folder) / "lock")
+    finished = "trust" in settings or len(evaluations) >= settings["evals"]
+    return {
+        "run": str(folder),
+        "state": "running" if holder else "finished" if finished else "stopped",
+        "process": holder,
+        "evaluations": len(evaluations),
+        "evals": settings["evals"],
+        "failed": sum(e.status == "failed" for e in evaluations),
+        "over_budget": sum(e.status == "over budget" for e in evaluations),
+        "per_second": _rate(evaluations),
+        "idle_seconds": _idle(evaluations),
+        "budgets": settings["budgets"],
+        "searcher": settings["searcher"],
+        "seed": settings["seed"],
+        "best_score": best.score if best else None,
+        "best_costs": dict(best.costs) if best else None,
+        "best": best.subnet.id if best else None,
+    }
+
+
+def _holder(lock: Path) -> int | None:
+    """The process of this machine that holds a run folder."""
+    try:
+        with lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read().strip() or 0) or None
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _rate(evaluations: Sequence[Evaluation]) -> float | None:
+    recent = evaluations[-_RECENT:]
+    if len(recent) < 2:
+        return None
+    seconds = (_time(recent[-1]) - _time(recent[0])).total_seconds()
+    return round((len(recent) - 1) / seconds, 3) if seconds > 0 else None
+
+
+def _idle(evaluations: Sequence[Evaluation]) -> float | None:
+    """Seconds since the last evaluation."""
+    if not evaluations:
+        return None
+    return round((datetime.now(timezone.utc) - _time(evaluations[-1])).total_seconds(), 1)
+
+
+def _time(evaluation: Evaluation) -> datetime:
+    return datetime.fromisoformat(evaluation.at)

@@ -1,0 +1,3 @@
+"""Training a supernet by two-stage distillation."""
+
+__all__: list[str] = []

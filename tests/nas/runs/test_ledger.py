@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nas import Evaluation, Ledger
+from nas.runs.ledger import read_ledger
+from search_spaces import RunError
+from tests.nas.helpers import evaluation, tiny_space
+
+SUBNETS = list(tiny_space())
+
+
+def filled(path, count=4):
+    ledger = Ledger(path)
+    ledger.append([evaluation(i, SUBNETS[i], i / 10, 100 + i) for i in range(count - 1)])
+    ledger.append([evaluation(count - 1, SUBNETS[count - 1], None, status="failed", error="score is NaN")])
+    ledger.close()
+    return ledger.evaluations
+
+
+def reopened(path):
+    ledger = Ledger(path)
+    ledger.close()
+    return ledger.evaluations
+
+
+def test_an_evaluation_survives_its_json():
+    for original in (evaluation(3, SUBNETS[3], 0.1 + 0.2, 10**18), evaluation(0, SUBNETS[0], None, status="failed")):
+        assert Evaluation.from_dict(json.loads(json.dumps(original.to_dict()))) == original
+
+
+def test_what_was_appended_is_there_when_reopened(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    written = filled(path)
+    assert reopened(path) == read_ledger(path) == written
+    assert len(path.read_text().splitlines()) == 4
+
+
+def test_a_torn_last_line_is_cut_at_every_byte(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    written = filled(path)
+    whole = path.read_bytes()
+    last = whole.splitlines(keepends=True)[-1]
+    for cut in range(1, len(last) + 1):
+        path.write_bytes(whole[:-cut])
+        kept = written if cut == 1 else written[:-1]  # only the newline lost: the line is whole
+        assert read_ledger(path) == kept
+        assert path.read_bytes() == whole[:-cut], "reading changes nothing"
+        assert reopened(path) == kept
+        assert path.read_bytes() == (whole if cut == 1 else whole[: -len(last)])
+
+
+def test_a_last_line_of_zeros_after_a_power_cut_is_cut(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    written = filled(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\0" * 100)
+    assert reopened(path) == written
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda lines: [lines[0], lines[1][:-9], *lines[2:]], "line 2 .* is broken"),
+        (lambda lines: [lines[0], "", *lines[1:]], "line 2 .* is broken"),
+        (lambda lines: [lines[0], *lines[2:]], "line 2 .* index is 2, and should be 1"),
+        (lambda lines: [*lines[:2], lines[1].replace('"index":1', '"index":2'), lines[3]], "line 3 .* a second time"),
+        (lambda lines: [lines[0].replace('"embed_dim":128', '"embed_dim":192'), *lines[1:]], "line 1 .* id is"),
+        (lambda lines: ['{"a":1}', *lines[1:]], "line 1 .* not an evaluation"),
+        (lambda lines: ["[]", *lines[1:]], "line 1 .* not an evaluation"),
+        (lambda lines: [lines[0].replace('"ok"', '"fine"'), *lines[1:]], "line 1 .* not an evaluation"),
+        (lambda lines: [lines[0].replace('"ok"', '"failed"'), *lines[1:]], "line 1 .* a score when its status is ok"),
+        (lambda lines: [lines[0].replace('"score":0.0', '"score":"0.9"'), *lines[1:]], "line 1 .* its score is '0.9'"),
+        (lambda lines: [lines[0].replace('"score":0.0', '"score":NaN'), *lines[1:]], "line 1 .* not a finite number"),
+        (lambda lines: [lines[0].replace('"params":100', '"params":[]'), *lines[1:]], r"line 1 .* its params is \[\]"),
+        (lambda lines: [lines[0].replace('"params":100', '"macs":100'), *lines[1:]], "line 1 .* it has no params"),
+        (lambda lines: [lines[0].replace('"seconds":0.0', '"seconds":[]'), *lines[1:]], "line 1 .* its seconds is"),
+    ],
+)
+def test_a_broken_line_in_the_middle_is_named_and_nothing_is_changed(tmp_path, change, says):
+    path = tmp_path / "ledger.jsonl"
+    filled(path)
+    broken = "\n".join(change(path.read_text().splitlines())) + "\n"
+    path.write_text(broken)
+    with pytest.raises(RunError, match=says):
+        Ledger(path, costs=["params"])
+    assert path.read_text() == broken
+
+
+def test_a_subnet_enters_once():
+    ledger = Ledger()
+    ledger.append([evaluation(0, SUBNETS[0])])
+    with pytest.raises(RunError, match="proposed twice"):
+        ledger.append([evaluation(1, SUBNETS[0])])
+
+
+def test_a_folder_that_is_not_there_is_one_clear_line(tmp_path):
+    with pytest.raises(RunError, match="cannot open ledger"):
+        Ledger(tmp_path / "missing" / "ledger.jsonl")
