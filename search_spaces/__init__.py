@@ -6,10 +6,16 @@ hubert.py    the named spaces, and spaces from TOML files
 additive.py  AdditiveTable and Feasible: count, sample, best and front by dynamic programming
 chain.py     ChainTable: with terms of neighbouring layers
 paths.py     optimal paths: best first, and fronts
+budget.py    Budget: a hard limit on one cost
+protocols.py Cost and Score: what users may bring
+settings.py  typed settings, for Python, the command line and files
+registry.py  tables of names, extended by entry points
+files.py     atomic writes, the cache folder
 errors.py    the errors a user can cause
 """
 
 from search_spaces.additive import AdditiveTable, Feasible, FrontPoint
+from search_spaces.budget import Budget
 from search_spaces.chain import ChainTable
 from search_spaces.errors import (
     AudioError,
@@ -21,25 +27,33 @@ from search_spaces.errors import (
     SpaceError,
 )
 from search_spaces.hubert import SPACES, get_space, space_from_dict
+from search_spaces.protocols import AdditiveCost, Cost, HeldOutScore, PredictedCost, Score, SuccessiveScore
 from search_spaces.space import Network, Space
 from search_spaces.subnet import Subnet, ffn_ratio
 
 __all__ = [
+    "AdditiveCost",
     "AdditiveTable",
     "AudioError",
+    "Budget",
     "ChainTable",
     "CheckFailed",
     "CheckpointError",
+    "Cost",
     "Feasible",
     "FrontPoint",
+    "HeldOutScore",
     "InfeasibleError",
     "NasError",
     "Network",
+    "PredictedCost",
     "RunError",
     "SPACES",
+    "Score",
     "Space",
     "SpaceError",
     "Subnet",
+    "SuccessiveScore",
     "ffn_ratio",
     "get_space",
     "space_from_dict",

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from search_spaces import NasError
+from search_spaces.errors import NasError
 
 __all__ = ["Budget", "KNOWN_COSTS", "budgets_on"]
 
@@ -57,11 +57,11 @@ class Budget:
             raise NasError(f"the limit of a budget must be a number; got {self.cost}<={self.limit!r}")
 
     @classmethod
-    def parse(cls, text: str, known: Iterable[str] = KNOWN_COSTS) -> Budget:
+    def parse(cls, text: str, known: Iterable[str] | None = KNOWN_COSTS) -> Budget:
         """The budget in `text`; whole counts become exact integers: '27M' is 27000000.
 
-        Raises `NasError` for a cost that is not among `known` (its target left aside), and for what the grammar
-        (module docstring) lacks.
+        Raises `NasError` for a cost that is not among `known` (without its target; None: any cost), and for text that
+        the grammar (module docstring) does not allow.
         """
         shape = _SHAPE.fullmatch(text)
         if not shape:
@@ -70,8 +70,8 @@ class Budget:
         amount, at, target = (part.strip() for part in rest.partition("@"))
         if relation not in ("<=", "≤"):
             raise NasError(f"a budget is an upper limit, written with <= (try '{cost}<={rest}'); got {text!r}")
-        names = tuple(dict.fromkeys(name.partition("@")[0] for name in known))
-        if cost not in names:
+        names = tuple(dict.fromkeys(name.partition("@")[0] for name in known or ()))
+        if known is not None and cost not in names:
             raise NasError(f"unknown cost '{cost}' in budget {text!r}; known here: {', '.join(names) or 'none'}")
         if at and (not target or not cost.endswith("_ms")):
             raise NasError(f"only a latency has a target ('latency_ms<=20@onnxruntime,threads=1'); got {text!r}")
