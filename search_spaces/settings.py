@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -32,16 +32,20 @@ class Option:
 
     `flag`: its name on the command line, where that is not the field's own with dashes. `group`: the heading it is
     listed under. `needs`: another field (of any settings of the same command) without which it has no effect.
-    `parse`: makes the value, or each value of a tuple, from text. `path`: it names a file or folder, which files keep
-    as an absolute path. `minimum`, `maximum`: inclusive.
+    `conflicts`: another field that excludes it. `parse`: makes the value, or each value of a tuple, from text.
+    `path`: it names a file or folder, which files keep as an absolute path. `names`: the known names; of a path, those
+    that are not paths.
+    `minimum`, `maximum`: inclusive.
     """
 
     help: str = ""
     flag: str | None = None
     group: str | None = None
     needs: str | None = None
+    conflicts: str | None = None
     parse: Callable[[str], Any] | None = None
     path: bool = False
+    names: Callable[[], Iterable[str]] | None = None
     minimum: float | None = None
     maximum: float | None = None
 
@@ -95,7 +99,7 @@ def _plain(value: Any, described: Option) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(each, described) for each in value]
     if described.path and value is not None:
-        return str(_absolute(str(value)))
+        return str(value) if described.names and str(value) in described.names() else _absolute(str(value))
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return str(value)

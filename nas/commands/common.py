@@ -1,0 +1,115 @@
+"""What several commands need: models and devices, subnets and spaces from files, the costs that budgets name."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas.settings import WHERE
+from search_spaces import AdditiveTable, Budget, CheckFailed, NasError, Space, Subnet, get_space
+
+if TYPE_CHECKING:
+    from nas import SearchResult
+    from supernet import HubertSupernet
+
+__all__ = [
+    "BudgetOption",
+    "DeviceOption",
+    "JsonOption",
+    "SecondsOption",
+    "SupernetOption",
+    "command_line",
+    "confine",
+    "costs_line",
+    "limits",
+    "load_model",
+    "read_subnet",
+    "refuse_failures",
+    "require_device",
+    "write_page",
+]
+
+SupernetOption = Annotated[str, typer.Option(help="Shipped name (hubert-tiny), or path of a checkpoint.")]
+BudgetOption = Annotated[list[str] | None, typer.Option(help="Hard limit, such as 'params<=27M'; repeatable.")]
+SecondsOption = Annotated[float, typer.Option(help="Seconds of audio for which MACs are counted.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel=WHERE)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.", rich_help_panel="Output")]
+
+
+def command_line() -> str:
+    """The command as the user typed it, quoted for a shell."""
+    return shlex.join(["nas", *sys.argv[1:]])
+
+
+def require_device(device: str) -> None:
+    """Raises `NasError` if this machine lacks `device`."""
+    import torch
+
+    if device != "cpu" and not device.startswith("cuda"):
+        raise NasError(f"device must be cpu or cuda; got {device!r}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise NasError(f"device={device} is not on this machine; use --device cpu")
+
+
+def load_model(name: str, device: str) -> HubertSupernet:
+    """The supernet of a shipped name or path."""
+    from supernet import load_supernet
+
+    require_device(device)
+    return load_supernet(name, device=device)
+
+
+def confine(model: HubertSupernet, space: str | None) -> Space:
+    """Confines the supernet to the named part of its space, if one is named; its space from now on."""
+    if space is not None:
+        model.use_space(get_space(space))
+    return model.space
+
+
+def read_subnet(file: Path, space: Space | None) -> Subnet:
+    """The subnet in a JSON file; raises `NasError` if it is none, or not in `space`."""
+    try:
+        subnet = Subnet.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise NasError(f"cannot read subnet {file}: {getattr(error, 'strerror', None) or error}") from None
+    if space is not None:
+        space.check(subnet)
+    return subnet
+
+
+def limits(tables: Mapping[str, AdditiveTable], budgets: Iterable[str]) -> list[tuple[AdditiveTable, int | float]]:
+    """The tables and limits of budgets on costs that a space alone determines."""
+    parsed = [Budget.parse(text) for text in budgets]
+    for budget in parsed:
+        if budget.cost not in tables:
+            raise NasError(f"budget on {budget.cost}: a space alone determines {', '.join(tables)}")
+    return [(tables[budget.cost], budget.limit) for budget in parsed]
+
+
+def refuse_failures(result: SearchResult) -> None:
+    """Raises `CheckFailed` if subnets were evaluated and none of them could be scored."""
+    if result.evaluations and result.best is None:
+        count, first = len(result.evaluations), result.evaluations[0].error
+        raise CheckFailed(f"all {count} evaluations failed; the first: {first}")
+
+
+def write_page(runs: Sequence[Path], file: Path) -> Path | None:
+    """Writes the HTML report; None if plotly is not installed."""
+    if find_spec("plotly") is None:
+        return None
+    from nas.report.html import write_html
+
+    return write_html(runs, file)
+
+
+def costs_line(costs: Mapping[str, int | float]) -> str:
+    """Costs on one line."""
+    return ", ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}" for name, value in costs.items()
+    )

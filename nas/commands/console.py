@@ -1,0 +1,187 @@
+"""What commands print, and read: consoles, JSON, tables of text, progress bars."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from search_spaces.errors import NasError, RunError
+
+__all__ = [
+    "SearchProgress",
+    "TrainingProgress",
+    "counting",
+    "err",
+    "out",
+    "print_json",
+    "read_json",
+    "read_text",
+    "table",
+    "write_out",
+]
+
+LOG_EVERY_SECONDS = 10.0
+
+# User text is never markup: names and paths may hold brackets.
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
+
+
+def write_out(text: str) -> None:
+    """Writes machine-readable text to standard output, unwrapped and uncoloured."""
+    sys.stdout.write(text)
+
+
+def print_json(record: object) -> None:
+    """Prints `record` as JSON."""
+    write_out(json.dumps(record, indent=1) + "\n")
+
+
+def table(title: str, columns: Sequence[str], numeric: Sequence[str] = (), **options: bool) -> Table:
+    """An empty table; `numeric` columns are right-aligned."""
+    made = Table(title=title, title_justify="left", **options)  # type: ignore[arg-type]
+    for column in columns:
+        made.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
+    return made
+
+
+def read_text(file: Path) -> str:
+    """The text of a file the user named; raises `NasError` naming it."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NasError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_json(file: Path, missing: str) -> dict[str, object]:
+    """The JSON object in a file of a run; `missing` explains what it means that there is no such file."""
+    if not file.exists():
+        raise RunError(f"no {file}: {missing}")
+    try:
+        record = json.loads(read_text(file))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"cannot read {file}: {error}") from None
+    if not isinstance(record, dict):
+        raise RunError(f"{file} must hold a JSON object; got a {type(record).__name__}")
+    return record
+
+
+# -------------------------------------------------------------------- progress
+
+
+@contextmanager
+def counting(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar for (done, of) callbacks; nothing if standard error is no terminal."""
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class SearchProgress:
+    """A bar of evaluations on a terminal, a line every ten seconds elsewhere; silent if `quiet`.
+
+    `maximize`: whether the best score is the greatest. `alive`, if set, gives the number of evaluators. `then` is
+    called after each update.
+    """
+
+    def __init__(self, total: int, quiet: bool, then: Callable[[], None]) -> None:
+        self.maximize = False
+        self.alive: Callable[[], int] | None = None
+        self._total, self._then = total, then
+        self._plain = not quiet and not err.is_terminal
+        columns = (TextColumn("searching"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(
+            *columns, TextColumn("{task.fields[status]}", markup=False), console=err, disable=quiet or self._plain
+        )
+        self._task = self._bar.add_task("searching", total=total, status="")
+
+    def __enter__(self) -> SearchProgress:
+        self._bar.start()
+        self._started = self._logged = time.monotonic()
+        self._resumed_with: int | None = None
+        return self
+
+    def __call__(self, scores: Sequence[float | None]) -> None:
+        """Takes one entry for each evaluation so far: its score, or None if it has none that counts."""
+        done, now = len(scores), time.monotonic()
+        if self._resumed_with is None:
+            self._resumed_with, self._started = done, now
+        status = self._status(done, now, [score for score in scores if score is not None])
+        self._bar.update(self._task, completed=done, status=status)
+        if self._plain and now - self._logged > LOG_EVERY_SECONDS:
+            self._logged = now
+            err.print(f"{done} of {self._total} evaluations, {status}", highlight=False, soft_wrap=True)
+        self._then()
+
+    def _status(self, done: int, now: float, scores: Sequence[float]) -> str:
+        best = max if self.maximize else min
+        status = f"best {best(scores):.5f}" if scores else "best —"
+        first = self._resumed_with or 0
+        if done > first:
+            status = f"{(done - first) / (now - self._started):.2g}/s, {status}"
+        return status if self.alive is None else f"{status}, {self.alive()} evaluators"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+
+class TrainingProgress:
+    """A bar for each part of a training run; validations are printed. Only the first process prints."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[status]}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            disable=os.environ.get("RANK", "0") != "0",
+        )
+        self._task = self._bar.add_task("starting", total=None, status="")
+
+    def __enter__(self) -> TrainingProgress:
+        self._bar.start()
+        return self
+
+    def __call__(self, record: Mapping[str, object]) -> None:
+        """Takes one record of the training log."""
+        if "targets" in record:
+            self._bar.update(
+                self._task, description=f"teacher targets ({record['targets']})", total=_number(record, "of")
+            )
+            self._bar.advance(self._task, _number(record, "seconds"))
+        elif "steps" in record:
+            total = _number(record, "steps")
+            self._bar.reset(self._task, description=f"stage {record['stage']}", total=total, status="")
+        elif isinstance(record.get("dev"), dict):
+            distances: dict[str, list[float]] = record["dev"]  # type: ignore[assignment]
+            rows = ", ".join(f"{name} {sum(values) / len(values):.3f}" for name, values in distances.items())
+            err.print(f"step {record['step']}: dev teacher distance: {rows}", soft_wrap=True)
+        else:
+            loss = f"loss {_number(record, 'loss'):.3f}"
+            self._bar.update(self._task, completed=_number(record, "step") + 1, status=loss)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+
+def _number(record: Mapping[str, object], key: str) -> float:
+    value = record[key]
+    assert isinstance(value, (int, float)), key
+    return value

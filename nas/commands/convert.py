@@ -1,0 +1,39 @@
+"""`nas convert`: a supernet made of a pretrained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.commands.console import out
+from nas.commands.options import verb
+from search_spaces import RunError, get_space
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False)
+
+
+@verb(app, example="nas convert hubert-base/ --audio speech/manifest.jsonl --out ckpt/hubert-base")
+def convert(
+    source: Annotated[str, typer.Argument(help="Hugging Face folder (HuBERT, wav2vec 2.0), .pt file, or supernet.")],
+    out_: Annotated[Path, typer.Option("--out", help="Folder to write the supernet to; must not exist.")],
+    space: Annotated[str | None, typer.Option(help="A named space of its network, or a TOML file.")] = None,
+    audio: Annotated[
+        Path | None, typer.Option(help="Speech on which importance is measured; default: by magnitude.")
+    ] = None,
+    sort: Annotated[bool, typer.Option(help="Put heads and FFN units in order of importance.")] = True,
+) -> None:
+    """Make a supernet whose largest subnet is a given model, most important units first, so that slices start well."""
+    from supernet.order import convert as converted
+
+    if out_.exists():
+        raise RunError(f"{out_} exists: give a new folder")
+    model = converted(source, out_, None if space is None else get_space(space), audio, sort)
+    ordered = "yes" if sort else "no"
+    out.print(
+        f"wrote {out_}: space {model.space.name}, {model.space.size:,} subnets, ordered: {ordered}", soft_wrap=True
+    )
+    out.print("checked: the largest subnet equals the model it was made from")
