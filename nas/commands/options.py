@@ -58,7 +58,7 @@ def verb(
         parts = {key: hint for key, hint in hints.items() if isinstance(hint, type) and issubclass(hint, Settings)}
         plain = [each for each in inspect.signature(function).parameters.values() if each.name not in parts]
         plain = [each.replace(annotation=hints[each.name]) for each in plain if hints[each.name] is not Given]
-        positional = [each for each in plain if not isinstance(get_args(each.annotation)[-1], typer.models.OptionInfo)]
+        positional = [each for each in plain if _is_argument(each.annotation)]
         flags = [each for each in plain if each not in positional]
         wants_given = next((key for key, hint in hints.items() if hint is Given), None)
         own = _owned(parts.values(), without)
@@ -133,6 +133,10 @@ def _parameter(kind: type[Settings], setting: dataclasses.Field[Any], config: bo
         default=default,
         annotation=Annotated[annotation, typer.Option(declared, **about)],
     )
+
+
+def _is_argument(annotation: Any) -> bool:
+    return any(isinstance(part, typer.models.ArgumentInfo) for part in get_args(annotation))
 
 
 def _help(described: Option) -> str:
