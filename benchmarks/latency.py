@@ -26,7 +26,8 @@ from rich.table import Table
 from torch import nn
 
 from evaluators.costs import macs
-from evaluators.costs.latency.calibration import LatencyCalibration, LatencyCost, calibrate_latency, design
+from evaluators.costs.latency.calibration import LatencyCalibration, calibrate_latency, design
+from evaluators.costs.latency.cost import LatencyCost
 from evaluators.costs.latency.measure import Runners, Timings, measure, onnx_session, polish, rounds_of
 from evaluators.costs.latency.model import LatencyModel, SpaceFeatures, accuracy
 from evaluators.costs.latency.target import Target, machine

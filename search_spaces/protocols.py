@@ -12,7 +12,7 @@ Score            __call__(subnets)                     one number for each subne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from search_spaces.additive import AdditiveTable
 from search_spaces.subnet import Subnet
@@ -43,7 +43,7 @@ class AdditiveCost(Cost, Protocol):
 class PredictedCost(AdditiveCost, Protocol):
     """A cost whose table is a prediction, which can be measured on the exported subnet."""
 
-    def verify(self, subnet: Subnet, limit: float) -> Mapping[str, Any]:
+    def verify(self, subnet: Subnet, limit: float) -> Mapping[str, object]:
         """Measures the exported subnet: "keeps" (bool), "measured_ms", "measured_at_most_ms" and details."""
         ...
 
@@ -55,9 +55,14 @@ class Score(Protocol):
     `name` and `settings` go into run.json; a run is resumed only with the same ones.
     """
 
-    name: str
-    higher_is_better: bool
-    settings: Mapping[str, Any]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def higher_is_better(self) -> bool: ...
+
+    @property
+    def settings(self) -> Mapping[str, object]: ...
 
     def __call__(self, subnets: Sequence[Subnet]) -> Sequence[float]:
         """One number for each subnet, independent of the other subnets."""

@@ -1,37 +1,70 @@
-"""What a subnet takes. `COSTS` maps each name to its constructor, as "module:function"."""
+"""What a subnet takes.
+
+analytic.py  params, macs, memory_bytes: exact and additive
+latency/     latency_ms: predicted with a bound, measured again at the end
+counters.py  what other counters count
+context.py   what the constructors of costs are given
+
+`COSTS` holds what budgets and objectives may name; each entry is a function `make(context, argument) -> Cost`, where
+the argument is what follows the @, as in 'latency_ms@onnxruntime,threads=1'.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from evaluators.costs.analytic import AnalyticCost, macs, params
+from evaluators.costs.analytic import AnalyticCost, macs, memory_bytes, params
+from evaluators.costs.context import CostContext, Progress
+from search_spaces.protocols import Cost
+from search_spaces.registry import Registry
 
 if TYPE_CHECKING:
-    from evaluators.costs.latency.calibration import LatencyCost
+    from evaluators.costs.latency.cost import VerifiedLatencyCost
+    from supernet import HubertSupernet
 
-__all__ = ["AnalyticCost", "COSTS", "latency_ms", "macs", "params"]
+__all__ = [
+    "AnalyticCost",
+    "COSTS",
+    "CostContext",
+    "get_cost",
+    "latency_ms",
+    "macs",
+    "memory_bytes",
+    "params",
+]
 
-COSTS = {
-    "params": "evaluators.costs.analytic:params",
-    "macs": "evaluators.costs.analytic:macs",
-    "latency_ms": "evaluators.costs.latency.calibration:LatencyCost",
-}
+COSTS = Registry(
+    "cost",
+    "lighthubert_nas.costs",
+    {
+        "params": "evaluators.costs.analytic:make_params",
+        "macs": "evaluators.costs.analytic:make_macs",
+        "memory_bytes": "evaluators.costs.analytic:make_memory_bytes",
+        "latency_ms": "evaluators.costs.latency.cost:make_latency",
+    },
+)
+
+
+def get_cost(name: str, context: CostContext) -> Cost:
+    """The cost that a budget or objective names: "params", or "latency_ms@onnxruntime,threads=1".
+
+    Raises `NasError` listing the known costs.
+    """
+    kind, at, argument = name.partition("@")
+    make = cast(Callable[[CostContext, str | None], Cost], COSTS.load(kind))
+    return make(context, argument if at else None)
 
 
 def latency_ms(
-    supernet: Any, target: str = "torch", on_progress: Callable[[int, int], None] | None = None
-) -> LatencyCost:
+    supernet: HubertSupernet, target: str = "torch", on_progress: Progress | None = None
+) -> VerifiedLatencyCost:
     """Latency of the exported module on a target of this machine, such as "onnxruntime,threads=1,seconds=2".
 
-    From the calibration kept for this machine and these versions, or a new one, which takes a minute or a few.
+    From the calibration kept for this machine and these versions, or a new one, which takes a minute or more.
     """
-    from evaluators.costs.latency.calibration import (
-        LatencyCalibration,
-        LatencyCost,
-        calibrate_latency,
-        latency_calibration_file,
-    )
+    from evaluators.costs.latency.calibration import LatencyCalibration, calibrate_latency, latency_calibration_file
+    from evaluators.costs.latency.cost import VerifiedLatencyCost
     from evaluators.costs.latency.target import Target
 
     on = Target.parse(target)
@@ -40,4 +73,4 @@ def latency_ms(
         calibrate_latency(supernet, on, on_progress=on_progress).save(file)
     calibration = LatencyCalibration.load(file)
     calibration.check(supernet.space, on)
-    return LatencyCost(calibration, supernet)
+    return VerifiedLatencyCost(calibration, supernet)

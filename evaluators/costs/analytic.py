@@ -5,13 +5,30 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
+from evaluators.costs.context import CostContext, refuse_argument
 from search_spaces import AdditiveTable, NasError, Network, Space, Subnet
 
-__all__ = ["AnalyticCost", "CONVENTIONS", "macs", "params"]
+__all__ = [
+    "AnalyticCost",
+    "CONVENTIONS",
+    "macs",
+    "make_macs",
+    "make_memory_bytes",
+    "make_params",
+    "memory_bytes",
+    "params",
+]
 
 CONVENTIONS = ("lighthubert", "exported")
+BYTES_OF_FLOAT32 = 4
+
+
+class HasSpace(Protocol):
+    """A supernet, as far as exact costs need to know it."""
+
+    space: Space
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,7 @@ class AnalyticCost:
         return int(self.table.of(subnet))
 
 
-def params(space_or_supernet: Space | Any, convention: str = "lighthubert") -> AnalyticCost:
+def params(space_or_supernet: Space | HasSpace, convention: str = "lighthubert") -> AnalyticCost:
     """Parameters of a subnet.
 
     "lighthubert": as `calc_sampled_param_num` counts: front end, projection, the whole mask embedding (`width`),
@@ -61,7 +78,23 @@ def params(space_or_supernet: Space | Any, convention: str = "lighthubert") -> A
     return AnalyticCost(AdditiveTable.build(space, "params", "params", constant, layer), convention)
 
 
-def macs(space_or_supernet: Space | Any, seconds: float = 1.0) -> AnalyticCost:
+def memory_bytes(space_or_supernet: Space | HasSpace) -> AnalyticCost:
+    """Bytes of the exported weights in float32: four for each parameter of the convention "exported".
+
+    Not counted: activations, and what a runtime allocates beside the weights.
+    """
+    table = params(space_or_supernet, "exported").table
+    scaled = AdditiveTable(
+        table.space,
+        "memory_bytes",
+        "bytes",
+        BYTES_OF_FLOAT32 * table.constant,
+        tuple(BYTES_OF_FLOAT32 * layer for layer in table.layers),
+    )
+    return AnalyticCost(scaled, "exported weights in float32")
+
+
+def macs(space_or_supernet: Space | HasSpace, seconds: float = 1.0) -> AnalyticCost:
     """Multiply-adds of one forward pass over `seconds` of 16 kHz audio, batch 1, front end included.
 
     1 MAC is one multiply-add of a convolution, linear layer or attention product (q k^T and the mix of v).
@@ -102,8 +135,29 @@ def _front_end_macs(network: Network, samples: int) -> int:
     return total
 
 
-def _space(cost: str, space_or_supernet: Space | Any) -> Space:
-    space = getattr(space_or_supernet, "space", space_or_supernet)
+def _space(cost: str, space_or_supernet: Space | HasSpace) -> Space:
+    space = space_or_supernet if isinstance(space_or_supernet, Space) else getattr(space_or_supernet, "space", None)
     if not isinstance(space, Space):
         raise NasError(f"{cost} takes a Space or a supernet; got {space_or_supernet!r:.80}")
     return space
+
+
+# -------------------------------------------------------------------- for budgets and objectives
+
+
+def make_params(context: CostContext, argument: str | None) -> AnalyticCost:
+    """Parameters, as LightHuBERT counts them."""
+    refuse_argument("params", argument)
+    return params(context.space)
+
+
+def make_memory_bytes(context: CostContext, argument: str | None) -> AnalyticCost:
+    """Bytes of the exported weights."""
+    refuse_argument("memory_bytes", argument)
+    return memory_bytes(context.space)
+
+
+def make_macs(context: CostContext, argument: str | None) -> AnalyticCost:
+    """MACs of the context's seconds of audio."""
+    refuse_argument("macs", argument)
+    return macs(context.space, context.seconds)

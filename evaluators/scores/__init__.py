@@ -1,35 +1,69 @@
-"""The scores by name, and one function that makes each. Importing this does not import torch."""
+"""What a subnet is worth, from a proxy. Importing this does not import torch.
+
+teacher_distance.py  distillation: distance from the teacher's hidden states
+successive.py        the same, ruling out on a quarter of the speech what cannot be the best
+probes.py            probe:LABEL: what linear probes explain of a label
+synthetic.py         synthetic[:SEED]: a made-up score with a known optimum
+mixed.py             weighted sums
+context.py           what the constructors of scores are given
+
+`SCORES` holds what users may name; each entry is a function `make(context, argument) -> Score`, where the argument is
+what follows the colon. A score is a name or a weighted sum of names: `probe:speaker+0.5*distillation`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evaluators.scores.mixed import get_score
+from evaluators.scores.context import ScoreContext
+from evaluators.scores.mixed import SCORES, make_score
 from evaluators.scores.synthetic import SyntheticScore
-from search_spaces import Space
+from search_spaces import Score, Space
 
-__all__ = ["SCORES", "distillation", "get_score", "probe", "synthetic"]
+if TYPE_CHECKING:
+    from evaluators.scores.probes import ProbeScore
+    from evaluators.scores.teacher_distance import DistillationScore
+    from supernet import HubertSupernet
 
-SCORES: dict[str, str] = {
-    "distillation": "evaluators.scores.teacher_distance:DistillationScore",
-    "mix": "evaluators.scores.mixed:MixedScore",
-    "probe": "evaluators.scores.probes:ProbeScore",
-    "synthetic": "evaluators.scores.synthetic:SyntheticScore",
-}
+__all__ = ["SCORES", "ScoreContext", "distillation", "get_score", "probe", "synthetic"]
 
 
-def distillation(model: Any, device: str = "cpu", audio: Any = None, **options: Any) -> Any:
-    """How near subnets of the supernet `model` come to the teacher, on `audio` or the supernet's own calibration."""
+def get_score(
+    words: str,
+    model: HubertSupernet,
+    device: str = "cpu",
+    audio: Path | str | None = None,
+    teacher: Path | str | None = None,
+    precision: str = "fp32",
+    successive: bool = False,
+) -> Score:
+    """The score that `words` name, of subnets of `model`; the other arguments are those of `ScoreContext`."""
+    return make_score(words, ScoreContext(model, device, audio, teacher, precision, successive))
+
+
+def distillation(
+    model: HubertSupernet,
+    device: str = "cpu",
+    audio: Path | str | None = None,
+    teacher: Path | str | None = None,
+    split: str | None = None,
+    seconds: float = 64.0,
+    precision: str = "fp32",
+) -> DistillationScore:
+    """Distance of subnets of `model` from the teacher, on `audio` or the supernet's own calibration speech."""
     from evaluators.scores.teacher_distance import DistillationScore
 
-    return DistillationScore(model, device=device, audio=audio, **options)
+    return DistillationScore(model, device, audio, teacher, split, seconds, precision)
 
 
-def probe(model: Any, label: str, audio: Any, device: str = "cpu", **options: Any) -> Any:
-    """How much a linear probe of subnets of `model` knows of `label`, on the manifest `audio`."""
+def probe(
+    model: HubertSupernet, label: str, audio: Path | str, device: str = "cpu", seconds: float = 180.0
+) -> ProbeScore:
+    """How much linear probes on subnets of `model` explain of `label`, on the manifest `audio`."""
     from evaluators.scores.probes import ProbeScore
 
-    return ProbeScore(model, label, audio, device, **options)
+    return ProbeScore(model, label, audio, device, seconds)
 
 
 def synthetic(space: Space, seed: int = 0, noise: float = 0.0, interactions: float = 0.0) -> SyntheticScore:

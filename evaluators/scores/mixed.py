@@ -1,23 +1,52 @@
-"""Scores by their words: one score, or a weighted sum such as `probe:speaker+0.5*distillation`."""
+"""Scores by name: one score, or a weighted sum such as `probe:speaker+0.5*distillation`.
+
+score = term {"+" term}
+term  = [weight "*"] name [":" argument]
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
-from search_spaces import NasError, Subnet
+from evaluators.scores.context import ScoreContext, no_score
+from search_spaces import HeldOutScore, NasError, Score, Subnet
+from search_spaces.registry import Registry
 
-__all__ = ["MixedScore", "get_score", "parse_score"]
+__all__ = ["MixedScore", "SCORES", "Term", "make_score", "parse_score"]
+
+SCORES = Registry(
+    "score",
+    "lighthubert_nas.scores",
+    {
+        "distillation": "evaluators.scores.teacher_distance:make_distillation",
+        "probe": "evaluators.scores.probes:make_probe",
+        "synthetic": "evaluators.scores.synthetic:make_synthetic",
+    },
+)
+
+
+@runtime_checkable
+class _OnDevice(Protocol):
+    """A score whose weights are on a device."""
+
+    def to(self, device: str) -> object: ...
+
+
+@runtime_checkable
+class _Sourced(Protocol):
+    """A score that names the speech it is computed on."""
+
+    source: str
 
 
 @dataclass(frozen=True)
 class MixedScore:
-    """The weighted sum of scores, of which more is better; those of which less is better are subtracted."""
+    """The weighted sum of scores, greater is better; terms of which less is better are subtracted."""
 
-    terms: tuple[tuple[float, Any], ...]
+    terms: tuple[tuple[float, Score], ...]
     higher_is_better = True
 
     @property
@@ -32,83 +61,68 @@ class MixedScore:
     def to(self, device: str) -> MixedScore:
         """Itself, scoring on another device from now on."""
         for _, score in self.terms:
-            score.to(device)
+            if isinstance(score, _OnDevice):
+                score.to(device)
         return self
 
     @property
-    def settings(self) -> dict[str, Any]:
-        return {
-            "terms": [
-                {"weight": weight, "score": score.name, **getattr(score, "settings", {})}
-                for weight, score in self.terms
-            ]
-        }
+    def settings(self) -> dict[str, object]:
+        return {"terms": [{"weight": weight, "score": score.name, **score.settings} for weight, score in self.terms]}
 
     @property
     def held_out(self) -> MixedScore | None:
-        """The same sum on speech set apart, where every term has some."""
-        apart = [(weight, getattr(score, "held_out", None)) for weight, score in self.terms]
-        return MixedScore(tuple(apart)) if all(score is not None for _, score in apart) else None
+        """The same sum on speech set apart, if every term has some."""
+        apart = []
+        for weight, score in self.terms:
+            held_out = score.held_out if isinstance(score, HeldOutScore) else None
+            if held_out is None:
+                return None
+            apart.append((weight, held_out))
+        return MixedScore(tuple(apart))
 
     @property
     def source(self) -> str:
-        return str(getattr(self.terms[0][1], "source", "held-out speech"))
+        first = self.terms[0][1]
+        return first.source if isinstance(first, _Sourced) else "held-out speech"
 
     @staticmethod
-    def _sign(score: Any) -> int:
+    def _sign(score: Score) -> int:
         return 1 if score.higher_is_better else -1
 
 
-def parse_score(words: str) -> list[tuple[float, str, str]]:
-    """(weight, kind, label) of each term of `[WEIGHT*]NAME+...`; NAME is distillation or probe:LABEL."""
-    terms = []
-    for term in words.split("+"):
-        weight, star, name = term.rpartition("*")
-        kind, _, label = name.strip().partition(":")
-        try:
-            factor = float(weight) if star else 1.0
-        except ValueError:
-            factor = math.nan
-        if not (math.isfinite(factor) and factor > 0) or (kind, bool(label)) not in (
-            ("distillation", False),
-            ("probe", True),
-        ):
-            raise NasError(
-                f"a score is distillation, probe:LABEL, or a sum such as 'probe:speaker+0.5*distillation' with weights "
-                f"above 0; got {words!r}"
-            )
-        terms.append((factor, kind, label))
-    return terms
+class Term(NamedTuple):
+    """One score of a sum, as written; its argument is empty if it has none."""
+
+    weight: float
+    name: str
+    argument: str
 
 
-def get_score(
-    words: str,
-    model: Any,
-    device: str = "cpu",
-    audio: Path | str | None = None,
-    teacher: Path | str | None = None,
-    precision: str = "fp32",
-    successive: bool = False,
-) -> Any:
-    """The score that `words` name, of the supernet `model`. `audio`: the manifest that probes and distances hear.
+def parse_score(words: str) -> list[Term]:
+    """The terms of `[WEIGHT*]NAME[:ARGUMENT]+...`; raises `NasError` for anything else, listing the known names."""
+    return [_term(words, text) for text in words.split("+")]
 
-    `precision` is that of distances. `successive`: see `SuccessiveScore`; for teacher distance alone.
-    """
-    from evaluators.scores.probes import ProbeScore
-    from evaluators.scores.successive import SuccessiveScore
-    from evaluators.scores.teacher_distance import DistillationScore
 
+def _term(words: str, text: str) -> Term:
+    weight, star, name = text.rpartition("*")
+    kind, colon, argument = name.strip().partition(":")
+    try:
+        factor = float(weight) if star else 1.0
+    except ValueError:
+        factor = math.nan
+    if not (math.isfinite(factor) and factor > 0) or kind not in SCORES or (colon and not argument):
+        raise no_score(words, SCORES)
+    return Term(factor, kind, argument)
+
+
+def make_score(words: str, context: ScoreContext) -> Score:
+    """The score that `words` name: of one term with weight 1 that score itself, else a `MixedScore`."""
     terms = parse_score(words)
-    if successive:
-        if [(weight, kind) for weight, kind, _ in terms] != [(1.0, "distillation")]:
-            raise NasError(f"successive evaluation is for the score distillation; got {words!r}")
-        return SuccessiveScore(model, device=device, audio=audio, teacher=teacher, precision=precision)
-    scores = [
-        ProbeScore(model, label, audio, device)
-        if kind == "probe"
-        else DistillationScore(model, device=device, audio=audio, teacher=teacher, precision=precision)
-        for _, kind, label in terms
-    ]
-    if len(terms) == 1 and terms[0][0] == 1.0:
-        return scores[0]
-    return MixedScore(tuple((weight, score) for (weight, _, _), score in zip(terms, scores, strict=True)))
+    alone = len(terms) == 1 and terms[0].weight == 1.0
+    if context.successive and not alone:
+        raise NasError(f"successive evaluation is for the score distillation; got {words!r}")
+    scores = []
+    for weight, name, argument in terms:
+        make = cast(Callable[[ScoreContext, str | None], Score], SCORES.load(name))
+        scores.append((weight, make(context, argument or None)))
+    return scores[0][1] if alone else MixedScore(tuple(scores))

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from copy import copy
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from evaluators.scores.context import ScoreContext, no_score, require_whole
 from search_spaces import AudioError, NasError, Subnet
 from supernet.audio import LABELS, Utterance, load_audio, normalise, read_manifest
 from supernet.model import HubertSupernet
 from supernet.shared import SharedEncoder, Speech
 
-__all__ = ["ProbeScore", "pooled", "ridge", "ridge_probe"]
+__all__ = ["ProbeScore", "make_probe", "pooled", "ridge", "ridge_probe"]
 
-_LEAST_OF_A_CLASS = 5
+MIN_OF_A_CLASS = 5
+MIN_TO_HOLD_OUT = 8
 _PROBED = tuple(label for label in LABELS if label not in ("phones", "turns"))  # neither classes nor letters
 _PENALTIES = (1e0, 1e1, 1e2, 1e3, 1e4)
 
@@ -62,64 +64,26 @@ def ridge_probe(train_x: Tensor, train_y: list[str], test_x: Tensor, test_y: lis
     return sum(right) / len(right)
 
 
-class ProbeScore:
-    """How much of a label a ridge probe of a subnet's hidden states explains on dev: higher is better, 1 is all.
+class LinearProbe:
+    """The share of the variance of a label on `dev` that a ridge probe fitted on `train` explains: 1 is all of it.
 
-    Fitted on utterances of the manifest's train split, measured on dev: the share of the variance of the one-hot
-    labels (`text`: of each letter's share of the frames) that is explained. Finer than accuracy, which on so few
-    utterances has many ties. `seconds` of speech are heard, two thirds of them from train, all classes alike;
-    utterances without the label and classes of fewer than five train utterances are left out. One dev utterance in
-    four is set apart for `held_out`. The front end is the same for every subnet, so its features are computed once.
+    The front end is the same for every subnet, so its features are computed once.
     """
 
     higher_is_better = True
-    held_out: ProbeScore | None = None
+    held_out: LinearProbe | None = None
 
-    def __init__(
-        self,
-        model: HubertSupernet,
-        label: str,
-        audio: Path | str | None,
-        device: str = "cpu",
-        seconds: float = 180.0,
-    ) -> None:
-        if label not in _PROBED:
-            raise NasError(f"probe:{label} is no score: a probe is of {', '.join(_PROBED)}")
-        if audio is None:
-            raise NasError(f"probe:{label} needs speech with that label (--audio manifest.jsonl)")
-        self.model, self.label, self.name = model.to(device).eval(), label, f"probe:{label}"
-        train = self._chosen(read_manifest(audio, "train"), seconds * 2 / 3)
-        known = {getattr(utterance, label) for utterance in train} if label != "text" else None
-        dev = self._chosen(read_manifest(audio, "dev"), seconds / 3, known)
-        if min(len(train), len(dev)) < 4 or (known is not None and len(known) < 2):
-            raise AudioError(
-                f"{audio} has {len(train)} train and {len(dev)} dev utterances for {self.name}, of "
-                f"{len(known or train)} classes with {_LEAST_OF_A_CLASS} or more in train; a probe needs 4, 4 and 2"
-            )
-        targets = _letters(train, dev) if label == "text" else _classes(train, dev, label)
-        self._train, self._targets = self._heard(train, targets[0], device)
-        self._dev, self._dev_targets = self._heard(dev, targets[1], device)
-        self.settings = {
-            "speech": str(audio),
-            "train": len(train),
-            "dev": len(dev),
-            "weights": self.model.fingerprint(),
-        }
-        if len(dev) >= 8:
-            aside = [i % 4 == 3 for i in range(len(dev))]
-            self.held_out = copy(self)
-            self.held_out._keep([i for i in range(len(dev)) if aside[i]])
-            self.held_out.source = f"{sum(aside)} utterances that the search did not hear"
-            self._keep([i for i in range(len(dev)) if not aside[i]])
-        self.to(device)
+    def __init__(self, model: HubertSupernet, name: str, train: _Labelled, dev: _Labelled, source: str) -> None:
+        self.model, self.name, self.source = model, name, source
+        self._train, self._dev = train, dev
+        self.settings: dict[str, object] = {}
 
-    source = "dev"
-
-    def to(self, device: str) -> ProbeScore:
+    def to(self, device: str) -> LinearProbe:
         """Itself, scoring on another device from now on."""
         self.model.to(device)
-        self._encoders = tuple(SharedEncoder(self.model, Speech(part, device)) for part in (self._train, self._dev))
-        self._targets, self._dev_targets = self._targets.to(device), self._dev_targets.to(device)
+        parts = (self._train, self._dev)
+        self._encoders = tuple(SharedEncoder(self.model, Speech(part.features, device)) for part in parts)
+        self._targets, self._dev_targets = (part.targets.to(device) for part in parts)
         if self.held_out is not None:
             self.held_out.to(device)
         return self
@@ -144,36 +108,113 @@ class ProbeScore:
         kept = ([0, *(layer + 1 for layer in space.kept_layers(subnet.depth))] for subnet in subnets)
         return [torch.cat([row[k] for k in layers], dim=1) for row, layers in zip(means, kept, strict=True)]
 
-    def _keep(self, rows: list[int]) -> None:
-        self._dev, self._dev_targets = [self._dev[row] for row in rows], self._dev_targets[rows]
 
-    @torch.no_grad()
-    def _heard(self, utterances: Sequence[Utterance], targets: Tensor, device: str) -> tuple[list[Tensor], Tensor]:
-        """Front-end features (T, C), shortest first, and their targets."""
-        least = self.model.space.network.receptive_field
-        waves = [torch.from_numpy(normalise(load_audio(utterance.audio, least))) for utterance in utterances]
-        features = [self.model.front_end(wave[None].to(device))[0] for wave in waves]
-        order = sorted(range(len(features)), key=lambda row: len(features[row]))
-        return [features[row] for row in order], targets[order]
+@dataclass(frozen=True)
+class _Labelled:
+    """Front-end features (T, C) of utterances, shortest first, and their targets (N, K)."""
 
-    def _chosen(
-        self, utterances: Sequence[Utterance], seconds: float, known: set[str] | None = None
-    ) -> list[Utterance]:
-        """Utterances with the label, class by class in turn, until `seconds` are full."""
-        classes: dict[str, list[Utterance]] = defaultdict(list)
-        for utterance in utterances:
-            name = getattr(utterance, self.label)
-            if name and (known is None or self.label == "text" or name in known):
-                classes["" if self.label == "text" else name].append(utterance)
-        if known is None and self.label != "text":
-            classes = {name: each for name, each in classes.items() if len(each) >= _LEAST_OF_A_CLASS}  # type: ignore[assignment]
-        chosen, total = [], 0.0
-        for utterance in (u for turn in zip_longest(*map(_spread, classes.values())) for u in turn if u):
-            if total >= seconds:
-                break
-            chosen.append(utterance)
-            total += utterance.seconds
-        return chosen
+    features: list[Tensor]
+    targets: Tensor
+
+    def rows(self, rows: Sequence[int]) -> _Labelled:
+        return _Labelled([self.features[row] for row in rows], self.targets[list(rows)])
+
+
+class ProbeScore(LinearProbe):
+    """How much of a label a ridge probe of a subnet's hidden states explains on dev: higher is better, 1 is all.
+
+    Fitted on utterances of the manifest's train split, measured on dev: the share of the variance of the one-hot
+    labels (`text`: of each letter's share of the frames) that is explained. This is finer than accuracy, which has many
+    ties on so few utterances. `seconds` of speech are used, two thirds of them from train, all classes alike;
+    utterances without the label and classes of fewer than five train utterances are left out. One dev utterance in
+    four is set apart for `held_out`.
+    """
+
+    def __init__(
+        self,
+        model: HubertSupernet,
+        label: str,
+        audio: Path | str | None,
+        device: str = "cpu",
+        seconds: float = 180.0,
+    ) -> None:
+        if label not in _PROBED:
+            raise NasError(f"probe:{label} is no score: a probe is of {', '.join(_PROBED)}")
+        if audio is None:
+            raise NasError(f"probe:{label} needs speech with that label (--audio manifest.jsonl)")
+        model = model.to(device).eval()
+        train, dev = _utterances(audio, label, seconds)
+        targets = _letters(train, dev) if label == "text" else _classes(train, dev, label)
+        train_speech = _features(model, train, targets[0], device)
+        dev_speech = _features(model, dev, targets[1], device)
+        rows = range(len(dev))
+        apart = [i for i in rows if i % 4 == 3] if len(dev) >= MIN_TO_HOLD_OUT else []
+        kept = dev_speech.rows([i for i in rows if i not in set(apart)])
+        super().__init__(model, f"probe:{label}", train_speech, kept, "dev")
+        self.settings = {
+            "speech": str(audio),
+            "train": len(train),
+            "dev": len(dev),
+            "weights": model.fingerprint(),
+        }
+        if apart:
+            source = f"{len(apart)} utterances that the search did not hear"
+            self.held_out = LinearProbe(model, self.name, train_speech, dev_speech.rows(apart), source)
+            self.held_out.settings = self.settings
+        self.to(device)
+
+
+def make_probe(context: ScoreContext, argument: str | None) -> ProbeScore:
+    """`probe:LABEL`."""
+    if argument is None:
+        raise no_score("probe")
+    require_whole(context, f"probe:{argument}")
+    return ProbeScore(context.model, argument, context.audio, context.device)
+
+
+# -------------------------------------------------------------------- speech with labels
+
+
+def _utterances(audio: Path | str, label: str, seconds: float) -> tuple[list[Utterance], list[Utterance]]:
+    """Train and dev utterances with the label; raises `AudioError` if they are too few for a probe."""
+    train = _chosen(read_manifest(audio, "train"), label, seconds * 2 / 3)
+    known = {getattr(utterance, label) for utterance in train} if label != "text" else None
+    dev = _chosen(read_manifest(audio, "dev"), label, seconds / 3, known)
+    if min(len(train), len(dev)) < 4 or (known is not None and len(known) < 2):
+        raise AudioError(
+            f"{audio} has {len(train)} train and {len(dev)} dev utterances for probe:{label}, of "
+            f"{len(known or train)} classes with {MIN_OF_A_CLASS} or more in train; a probe needs 4, 4 and 2"
+        )
+    return train, dev
+
+
+@torch.no_grad()
+def _features(model: HubertSupernet, utterances: Sequence[Utterance], targets: Tensor, device: str) -> _Labelled:
+    least = model.space.network.receptive_field
+    waves = [torch.from_numpy(normalise(load_audio(utterance.audio, least))) for utterance in utterances]
+    features = [model.front_end(wave[None].to(device))[0] for wave in waves]
+    order = sorted(range(len(features)), key=lambda row: len(features[row]))
+    return _Labelled([features[row] for row in order], targets[order])
+
+
+def _chosen(
+    utterances: Sequence[Utterance], label: str, seconds: float, known: set[str] | None = None
+) -> list[Utterance]:
+    """Utterances with the label, class by class in turn, up to `seconds`."""
+    classes: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in utterances:
+        name = getattr(utterance, label)
+        if name and (known is None or label == "text" or name in known):
+            classes["" if label == "text" else name].append(utterance)
+    if known is None and label != "text":
+        classes = defaultdict(list, {name: each for name, each in classes.items() if len(each) >= MIN_OF_A_CLASS})
+    chosen, total = [], 0.0
+    for utterance in (u for turn in zip_longest(*map(_spread, classes.values())) for u in turn if u):
+        if total >= seconds:
+            break
+        chosen.append(utterance)
+        total += utterance.seconds
+    return chosen
 
 
 def _spread(utterances: Sequence[Utterance]) -> list[Utterance]:

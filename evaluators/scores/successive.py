@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from evaluators.scores.teacher_distance import DistillationScore
+from evaluators.scores.teacher_distance import DistillationScore, Part
 from search_spaces import NasError, Subnet
 from supernet.calibration import CalibrationSpeech
+from supernet.model import HubertSupernet
 
 __all__ = ["SuccessiveScore"]
 
-_LEAST_OF_A_QUARTER = 4
+MIN_OF_A_QUARTER = 4
 
 
 class SuccessiveScore(DistillationScore):
@@ -27,17 +28,30 @@ class SuccessiveScore(DistillationScore):
     Raises `NasError` where the supernet has no prediction heads, or the quarter fewer than four utterances.
     """
 
-    def __init__(self, model: Any, *args: Any, margin: float = 3.0, **options: Any) -> None:
+    def __init__(
+        self,
+        model: HubertSupernet,
+        device: str = "cpu",
+        audio: Path | str | None = None,
+        teacher: Path | str | None = None,
+        split: str | None = None,
+        seconds: float = 64.0,
+        precision: str = "fp32",
+        apart: tuple[CalibrationSpeech, str] | None = None,
+        margin: float = 3.0,
+    ) -> None:
         if not model.head_layers:
             raise NasError("successive evaluation needs a supernet with prediction heads; this one has none")
         self._parts_of_quarter = 0
-        super().__init__(model, *args, **options)
+        super().__init__(model, device, audio, teacher, split, seconds, precision, apart)
         self.margin = margin
         self.settings = {**self.settings, "successive": margin}
+        if apart is not None:
+            return
         utterances = len(self._lengths())
-        if utterances < _LEAST_OF_A_QUARTER:
+        if utterances < MIN_OF_A_QUARTER:
             raise NasError(
-                f"successive evaluation needs {_LEAST_OF_A_QUARTER} utterances in a quarter of the speech; "
+                f"successive evaluation needs {MIN_OF_A_QUARTER} utterances in a quarter of the speech; "
                 f"got {utterances}: give more recordings (--audio manifest.jsonl)"
             )
 
@@ -74,7 +88,7 @@ class SuccessiveScore(DistillationScore):
         """Of the utterances of the quarter, in frames."""
         return [length for part in self._parts[: self._parts_of_quarter] for length in part.speech.lengths]
 
-    def _by_utterance(self, part: Any, subnets: Sequence[Subnet]) -> list[Tensor]:
+    def _by_utterance(self, part: Part, subnets: Sequence[Subnet]) -> list[Tensor]:
         def error(k: int, hidden: Tensor) -> Tensor:
             return torch.stack([each.sum() for each in torch.split(part.heads.errors(k, hidden), part.speech.lengths)])
 

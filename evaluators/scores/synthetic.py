@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces import AdditiveTable, Space, Subnet
+from evaluators.scores.context import ScoreContext, require_whole
+from search_spaces import AdditiveTable, NasError, Space, Subnet
 
-__all__ = ["SyntheticScore"]
+__all__ = ["SyntheticScore", "make_synthetic"]
 
 Array = npt.NDArray[Any]
 
@@ -31,7 +32,7 @@ class SyntheticScore:
 
     def __init__(self, space: Space, seed: int = 0, noise: float = 0.0, interactions: float = 0.0) -> None:
         self.space, self.seed, self.noise, self.interactions = space, seed, noise, interactions
-        self.settings = {"seed": seed, "noise": noise, "interactions": interactions}
+        self.settings: dict[str, object] = {"seed": seed, "noise": noise, "interactions": interactions}
         self.table = _additive(space, np.random.default_rng(seed))
         self._pairs: dict[tuple[int, int], Array] = {}
 
@@ -76,3 +77,11 @@ def _additive(space: Space, rng: np.random.Generator) -> AdditiveTable:
         return float(gain + quirks[index][space.choices[index].index((heads, ratio))])
 
     return AdditiveTable.build(space, "synthetic", "points", constant, layer)
+
+
+def make_synthetic(context: ScoreContext, argument: str | None) -> SyntheticScore:
+    """`synthetic` or `synthetic:SEED`, over the space of the context's supernet."""
+    require_whole(context, "synthetic")
+    if argument is not None and not argument.isdecimal():
+        raise NasError(f"the argument of synthetic is a seed, as in synthetic:3; got {argument!r}")
+    return SyntheticScore(context.model.space, int(argument or 0))

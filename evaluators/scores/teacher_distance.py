@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evaluators.scores.context import ScoreContext
 from search_spaces import CheckpointError, NasError, Subnet
 from supernet.audio import load_audio, normalise, read_manifest
 from supernet.calibration import CalibrationSpeech, kept_calibration
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from supernet.export.base import Rounded
     from supernet.teacher import Teacher
 
-__all__ = ["DistillationScore"]
+__all__ = ["DistillationScore", "Part", "make_distillation"]
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_FRAMES_AT_ONCE = 4000  # 80 s: bounds the memory of hidden states that are branched from
-_LEAST_TO_HOLD_OUT = 8
+MAX_FRAMES_AT_ONCE = 4000  # 80 s: bounds the memory of hidden states that are branched from
+MIN_TO_HOLD_OUT = 8
 
 
 class _Heads:
@@ -74,7 +74,7 @@ class _Heads:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Some of the speech, as much as is run at once."""
 
     calibration: CalibrationSpeech
@@ -113,11 +113,16 @@ class DistillationScore:
         split: str | None = None,
         seconds: float = 64.0,
         precision: str = "fp32",
+        apart: tuple[CalibrationSpeech, str] | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise NasError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
         self.precision = precision
         self.model = model.to(device).eval()
+        if apart is not None:
+            calibration, self.source = apart
+            self._use(calibration, device)
+            return
         if audio is not None:
             calibration, self.source = _from_manifest(self.model, device, Path(audio), teacher, split, seconds)
         elif model.calibration is not None:
@@ -127,36 +132,40 @@ class DistillationScore:
                 "this supernet brings no calibration speech: give a manifest of recordings (--audio manifest.jsonl)"
             )
         count = len(calibration.features)
-        if count >= _LEAST_TO_HOLD_OUT:
-            self.held_out = copy(self)
-            self.held_out.source = f"{count // 4} utterances that the search did not hear"
-            self.held_out._hear(_part(calibration, range(3, count, 4)), device)
+        if count >= MIN_TO_HOLD_OUT:
+            source = f"{count // 4} utterances that the search did not hear"
+            apart = (_part(calibration, range(3, count, 4)), source)
+            self.held_out = type(self)(self.model, device, precision=precision, apart=apart)
             calibration = _part(calibration, [i for i in range(count) if i % 4 != 3])
-        self._hear(calibration, device)
+        self._use(calibration, device)
 
-    def _hear(self, calibration: CalibrationSpeech, device: str) -> None:
-        """Takes the speech that is scored on."""
+    def _use(self, calibration: CalibrationSpeech, device: str) -> None:
+        """Sets the speech that subnets are scored on."""
         self._frames = sum(len(features) for features in calibration.features)
         self.seconds = round(self._frames * self.model.space.network.hop / 16_000, 1)
-        self.settings = {"speech": self.source, "seconds": self.seconds, "weights": self.model.fingerprint()}
+        self.settings: dict[str, object] = {
+            "speech": self.source,
+            "seconds": self.seconds,
+            "weights": self.model.fingerprint(),
+        }
         self._calibration, self._device = calibration, device
         if self.precision != "fp32":
             self.settings["precision"] = self.precision
         order = sorted(range(len(calibration.features)), key=lambda row: len(calibration.features[row]))
         self._parts = [self._made(_part(calibration, rows), device) for rows in self._at_once(calibration, order)]
 
-    def _made(self, calibration: CalibrationSpeech, device: str) -> _Part:
+    def _made(self, calibration: CalibrationSpeech, device: str) -> Part:
         speech = Speech(calibration.features, device)
         encoder = SharedEncoder(self.model, speech, PRECISIONS[self.precision])
-        return _Part(calibration, speech, encoder, _Heads(self.model, torch.cat(calibration.targets).to(device)))
+        return Part(calibration, speech, encoder, _Heads(self.model, torch.cat(calibration.targets).to(device)))
 
     def _at_once(self, calibration: CalibrationSpeech, order: Sequence[int]) -> list[list[int]]:
-        """`order` in parts of at most `_FRAMES_AT_ONCE` frames (or one utterance); in one, where a ridge is fitted."""
+        """`order` in parts of at most `MAX_FRAMES_AT_ONCE` frames (or one utterance); one part for a ridge."""
         parts: list[list[int]] = [[]]
         frames = 0
         for row in order:
             frames += len(calibration.features[row])
-            if parts[-1] and frames > _FRAMES_AT_ONCE and self.model.head_layers:
+            if parts[-1] and frames > MAX_FRAMES_AT_ONCE and self.model.head_layers:
                 parts.append([])
                 frames = len(calibration.features[row])
             parts[-1].append(row)
@@ -172,7 +181,7 @@ class DistillationScore:
             return []
         return (self._errors(subnets, self._parts) / self._frames).mean(1).tolist()  # type: ignore[no-any-return]
 
-    def _errors(self, subnets: Sequence[Subnet], parts: Sequence[_Part]) -> Tensor:
+    def _errors(self, subnets: Sequence[Subnet], parts: Sequence[Part]) -> Tensor:
         """Squared errors (subnets, K), summed over the frames of `parts`."""
         errors = [part.encoder.read(subnets, self.model.head_layers, part.heads.error) for part in parts]
         return torch.stack([torch.stack([torch.stack(row) for row in part]) for part in errors]).sum(0)
@@ -180,7 +189,7 @@ class DistillationScore:
     def to(self, device: str) -> DistillationScore:
         """Itself, scoring on another device from now on."""
         self.model.to(device)
-        self._hear(self._calibration, device)
+        self._use(self._calibration, device)
         if self.held_out is not None:
             self.held_out.to(device)
         return self
@@ -251,6 +260,16 @@ class DistillationScore:
             return math.nan
         weights = torch.linalg.solve(gram, (fit_x - mean).T @ fit_y)
         return float((y_ - (x_ - mean) @ weights).square().mean() / y_.square().mean())
+
+
+def make_distillation(context: ScoreContext, argument: str | None) -> DistillationScore:
+    """`distillation`, which rules subnets out early if the context wants that."""
+    from evaluators.scores.successive import SuccessiveScore
+
+    if argument is not None:
+        raise NasError(f"the score distillation takes no argument; got 'distillation:{argument}'")
+    make = SuccessiveScore if context.successive else DistillationScore
+    return make(context.model, context.device, context.audio, context.teacher, precision=context.precision)
 
 
 def _part(calibration: CalibrationSpeech, rows: Sequence[int]) -> CalibrationSpeech:

@@ -1,8 +1,6 @@
-"""Latency as a cost that holds: calibrated once a machine, predicted with a bound, and measured again at the end.
+"""Calibrations: measured subnets of a space, with the machine and the versions they were measured on.
 
-A calibration is a set of measured subnets with the machine and the versions they were measured on. The model is fitted
-when it is read, so that nothing in the file can disagree with it. `LatencyCost.table` is the upper bound: what a
-search is told to keep.
+The model is fitted when a calibration is read, so that nothing in the file can disagree with it.
 """
 
 from __future__ import annotations
@@ -20,17 +18,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluators.costs.latency.measure import Progress, Timings, measure
-from evaluators.costs.latency.model import CONFIDENCE, LatencyModel, SpaceFeatures
+from evaluators.costs.latency.model import LatencyModel, SpaceFeatures
 from evaluators.costs.latency.target import Target, machine
-from search_spaces import AdditiveTable, InfeasibleError, NasError, Space, Subnet, space_from_dict
-from supernet.calibration import cache_folder
+from search_spaces import InfeasibleError, NasError, Space, Subnet, space_from_dict
+from search_spaces.files import cache_folder, write_json
 
 if TYPE_CHECKING:
     from supernet.model import HubertSupernet
 
 __all__ = [
     "LatencyCalibration",
-    "LatencyCost",
     "calibrate_latency",
     "design",
     "latency_calibration_file",
@@ -40,9 +37,8 @@ __all__ = [
 
 FORMAT = "lighthubert-nas latency 1"
 MEASUREMENTS = 100
-_MOST_MEASUREMENTS = 200
+MAX_MEASUREMENTS = 200
 _LEAN = 1.5
-_VERIFY_PASSES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +108,8 @@ class LatencyCalibration:
             raise NasError(f"{source} is not a latency calibration: {error}") from None
 
     def save(self, file: Path) -> Path:
-        """Writes the calibration, all of it or nothing."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.tmp")
-        temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-        temporary.replace(file)
+        """Writes the calibration, completely or not at all."""
+        write_json(file, self.to_dict(), shared=True)
         return file
 
     @classmethod
@@ -150,7 +143,7 @@ class LatencyCalibration:
         ):
             if dict(held) != here:
                 raise NasError(
-                    f"the calibration is of another {what} ({_told(held)}) than this one ({_told(here)}); {again}, "
+                    f"the calibration is of another {what} ({_facts(held)}) than this one ({_facts(here)}); {again}, "
                     f"or name its file as the target to search for that machine: 'latency_ms<=20@FILE.json'"
                 )
 
@@ -167,12 +160,12 @@ def _folder() -> Path:
 def latency_calibration_file(space: Space, target: Target) -> Path:
     """Where a calibration is kept: named after space, target, machine and software versions."""
     digest = hashlib.sha256(json.dumps(space.to_dict(), sort_keys=True).encode()).hexdigest()[:6]
-    parts = [f"{space.name}-{digest}", str(target), _told(machine(target.device)), _told(target.versions())]
+    parts = [f"{space.name}-{digest}", str(target), _facts(machine(target.device)), _facts(target.versions())]
     name = "_".join(re.sub(r"[^A-Za-z0-9.,=-]+", "-", part).strip("-") for part in parts)
     return _folder() / f"{name}.json"
 
 
-def _told(facts: Mapping[str, Any]) -> str:
+def _facts(facts: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in facts.items())
 
 
@@ -184,8 +177,8 @@ def calibrate_latency(
     on_progress: Progress | None = None,
 ) -> LatencyCalibration:
     """Measures `measurements` exported subnets of the supernet's space on this machine: a minute or a few."""
-    if not 12 <= measurements <= _MOST_MEASUREMENTS:
-        raise NasError(f"a calibration takes 12 to {_MOST_MEASUREMENTS} measurements; got {measurements}")
+    if not 12 <= measurements <= MAX_MEASUREMENTS:
+        raise NasError(f"a calibration takes 12 to {MAX_MEASUREMENTS} measurements; got {measurements}")
     subnets = design(supernet.space, measurements, np.random.default_rng(seed))
     timings = measure(supernet, subnets, target, seed=seed, seconds=90.0, on_progress=on_progress)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -230,64 +223,3 @@ def require_possible(supernet: HubertSupernet, target: Target, limit_ms: float) 
             f"no subnet of '{supernet.space.name}' keeps latency_ms<={limit_ms:g} on {target}; the fastest takes about "
             f"{took:.3g} ms (subnet {smallest.to_json()})"
         )
-
-
-class LatencyCost:
-    """Milliseconds of the exported subnet. `table` and `of` give the upper bound, which all but 1 % keep.
-
-    With the `supernet` at hand and the target on this machine, `verify` measures a subnet's export afresh.
-    """
-
-    name = "latency_ms"
-    unit = "ms"
-
-    def __init__(self, calibration: LatencyCalibration, supernet: HubertSupernet | None = None) -> None:
-        self.calibration, self._supernet = calibration, supernet
-        if supernet is not None:
-            calibration.check(supernet.space, calibration.target)
-            self.verify = self._verify  # where there is none, a search has nothing to verify with
-
-    @property
-    def convention(self) -> str:
-        target, margin = self.calibration.target, self.calibration.model.margin()
-        return f"upper bound at {self.confidence:.1%} (mean + {margin:.1%}) of the exported module on {target}"
-
-    @property
-    def confidence(self) -> float:
-        return self.calibration.model.confidence(CONFIDENCE)
-
-    @cached_property
-    def table(self) -> AdditiveTable:
-        """The upper bound."""
-        return self.calibration.model.table(self.calibration.model.margin())
-
-    @cached_property
-    def mean(self) -> AdditiveTable:
-        """The prediction itself."""
-        return self.calibration.model.table()
-
-    def of(self, subnet: Subnet) -> float:
-        return float(self.table.of(subnet))
-
-    def _verify(self, subnet: Subnet, limit_ms: float) -> dict[str, Any]:
-        """Exports the subnet, measures it afresh beside the calibration's reference, and says whether it keeps."""
-        assert self._supernet is not None
-        held = self.calibration.timings
-        timings = measure(
-            self._supernet, [subnet], held.target, held.reference, held.reference_ms, 6.0, _VERIFY_PASSES, shipped=True
-        )
-        ms, error = float(timings.ms[0]), float(timings.error[0])
-        return {
-            "target": str(held.target),
-            "predicted_ms": float(self.mean.of(subnet)),
-            "bound_ms": self.of(subnet),
-            "bound_confidence": self.confidence,
-            "measured_ms": ms,
-            "measured_at_most_ms": ms * (1 + error),
-            "measured_confidence": 0.975,
-            "raw_ms": float(timings.raw_ms[0]),
-            "machine_slower_by": timings.slower,
-            "warnings": timings.warnings(),
-            "limit_ms": limit_ms,
-            "keeps": ms * (1 + error) <= limit_ms,
-        }

@@ -7,9 +7,8 @@ import pytest
 import soundfile
 import torch
 
-from evaluators.scores.mixed import MixedScore, get_score, parse_score
 from evaluators.scores.probes import ProbeScore, pooled, ridge, ridge_probe
-from search_spaces import AudioError, NasError, space_from_dict
+from search_spaces import space_from_dict
 from supernet import HubertSupernet
 from supernet.audio import read_manifest
 from tests.supernet.conftest import SPACE
@@ -71,8 +70,8 @@ def test_a_probe_of_the_speaker_explains_pitch_and_hears_some_speech_apart(model
     assert score.higher_is_better
     assert score.settings["train"] == 33  # 3 of 36 have no speaker
     assert score.settings["dev"] == 22
-    assert len(score._dev) == 17
-    assert len(score.held_out._dev) == 5
+    assert len(score._dev.features) == 17
+    assert len(score.held_out._dev.features) == 5
     assert score.held_out([space.largest])[0] != found[1]
 
 
@@ -85,7 +84,7 @@ def test_states_shared_by_subnets_are_those_of_each_alone(model, speech):
         for subnet, found in zip(subnets, shared, strict=True):
             encoder = model.extract(subnet).encoder
             alone = torch.stack(
-                [pooled([state[0] for state in encoder(features[None])]) for features in score._dev]
+                [pooled([state[0] for state in encoder(features[None])]) for features in score._dev.features]
             )  # fmt: skip
             assert torch.allclose(found, alone, atol=1e-5)
     assert score.to("cpu")(subnets) == score(subnets)
@@ -100,44 +99,3 @@ def test_speech_is_taken_from_all_classes_alike(model, speech):
     assert score.settings["train"] == 12
     assert score._targets.sum(0).tolist() == [4, 4, 4]
     assert len(read_manifest(speech)) == 60
-
-
-def test_a_mix_is_a_weighted_sum_and_better_when_greater(model, speech):
-    words = "probe:speaker+0.5*distillation"
-    mix = get_score(words, model, audio=speech)
-    subnets = [model.space.smallest, model.space.largest]
-    probe, distance = (get_score(name, model, audio=speech) for name in ("probe:speaker", "distillation"))
-    expected = [p - 0.5 * d for p, d in zip(probe(subnets), distance(subnets), strict=True)]
-    assert mix(subnets) == pytest.approx(expected)
-    assert mix.higher_is_better
-    assert isinstance(mix.held_out, MixedScore)
-    assert [term["weight"] for term in mix.settings["terms"]] == [1.0, 0.5]
-    assert mix.name == words
-    json.dumps(mix.settings)
-
-
-def test_the_words_of_scores():
-    assert parse_score("distillation") == [(1.0, "distillation", "")]
-    assert parse_score(" 2*probe:text + distillation ") == [(2.0, "probe", "text"), (1.0, "distillation", "")]
-
-
-@pytest.mark.parametrize(
-    "words", ["", "magic", "probe", "probe:", "0*distillation", "x*distillation", "a+", "-1*probe:a"]
-)
-def test_words_that_are_no_score_say_what_is(words):
-    with pytest.raises(NasError, match="a score is distillation, probe:LABEL, or a sum"):
-        parse_score(words)
-
-
-@pytest.mark.parametrize(
-    ("words", "audio", "kind", "said"),
-    [
-        ("probe:taste", True, NasError, "probe:taste is no score: a probe is of speaker, language"),
-        ("probe:speaker", False, NasError, "needs speech with that label"),
-        ("probe:language", True, AudioError, "of 1 classes with 5 or more in train"),
-        ("probe:intent", True, AudioError, "has 0 train and 0 dev utterances"),
-    ],
-)
-def test_probes_that_cannot_be_made(model, speech, words, audio, kind, said):
-    with pytest.raises(kind, match=said):
-        get_score(words, model, audio=speech if audio else None)

@@ -36,7 +36,7 @@ def test_the_score_is_that_of_the_plain_forward_pass(score):
 
 
 def test_speech_in_several_parts_gives_the_same(score, monkeypatch):
-    monkeypatch.setattr("evaluators.scores.teacher_distance._FRAMES_AT_ONCE", 150)
+    monkeypatch.setattr("evaluators.scores.teacher_distance.MAX_FRAMES_AT_ONCE", 150)
     parts = scores.distillation(score.model)
     assert len(parts._parts) > 2
     subnets = family(score.model.space, 2)[:3]
