@@ -1,4 +1,4 @@
-"""What a search optimises: one score under the budgets, or the front of the score against a cost."""
+"""What a search optimises: one score within the budgets, or the front of the score against a cost."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from nas import pareto
 from nas.runs.ledger import Evaluation
-from search_spaces import AdditiveTable, NasError
+from search_spaces import AdditiveTable, Budget, NasError
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "best_and_front", "hypervolume_of"]
 
 
 @dataclass(frozen=True)
@@ -56,3 +56,28 @@ class Objective:
         """The score with its sign turned so that greater is better."""
         assert evaluation.score is not None
         return evaluation.score if self.maximize else -evaluation.score
+
+
+def best_and_front(
+    evaluations: Sequence[Evaluation], objective: Objective, front_cost: str | None
+) -> tuple[Evaluation | None, list[Evaluation]]:
+    """The best evaluation and the front against `front_cost`; without a cost, the front is the best alone."""
+    best = objective.best(evaluations)
+    if front_cost is None:
+        return best, [best] if best else []
+    return best, pareto.front(evaluations, front_cost, objective.maximize)
+
+
+def hypervolume_of(
+    evaluations: Sequence[Evaluation], objective: Objective, front_cost: str | None, budgets: Sequence[Budget]
+) -> dict[str, object] | None:
+    """The hypervolume of the front, and its reference: the budget on its cost or the largest cost; the worst score."""
+    if front_cost is None or not any(e.ok for e in evaluations):
+        return None
+    points = [(float(e.costs[front_cost]), float(e.score)) for e in evaluations if e.ok and e.score is not None]
+    limits = (float(budget.limit) for budget in budgets if budget.cost == front_cost)
+    largest = min(limits, default=max(cost for cost, _ in points))
+    worst = (min if objective.maximize else max)(score for _, score in points)
+    costs, scores = zip(*points)
+    value = pareto.hypervolume(costs, scores, (largest, worst), objective.maximize)
+    return {"value": value, "reference": {"cost": largest, "score": worst}}

@@ -4,9 +4,9 @@ Cost             of(subnet)                            measured subnet by subnet
 └ AdditiveCost   + table                               budgets on it are solved before anything is evaluated
   └ PredictedCost  + verify(subnet, limit)             measured again on what is shipped, after the search
 
-Score            __call__(subnets)                     one number for each subnet
-├ SuccessiveScore  + against(subnets, best, score)     may rule subnets out on part of the data
-└ HeldOutScore     + held_out                          the same score on data that the search does not use
+Score            __call__(subnets)                     one number for each subnet; name, direction, settings
+SuccessiveScore  + against(subnets, best, score)       a score that may rule subnets out on part of the data
+HeldOutScore     + held_out                            a score that has data which the search does not use
 """
 
 from __future__ import annotations
@@ -70,8 +70,10 @@ class Score(Protocol):
 
 
 @runtime_checkable
-class SuccessiveScore(Score, Protocol):
+class SuccessiveScore(Protocol):
     """A score that spends less on subnets that cannot be the best."""
+
+    def __call__(self, subnets: Sequence[Subnet]) -> Sequence[float]: ...
 
     def against(self, subnets: Sequence[Subnet], best: Subnet, score: float) -> Sequence[tuple[float, bool]]:
         """(score, ruled out) of each subnet, compared with the subnet `best` of that `score`.
@@ -82,10 +84,12 @@ class SuccessiveScore(Score, Protocol):
 
 
 @runtime_checkable
-class HeldOutScore(Score, Protocol):
+class HeldOutScore(Protocol):
     """A score that can be computed on data which the search does not use."""
+
+    def __call__(self, subnets: Sequence[Subnet]) -> Sequence[float]: ...
 
     @property
     def held_out(self) -> Score | None:
-        """The same score on that data; None where there is too little."""
+        """The same score on that data; None if there is too little."""
         ...

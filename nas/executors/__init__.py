@@ -10,7 +10,7 @@ on nodes of their own, where latency is measured) and train.py (training in seve
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from nas.executors.local import LocalExecutor, Outcome
 from nas.runs.ledger import Evaluation
@@ -30,6 +30,7 @@ class Executor(Protocol):
         ...
 
 
+@runtime_checkable
 class Concurrent(Executor, Protocol):
     """An executor that scores many subnets at once, and can tell of each as it is done."""
 

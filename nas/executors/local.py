@@ -11,7 +11,7 @@ from typing import Any, cast
 from nas.runs.ledger import Evaluation
 from search_spaces import NasError, Subnet
 
-__all__ = ["LocalExecutor", "Outcome", "told_in_one_line"]
+__all__ = ["LocalExecutor", "Outcome", "one_line"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class LocalExecutor:
         try:
             values = list(self._called(list(subnets), best))
         except Exception as error:  # whatever a user's score raises: recorded, and the search goes on
-            raise _ScoreError(told_in_one_line(error), time.perf_counter() - start) from error
+            raise _ScoreError(one_line(error), time.perf_counter() - start) from error
         seconds = (time.perf_counter() - start) / len(subnets)
         if len(values) != len(subnets):
             raise NasError(f"a score must give one number for each subnet; got {len(values)} for {len(subnets)}")
@@ -88,7 +88,7 @@ def _outcome(value: Any, seconds: float) -> Outcome:
     return Outcome(score, None, seconds, ruled_out)
 
 
-def told_in_one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The type and the first line of an error, at most 200 characters."""
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}"[:200].removesuffix(": ")

@@ -25,7 +25,7 @@ from typing import Any
 
 from nas.cluster.connection import actors_that_fit, check_room, connected, difference, versions, words_of
 from nas.cluster.object_store import shared, unpacked
-from nas.executors.local import LocalExecutor, Outcome, told_in_one_line
+from nas.executors.local import LocalExecutor, Outcome, one_line
 from nas.runs.ledger import Evaluation
 from search_spaces import NasError, Subnet
 
@@ -313,7 +313,7 @@ class _Scorer:
             try:
                 self.executor = LocalExecutor(unpacked(packed, device))
             except Exception as error:
-                self.problem = f"the score cannot be loaded on node {socket.gethostname()}: {told_in_one_line(error)}"
+                self.problem = f"the score cannot be loaded on node {socket.gethostname()}: {one_line(error)}"
 
     def ready(self) -> str | None:
         return self.problem

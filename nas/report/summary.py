@@ -12,8 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nas.loop import chosen
-from nas.objective import Objective
+from nas.objective import Objective, best_and_front
 from nas.runs.folder import read_settings
 from nas.runs.ledger import Evaluation, read_ledger
 from search_spaces import RunError
@@ -37,7 +36,7 @@ def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     settings, evaluations = read_run(folder)
     objective = Objective(settings["maximize"], *settings["objectives"][1:])
-    best, front = chosen(evaluations, objective, settings["front_cost"])
+    best, front = best_and_front(evaluations, objective, settings["front_cost"])
     verification = _left_by_search(settings, "verification")
     if verification:
         best = next((e for e in evaluations if e.index == verification.get("winner")), None)

@@ -64,7 +64,7 @@ def test_a_sweep_that_was_killed_goes_on_and_is_compared(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_a_folder_that_nodes_do_not_see_is_refused(monkeypatch, tmp_path):
     ray = pytest.importorskip("ray")
-    from nas import sweep
+    from nas.cluster import sweep
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)

@@ -38,7 +38,7 @@ def test_the_same_seed_is_the_same_run_and_a_resumed_run_goes_on(run, tmp_path):
 def test_a_run_is_not_resumed_with_other_settings(run, option):
     again = nas("search", "--resume", run[0], *option)
     assert again.returncode == 2
-    assert "was begun with" in again.stderr
+    assert "was started with" in again.stderr
     assert again.stderr.count("\n") == 1
 
 

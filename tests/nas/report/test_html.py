@@ -170,7 +170,7 @@ def test_numbers_that_json_lacks_are_unknown(tmp_path):
 
 
 def test_importing_does_not_import_plotly():
-    code = "import nas.html, sys; sys.exit('plotly' in sys.modules or 'kaleido' in sys.modules)"
+    code = "import nas.report.html, sys; sys.exit('plotly' in sys.modules or 'kaleido' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(nas.__file__).parents[1], check=False).returncode == 0
 
 

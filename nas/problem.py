@@ -1,0 +1,148 @@
+"""What is searched: a space, a score, costs with budgets, and what is optimised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas.objective import Objective
+from search_spaces import (
+    AdditiveCost,
+    AdditiveTable,
+    Budget,
+    Cost,
+    Feasible,
+    NasError,
+    PredictedCost,
+    Space,
+    SpaceError,
+    Subnet,
+    SuccessiveScore,
+)
+
+__all__ = ["Costs", "Problem", "Score", "ScoreInfo"]
+
+Number = int | float
+Score = Callable[[list[Subnet]], Sequence[object]]
+"""Any function of a list of subnets; what else it may have is in `search_spaces.protocols`."""
+
+
+@dataclass(frozen=True)
+class ScoreInfo:
+    """What a score tells about itself."""
+
+    name: str
+    higher_is_better: bool
+    settings: Mapping[str, object]
+
+    @classmethod
+    def of(cls, score: Score) -> ScoreInfo:
+        """From the attributes of a score, which plain functions lack. Raises `NasError` for what is not callable."""
+        if not callable(score):
+            raise NasError(f"score must be a function of a list of subnets; got {score!r}")
+        name = getattr(score, "name", None) or getattr(score, "__qualname__", type(score).__qualname__)
+        return cls(str(name), bool(getattr(score, "higher_is_better", True)), getattr(score, "settings", {}))
+
+    def to_dict(self) -> dict[str, object]:
+        return {"name": self.name, **self.settings}
+
+
+class Costs:
+    """The costs of a search by name: `tables` are solved ahead of the search, the others are measured."""
+
+    def __init__(self, space: Space, costs: Mapping[str, Cost | AdditiveTable]) -> None:
+        if not isinstance(costs, Mapping):
+            raise NasError(f"costs must map names to costs, as in {{'params': table}}; got {type(costs).__name__}")
+        self.space, self.names = space, tuple(costs)
+        self.tables = {name: table for name, cost in costs.items() if (table := _table(cost)) is not None}
+        for name, table in self.tables.items():
+            if table.space != space:
+                raise SpaceError(f"cost '{name}' is of space '{table.space.name}', the search is in '{space.name}'")
+        self._measured: dict[str, Cost] = {}
+        for name, cost in costs.items():
+            if name not in self.tables:
+                if not isinstance(cost, Cost):
+                    kind = type(cost).__name__
+                    raise NasError(f"cost '{name}' must be an AdditiveTable or have .of(subnet); got {kind}")
+                self._measured[name] = cost
+        self.predicted = {name: cost for name, cost in costs.items() if isinstance(cost, PredictedCost)}
+
+    def feasible(self, budgets: Sequence[Budget]) -> Feasible:
+        """The subnets that keep the budgets on tables; of several budgets on one cost only the tightest matters."""
+        tightest: dict[str, Number] = {}
+        for budget in budgets:
+            if budget.cost not in self.names:
+                known = ", ".join(self.names) or "none"
+                raise NasError(f"unknown cost '{budget.cost}' in budget '{budget}'; known here: {known}")
+            tightest[budget.cost] = min(budget.limit, tightest.get(budget.cost, budget.limit))
+        return Feasible(self.space, [(self.tables[c], limit) for c, limit in tightest.items() if c in self.tables])
+
+    def of(self, subnet: Subnet) -> dict[str, Number]:
+        """All costs of a subnet, in the order in which they were given."""
+        costs = self.of_tables(subnet)
+        for name, cost in self._measured.items():
+            value = cost.of(subnet)
+            costs[name] = value if isinstance(value, int) else float(value)
+            if not math.isfinite(costs[name]):
+                raise ValueError(f"{name} is {costs[name]}")
+        return {name: costs[name] for name in self.names}
+
+    def of_tables(self, subnet: Subnet) -> dict[str, Number]:
+        """The costs that are tables."""
+        return {name: table.of(subnet) for name, table in self.tables.items()}
+
+
+def _table(cost: object) -> AdditiveTable | None:
+    if isinstance(cost, AdditiveTable):
+        return cost
+    return cost.table if isinstance(cost, AdditiveCost) and isinstance(cost.table, AdditiveTable) else None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A search problem, checked: `feasible` holds the subnets that may be proposed, and is not empty.
+
+    `front_cost` is the cost that the front is against: the objective's, else the first budget's, else the first cost.
+    """
+
+    space: Space
+    score: Score
+    info: ScoreInfo
+    costs: Costs
+    budgets: tuple[Budget, ...]
+    feasible: Feasible
+    objective: Objective
+    front_cost: str | None
+
+    @classmethod
+    def of(
+        cls,
+        space: Space,
+        score: Score,
+        costs: Mapping[str, Cost | AdditiveTable],
+        budgets: Sequence[str | Budget],
+        objectives: Sequence[str],
+    ) -> Problem:
+        """Raises `NasError` for a user's mistake, and `InfeasibleError` if no subnet keeps the budgets."""
+        if not isinstance(space, Space):
+            raise NasError(f"space must be a Space, as get_space() gives it; got {space!r}")
+        info, known = ScoreInfo.of(score), Costs(space, costs)
+        limits = _parsed(budgets, known.names)
+        feasible = known.feasible(limits)
+        feasible.sample(np.random.default_rng(0))  # raises if nothing fits
+        objective = Objective.parse(objectives, info.higher_is_better, known.names, known.tables)
+        if isinstance(score, SuccessiveScore) and objective.cost is not None:
+            raise NasError(
+                "successive evaluation is for the objective score alone: a front has no one best to rule out by"
+            )
+        front_cost = objective.cost or next((b.cost for b in limits), next(iter(known.names), None))
+        return cls(space, score, info, known, limits, feasible, objective, front_cost)
+
+
+def _parsed(budgets: Sequence[str | Budget], known: Sequence[str]) -> tuple[Budget, ...]:
+    if not isinstance(budgets, (tuple, list)) or not all(isinstance(each, (str, Budget)) for each in budgets):
+        raise NasError(f"budgets must be a tuple like ('params<=27M',); got {budgets!r}")
+    return tuple(Budget.parse(each, known) if isinstance(each, str) else each for each in budgets)
