@@ -25,7 +25,10 @@ from supernet import load_supernet
 from supernet.audio import Utterance, load_audio, normalise, read_manifest
 from supernet.model import HubertSupernet
 from supernet.teacher import TargetCache, load_teacher
-from supernet.training.distil import Recipe, untrained, validate
+from supernet.training.batches import TrainingSpeech
+from supernet.training.distil import untrained
+from supernet.training.recipe import StageRecipe
+from supernet.training.stage import validate
 
 
 def chosen(audio: Path, label: str, per_label: int) -> tuple[list[Utterance], list[Utterance]]:
@@ -110,7 +113,8 @@ def main() -> None:
     for spec in args.supernet:
         name, _, path = spec.partition("=")
         model = (load_supernet(path) if path else untrained(space, (4, 8, 12), teacher.dim, 0)).eval()
-        distance = validate(model, dev, cache, statistics, Recipe(stage=1, steps=1, precision="fp32"))
+        recipe = StageRecipe(stage=1, steps=1, batch_seconds=32.0, precision="fp32")
+        distance = validate(model, dev, TrainingSpeech(dev, dev, cache, statistics), recipe)
         for subnet, vectors in subnet_vectors(model, probes.utterances).items():
             per_layer = distance[subnet]
             said = " / ".join(f"{value:.3f}" for value in per_layer)

@@ -40,7 +40,8 @@ from evaluators.scores.probes import ridge
 from evaluators.tasks import evaluate
 from evaluators.tasks.data import check_classes, read_dataset
 from evaluators.tasks.features import Frozen, HiddenStates
-from evaluators.tasks.fit import FitSettings, fit
+from evaluators.tasks.fit import fit
+from evaluators.tasks.settings import FitSettings
 from evaluators.tasks.utterance import Classification
 from nas.trust import kendall_tau
 from search_spaces import Space, Subnet

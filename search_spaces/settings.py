@@ -33,8 +33,8 @@ class Option:
     `flag`: its name on the command line, where that is not the field's own with dashes. `group`: the heading it is
     listed under. `needs`: another field (of any settings of the same command) without which it has no effect.
     `conflicts`: another field that excludes it. `parse`: makes the value, or each value of a tuple, from text.
-    `path`: it names a file or folder, which files keep as an absolute path. `names`: the known names; of a path, those
-    that are not paths.
+    `path`: it names a file or folder that exists, `output`: one to be written; files keep them as absolute paths.
+    `names`: the known names; of a path, those that are not paths.
     `minimum`, `maximum`: inclusive.
     """
 
@@ -45,6 +45,7 @@ class Option:
     conflicts: str | None = None
     parse: Callable[[str], Any] | None = None
     path: bool = False
+    output: bool = False
     names: Callable[[], Iterable[str]] | None = None
     minimum: float | None = None
     maximum: float | None = None
@@ -100,6 +101,8 @@ def _plain(value: Any, described: Option) -> Any:
         return [_plain(each, described) for each in value]
     if described.path and value is not None:
         return str(value) if described.names and str(value) in described.names() else _absolute(str(value))
+    if described.output and value is not None:
+        return str(value) if "://" in str(value) else str(Path(value).absolute())
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return str(value)

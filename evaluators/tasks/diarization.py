@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluators.tasks.data import Dataset, Example, Turn
+from evaluators.tasks.data import Dataset, Example, Turn, check_turns
 from evaluators.tasks.features import HiddenStates
 from evaluators.tasks.heads import ActivityHead
 from evaluators.tasks.metrics import diarization_error
+from evaluators.tasks.task import Built, TaskContext
 from supernet.audio import batches, seconds_of
 
-__all__ = ["Diarization", "activity", "permutation_free", "turns_of"]
+__all__ = ["Diarization", "activity", "build_diarization", "permutation_free", "turns_of"]
 
 HIDDEN = 512  # SUPERB's LSTM
 _THRESHOLD = 0.5
@@ -133,3 +134,11 @@ def _smooth(active: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     half = _MEDIAN // 2
     padded = np.pad(active, ((half, half), (0, 0)))
     return np.lib.stride_tricks.sliding_window_view(padded, _MEDIAN, 0).mean(-1) > 0.5  # type: ignore[no-any-return]
+
+
+def build_diarization(context: TaskContext) -> Built:
+    """Who speaks when, among as many speakers as a train recording has at most."""
+    turns, speakers = check_turns(context.manifest, context.data)
+    context.fill(context.data)
+    problem = Diarization(context.data, turns, speakers, context.states, context.device, context.hidden)
+    return Built(problem, context.data, {"speakers": speakers, "head": f"LSTM of {problem.hidden}"})

@@ -10,8 +10,8 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,42 +22,20 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from evaluators.tasks import get_task
 from evaluators.tasks.data import Dataset, Example, check_classes, check_text, read_dataset
 from evaluators.tasks.fit import Backward
 from evaluators.tasks.heads import CtcHead, UtteranceHead
 from evaluators.tasks.metrics import accuracy, edit_rates
+from evaluators.tasks.settings import FinetuneSettings
+from evaluators.tasks.task import get_task
 from evaluators.tasks.transcription import ctc_loss, decode, fits, letters_of
 from search_spaces import AudioError, NasError, RunError
+from search_spaces.files import replacing, write_json, write_text
 from supernet import Hubert, load_extracted, save_extracted
-from supernet.audio import batches, load_audio, normalise
+from supernet.audio import batches, load_audio, normalise, seconds_of
 from supernet.training.state import load_state, save_state
 
-__all__ = ["FinetuneSettings", "finetune"]
-
-
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """`learning_rate` is the encoder's; the new head has ten times as much. Warm-up 10 %, then straight down to 0."""
-
-    steps: int = 1000
-    learning_rate: float = 1e-4
-    batch_seconds: float = 32.0
-    seed: int = 0
-    validate_every: int = 100
-    checkpoint_every: int = 50
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise NasError(
-                f"fine-tuning needs at least one step and a learning rate above 0; got {self.steps} and "
-                f"{self.learning_rate}"
-            )
-
-    def part_at(self, step: int) -> float:
-        """What share of the learning rate a step has."""
-        warm = max(1, round(0.1 * self.steps))
-        return min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm))
+__all__ = ["finetune"]
 
 
 class _Tuned(nn.Module):
@@ -96,9 +74,9 @@ class _Problem:
             raise AudioError("every train text has more letters than its recording has frames (50 a second)")
         self.seconds = [each / 50 for each in frames]
 
-    def steps(self, recipe: FinetuneSettings) -> Iterator[list[int]]:
+    def steps(self, settings: FinetuneSettings) -> Iterator[list[int]]:
         for epoch in count():
-            yield from batches(self.seconds, recipe.batch_seconds, np.random.default_rng([recipe.seed, epoch]))
+            yield from batches(self.seconds, settings.batch_seconds, np.random.default_rng([settings.seed, epoch]))
 
     def ids(self, rows: Sequence[int]) -> list[str]:
         return [self.train[row].id for row in rows]
@@ -140,43 +118,45 @@ def finetune(
     task: str,
     manifest: Path | str,
     out: Path,
-    recipe: FinetuneSettings | None = None,
+    settings: FinetuneSettings | None = None,
     device: str = "cpu",
     skip_missing: bool = False,
     alphabet: str | None = None,
     stop_after: float = math.inf,
-    say: Callable[[str], None] = lambda said: None,
-) -> dict[str, Any] | None:
-    """Trains the subnet in `exported` on `task`, going on from what is in `out`; None where `stop_after` seconds came.
+    log: Callable[[str], None] = lambda message: None,
+) -> dict[str, object] | None:
+    """Trains the subnet in `exported` on `task`, from what is in `out` on; None if stopped after `stop_after` seconds.
 
     `out` gets the subnet as `nas export` writes it (with the weights that were best on dev), `head.safetensors`,
-    `result.json` with what is reached on test, and while it runs `state.pt` and `log.jsonl`.
+    `result.json` with figures on test, and while it runs `state.pt` and `log.jsonl`.
     """
-    chosen, recipe = get_task(task), recipe or FinetuneSettings()
-    if instead := {"verification": "speaker", "diarization": "speaker", "phones": "asr"}.get(task):
-        raise NasError(f"fine-tune on {instead} instead of {task}: its subnet can then be evaluated on {task}")
+    chosen, settings = get_task(task), settings or FinetuneSettings()
+    if chosen.instead is not None:
+        raise NasError(f"fine-tune on {chosen.instead} instead of {task}: its subnet can then be evaluated on {task}")
+    chosen.check_options(alphabet=alphabet)
     data = read_dataset(manifest, chosen.label, skip_missing)
     text = chosen.kind == "text"
     if text:
         data, letters = check_text(manifest, data, alphabet)
     outputs = tuple(letters) if text else check_classes(manifest, data, chosen.label)
     problem = _Problem(data, outputs, text, device)
-    model = _tuned(load_extracted(exported), len(outputs), text, recipe.seed).to(device)
-    settings = {**asdict(recipe), "exported": str(exported), "task": task, "manifest": str(manifest)}
-    if not _train(model, problem, recipe, settings, out, stop_after, say):
+    model = _tuned(load_extracted(exported), len(outputs), text, settings.seed).to(device)
+    record = {**asdict(settings), "exported": str(exported), "task": task, "manifest": str(manifest)}
+    if not _train(model, problem, settings, _State(out, record, model), stop_after, log):
         return None
-    result = {
+    result: dict[str, object] = {
         "task": task,
         "metric": chosen.metric,
         "results": problem.test(model),
         "data": {"name": data.name, **{part: len(each) for part, each in data.parts.items()}},
         "outputs": list(outputs),
-        "settings": settings,
+        "settings": record,
     }
-    save_extracted(model.net.cpu(), out, about={"finetuned": settings})
+    save_extracted(model.net.cpu(), out, about={"finetuned": record})
     head = {name: value.cpu().contiguous() for name, value in model.head.state_dict().items()}
-    save_file(head, out / "head.safetensors")
-    (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    with replacing(out / "head.safetensors") as temporary:
+        save_file(head, temporary)
+    write_json(out / "result.json", result)
     return result
 
 
@@ -190,81 +170,86 @@ def _tuned(net: Hubert, outputs: int, text: bool, seed: int) -> _Tuned:
 def _train(
     model: _Tuned,
     problem: _Problem,
-    recipe: FinetuneSettings,
-    settings: dict[str, Any],
-    out: Path,
+    settings: FinetuneSettings,
+    state: _State,
     stop_after: float,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> bool:
-    """Trains until all steps are done and the best weights are in `model`; False where the time was up."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Trains until all steps are done and the best weights are in `model`; False if the time was up before."""
     encoder = [value for value in model.net.parameters() if value.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": encoder, "lr": recipe.learning_rate},
+        {"params": encoder, "lr": settings.learning_rate},
         {"params": list(model.head.parameters())},
     ]
-    optimiser = torch.optim.AdamW(groups, lr=10 * recipe.learning_rate, weight_decay=0.01)
-    step, best, weights = _restore(out, settings, model, optimiser)
-    plan, backward, began = problem.steps(recipe), Backward(problem, say), time.monotonic()
+    optimiser = torch.optim.AdamW(groups, lr=10 * settings.learning_rate, weight_decay=0.01)
+    step = state.restore(model, optimiser)
+    plan, backward, began = problem.steps(settings), Backward(problem, log), time.monotonic()
     for _ in range(step):
         next(plan)
-    while step < recipe.steps:
+    while step < settings.steps:
         model.train()
         for group, rate in zip(optimiser.param_groups, (1, 10), strict=True):
-            group["lr"] = rate * recipe.learning_rate * recipe.part_at(step)
+            group["lr"] = rate * settings.learning_rate * settings.part_at(step)
         optimiser.zero_grad(set_to_none=True)
         loss = backward(model, next(plan))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1
         record = {"step": step, "loss": round(loss, 5)}
-        if step % recipe.validate_every == 0 or step == recipe.steps:
+        if step % settings.validate_every == 0 or step == settings.steps:
             score = problem.dev(model.eval())
             record["dev_loss"] = round(-score, 5)
-            say(f"step {step}: loss {loss:.3f}, dev loss {-score:.3f}")
-            if score > best:
-                best, weights = score, copy.deepcopy(model.state_dict())
-        with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(record) + "\n")
+            log(f"step {step}: loss {loss:.3f}, dev loss {-score:.3f}")
+            state.offer(score, model)
+        state.append_log(record)
         late = time.monotonic() - began > stop_after
-        if step % recipe.checkpoint_every == 0 or step == recipe.steps or late:
-            _checkpoint(out, settings, model, optimiser, step, best, weights)
-        if late and step < recipe.steps:
+        if step % settings.checkpoint_every == 0 or step == settings.steps or late:
+            state.save(model, optimiser, step)
+        if late and step < settings.steps:
             return False
-    model.load_state_dict(weights)
+    model.load_state_dict(state.weights)
     model.eval()
     return True
 
 
-def _checkpoint(
-    out: Path,
-    settings: dict[str, Any],
-    model: _Tuned,
-    optimiser: torch.optim.AdamW,
-    step: int,
-    best: float,
-    weights: dict[str, Tensor],
-) -> None:
-    state = {"settings": settings, "step": step, "best": best, "weights": weights}
-    save_state(out, {**state, "model": model.state_dict(), "optimiser": optimiser.state_dict()})
+class _State:
+    """What a run keeps in its folder: the best weights on dev so far, checkpoints, and a log."""
 
+    def __init__(self, out: Path, settings: Mapping[str, object], model: _Tuned) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.out, self.settings = out, dict(settings)
+        self.best, self.weights = -math.inf, copy.deepcopy(model.state_dict())
 
-def _restore(
-    out: Path, settings: dict[str, Any], model: _Tuned, optimiser: torch.optim.AdamW
-) -> tuple[int, float, dict[str, Tensor]]:
-    """Step, best figure on dev and its weights: those of the checkpoint in `out`, or the beginning."""
-    state = load_state(out, "settings")
-    if state is None:
-        return 0, -math.inf, copy.deepcopy(model.state_dict())
-    begun = state["settings"]
-    for key, value in settings.items():
-        if begun.get(key) != value and key not in ("validate_every", "checkpoint_every"):
-            raise RunError(f"{out} was begun with {key}={begun.get(key)}, now {key}={value}: use another folder")
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    log = (out / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (out / "log.jsonl").write_text("".join(log[: state["step"]]), encoding="utf-8")
-    return int(state["step"]), float(state["best"]), state["weights"]
+    def offer(self, score: float, model: _Tuned) -> None:
+        """Keeps the model's weights if their figure on dev is the best."""
+        if score > self.best:
+            self.best, self.weights = score, copy.deepcopy(model.state_dict())
+
+    def append_log(self, record: Mapping[str, float]) -> None:
+        with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(record) + "\n")
+
+    def save(self, model: _Tuned, optimiser: torch.optim.AdamW, step: int) -> None:
+        state = {"settings": self.settings, "step": step, "best": self.best, "weights": self.weights}
+        save_state(self.out, {**state, "model": model.state_dict(), "optimiser": optimiser.state_dict()})
+
+    def restore(self, model: _Tuned, optimiser: torch.optim.AdamW) -> int:
+        """The step to resume from: that of the checkpoint in the folder, or 0."""
+        state = load_state(self.out, "settings")
+        if state is None:
+            return 0
+        before = state["settings"]
+        for key, value in self.settings.items():
+            if before.get(key) != value and key not in ("validate_every", "checkpoint_every"):
+                raise RunError(
+                    f"{self.out} was started with {key}={before.get(key)}, now {key}={value}: use another folder"
+                )
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        self.best, self.weights = float(state["best"]), state["weights"]
+        log = (self.out / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(self.out / "log.jsonl", "".join(log[: state["step"]]))
+        return int(state["step"])
 
 
 def _batched(examples: Sequence[Example]) -> list[list[Example]]:
@@ -272,9 +257,4 @@ def _batched(examples: Sequence[Example]) -> list[list[Example]]:
 
 
 def _seconds(example: Example) -> float:
-    import soundfile
-
-    try:
-        return float(soundfile.info(example.audio).duration)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioError(f"cannot read audio {example.audio}: {str(error).rstrip('.')}") from None
+    return seconds_of(example.audio)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evaluators.tasks.settings import FitSettings
+from evaluators.tasks.task import Problem
 from search_spaces import NasError
 
-__all__ = ["Backward", "FitSettings", "Loss", "Problem", "fit", "fit_seeds", "out_of_memory"]
+__all__ = ["Backward", "Loss", "fit", "fit_seeds", "out_of_memory"]
 
 Say = Callable[[str], None]
 
@@ -25,35 +26,6 @@ class Loss(Protocol):
     def loss(self, head: nn.Module, rows: Sequence[int]) -> Tensor: ...
 
     def ids(self, rows: Sequence[int]) -> list[str]: ...
-
-
-class Problem(Loss, Protocol):
-    """What `fit` trains: a head, batches of train rows, a loss, and a figure on dev (greater is better)."""
-
-    def head(self) -> nn.Module: ...
-
-    def plan(self, rng: np.random.Generator, batch: int) -> list[list[int]]: ...
-
-    def dev(self, head: nn.Module) -> float: ...
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How heads are trained. The learning rate is the first seed's best on dev; the other seeds take it."""
-
-    learning_rates: tuple[float, ...] = (1e-3, 1e-2)
-    seeds: int = 3
-    epochs: int = 60
-    patience: int = 8
-    batch: int = 32
-
-    def __post_init__(self) -> None:
-        rates = self.learning_rates
-        if not rates or not all(math.isfinite(rate) and rate > 0 for rate in rates):
-            raise NasError(f"learning rates must be numbers above 0; got {', '.join(map(str, rates)) or 'none'}")
-        for name in ("seeds", "epochs", "patience", "batch"):
-            if getattr(self, name) < 1:
-                raise NasError(f"{name} must be at least 1; got {getattr(self, name)}")
 
 
 def fit_seeds(

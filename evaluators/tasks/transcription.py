@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluators.tasks.data import Dataset, Example
+from evaluators.tasks.data import Dataset, Example, check_phones, check_text
 from evaluators.tasks.features import HiddenStates
 from evaluators.tasks.heads import CtcHead
 from evaluators.tasks.metrics import edit_rates
+from evaluators.tasks.task import Built, TaskContext
 from search_spaces import AudioError, NasError
 from supernet.audio import batches
 
-__all__ = ["Transcription", "ctc_loss", "decode", "fits", "letters_of"]
+__all__ = ["Transcription", "build_transcription", "ctc_loss", "decode", "fits", "letters_of"]
 
 
 class Transcription:
@@ -128,3 +129,22 @@ def decode(log_probs: Tensor, alphabet: str, beam: int = 1) -> str:
         best = [letter for letter, _ in groupby(log_probs.argmax(-1).tolist())]
         text = "".join(alphabet[letter - 1] for letter in best if letter)
     return " ".join(text.split())
+
+
+def build_transcription(context: TaskContext) -> Built:
+    """Letters of texts, or phones, by CTC."""
+    names: tuple[str, ...] = ()
+    if context.task.kind == "phones":
+        data, alphabet, names = check_phones(context.manifest, context.data)
+    else:
+        data, alphabet = check_text(context.manifest, context.data, context.alphabet)
+    context.fill(data)
+    hidden, beam = context.hidden, context.beam
+    problem = Transcription(data, alphabet, context.states, context.device, hidden, beam, names)
+    about = {
+        "alphabet": names or alphabet,
+        "head": f"BLSTM of {hidden}" if hidden else "linear",
+        "beam": beam,
+        "too_long": problem.too_long,
+    }
+    return Built(problem, data, about)

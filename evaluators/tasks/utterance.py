@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluators.tasks.data import Dataset, Example
+from evaluators.tasks.data import Dataset, Example, check_classes
 from evaluators.tasks.features import HiddenStates
 from evaluators.tasks.heads import SpeakerHead, UtteranceHead
 from evaluators.tasks.metrics import accuracy, detection, equal_error_rate
+from evaluators.tasks.task import Built, TaskContext
 from search_spaces import AudioError
 
-__all__ = ["Classification", "Verification"]
+__all__ = ["Classification", "Verification", "build_classification", "build_verification"]
 
 _MOST_TRIALS = 20_000
 
@@ -116,3 +117,19 @@ def _trials(
     if same.all() or not same.any():
         raise AudioError("verification needs trials of the same and of different speakers, in dev and in test")
     return pairs, same
+
+
+def build_classification(context: TaskContext) -> Built:
+    """Classes of whole recordings, all of them seen in train."""
+    classes = check_classes(context.manifest, context.data, context.task.label)
+    context.fill(context.data)
+    problem = Classification(context.data, classes, context.states, context.device)
+    return Built(problem, context.data, {"classes": len(classes)}, round(1 / len(classes), 4))
+
+
+def build_verification(context: TaskContext) -> Built:
+    """Pairs of recordings of the same speaker or of two, who need not be in train."""
+    classes = check_classes(context.manifest, context.data, context.task.label, open_set=True)
+    context.fill(context.data)
+    problem = Verification(context.data, classes, context.states, context.device)
+    return Built(problem, context.data, {"classes": len(classes)})

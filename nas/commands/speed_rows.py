@@ -30,8 +30,10 @@ from search_spaces import Space, Subnet, get_space, space_from_dict
 from supernet.calibration import CalibrationSpeech
 from supernet.checkpoint import load_supernet
 from supernet.model import HubertSupernet
-from supernet.training.distil import Batch, Recipe, optimiser_of, train_step
+from supernet.training.batches import Batch
 from supernet.training.losses import distillation_loss, step_subnets
+from supernet.training.recipe import StageRecipe
+from supernet.training.step import optimiser_of, train_step
 
 __all__ = [
     "Race",
@@ -234,7 +236,7 @@ def training_row(
     precision: str = "fp32",
 ) -> Row:
     """A sandwich step of stage 2 on wav (B, S). `slow` takes the step's subnets; it is warmed up, as is ours."""
-    recipe = Recipe(stage=2, steps=1000, learning_rate=0.0, mask_prob=0.0, precision=precision)
+    recipe = StageRecipe(stage=2, steps=1000, learning_rate=0.0, mask_prob=0.0, precision=precision)
     lengths = torch.full((len(wav),), wav.shape[1])
     batch = Batch(wav, lengths, torch.stack(_calibration(model).targets), ("speech",))
     optimiser = optimiser_of(model, recipe)

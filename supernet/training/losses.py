@@ -13,10 +13,7 @@ from torch import Tensor
 from search_spaces import Feasible, Space, Subnet
 from supernet.model import HubertSupernet
 
-__all__ = ["LOSSES", "SAMPLERS", "distillation_loss", "span_mask", "step_subnets"]
-
-LOSSES = ("mse", "l1", "l1+cosine")
-SAMPLERS = ("uniform", "sandwich")
+__all__ = ["distillation_loss", "span_mask", "step_subnets"]
 
 
 def span_mask(
@@ -37,8 +34,8 @@ def span_mask(
 def step_subnets(space: Space, sampler: str, rng: np.random.Generator, within: Sequence[Feasible] = ()) -> list[Subnet]:
     """The subnets one step of stage 2 trains: one drawn at random (LightHuBERT), or the sandwich (BigNAS).
 
-    The one at random has each choice uniform; given budgets in `within`, it keeps one of them, a different one each
-    time: each width and depth that can is as likely, and then each subnet of these.
+    Each choice of the random one is uniform; given sets of subnets in `within`, it is drawn from one of them, chosen at
+    random: every width and depth in the set is equally likely, then every subnet of that width and depth.
     """
     if within:
         (drawn,) = within[int(rng.integers(len(within)))].sample(rng, 1, balanced=True)

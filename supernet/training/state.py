@@ -1,32 +1,32 @@
-"""The checkpoint of a training that may be killed at any moment: `state.pt`, all of it or the one before."""
+"""The checkpoint of a training that may be killed at any moment: `state.pt`, complete, or the previous one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from search_spaces import RunError
+from search_spaces import NasError, RunError
+from search_spaces.files import replacing
 
 __all__ = ["load_state", "save_state"]
 
 
-def save_state(out: Path, state: dict[str, Any]) -> None:
-    """Writes the checkpoint. Raises `RunError` where it cannot, and keeps the one before."""
-    partial = out / ".state.pt.partial"
+def save_state(out: Path, state: Mapping[str, object]) -> None:
+    """Writes the checkpoint. Raises `RunError` if it cannot, and keeps the previous one."""
     try:
-        torch.save(state, partial)
-        partial.replace(out / "state.pt")
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+        with replacing(out / "state.pt") as temporary:
+            torch.save(state, temporary)
+    except (NasError, RuntimeError) as error:
         raise RunError(
-            f"cannot write a checkpoint into {out}: {error}; the one before is kept, run again to go on"
+            f"cannot write a checkpoint into {out}: {error}; the previous one is kept, run again to continue"
         ) from None
 
 
 def load_state(out: Path, settings: str) -> dict[str, Any] | None:
-    """The checkpoint in `out`, or None where there is none.
+    """The checkpoint in `out`, or None.
 
     Raises `RunError` for a file that is no checkpoint: one without an entry `settings`.
     """
@@ -38,6 +38,6 @@ def load_state(out: Path, settings: str) -> dict[str, Any] | None:
         state[settings].items()
     except Exception as error:  # pickles break in many ways
         raise RunError(
-            f"cannot read checkpoint {file}: {str(error).splitlines()[0]}; delete it to begin anew"
+            f"cannot read checkpoint {file}: {str(error).splitlines()[0]}; delete it to start again"
         ) from None
     return state

@@ -12,8 +12,8 @@ import torch
 from evaluators.tasks import evaluate
 from evaluators.tasks.diarization import activity, permutation_free, turns_of
 from evaluators.tasks.features import load_upstream
-from evaluators.tasks.fit import FitSettings
 from evaluators.tasks.metrics import diarization_error
+from evaluators.tasks.settings import FitSettings
 from search_spaces import NasError
 from tests.evaluators.tasks.conftest import PITCH, write_manifest
 

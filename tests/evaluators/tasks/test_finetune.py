@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from evaluators.tasks.features import load_upstream
-from evaluators.tasks.finetune import FinetuneSettings, _Problem, finetune
+from evaluators.tasks.finetune import _Problem, finetune
+from evaluators.tasks.settings import FinetuneSettings
 from search_spaces import NasError, RunError
 from supernet import load_extracted, save_extracted
 
@@ -42,7 +43,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(exported, manifest, tmp_path)
     a, b = load_extracted(once).state_dict(), load_extracted(twice).state_dict()
     assert all(torch.equal(value, b[name]) for name, value in a.items())
     assert (once / "log.jsonl").read_text() == (twice / "log.jsonl").read_text()
-    with pytest.raises(RunError, match="was begun with steps=30, now steps=1000"):
+    with pytest.raises(RunError, match="was started with steps=30, now steps=1000"):
         finetune(exported, "speaker", manifest, once)
 
 

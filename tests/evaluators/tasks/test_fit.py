@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from evaluators.tasks.fit import Backward, FitSettings, fit, fit_seeds
+from evaluators.tasks.fit import Backward, fit, fit_seeds
 from evaluators.tasks.heads import CtcHead, UtteranceHead, WeightedSum, layer_weights
+from evaluators.tasks.settings import FitSettings
 from search_spaces import NasError
 
 

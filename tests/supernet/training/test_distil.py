@@ -12,14 +12,17 @@ import torch
 
 from evaluators import scores
 from evaluators.costs import params
-from search_spaces import AudioError, CheckpointError, Feasible, NasError, RunError
+from search_spaces import AudioError, Budget, CheckpointError, Feasible, NasError, RunError
 from supernet import load_supernet
 from supernet.audio import read_manifest
 from supernet.teacher import TargetCache, load_teacher
-from supernet.training.distil import Recipe, _follow, distil, train_stage, untrained, validate
-from supernet.training.losses import LOSSES, distillation_loss, span_mask, step_subnets
+from supernet.training.batches import TrainingSpeech
+from supernet.training.distil import distil, untrained
+from supernet.training.losses import distillation_loss, span_mask, step_subnets
+from supernet.training.recipe import LOSSES, StageRecipe
+from supernet.training.stage import _follow, train_stage, validate
 
-RECIPE = Recipe(
+RECIPE = StageRecipe(
     stage=2, steps=8, batch_seconds=3, checkpoint_every=3, validate_every=4, precision="fp32", mask_from=0.5
 )
 
@@ -30,7 +33,7 @@ def prepared(small_space, corpus, teacher_folder, tmp_path):
     cache = TargetCache(tmp_path / "targets", teacher, small_space.network.frames)
     train, dev = read_manifest(corpus, "train"), read_manifest(corpus, "dev")
     cache.fill([*train, *dev])
-    return train, dev, cache, cache.statistics(train)
+    return TrainingSpeech(train, dev, cache, cache.statistics(train))
 
 
 def fresh(space):
@@ -41,13 +44,13 @@ def fresh(space):
 def test_killed_and_resumed_is_bit_for_bit_not_killed(small_space, prepared, tmp_path, changes):
     whole, pieces = fresh(small_space), fresh(small_space)
     recipe = dataclasses.replace(RECIPE, **changes)
-    assert train_stage(whole, recipe, *prepared, tmp_path / "whole")
+    assert train_stage(whole, recipe, prepared, tmp_path / "whole")
     done = False
     for _ in range(20):
         if done:
             break
         pieces = fresh(small_space)  # as a new process would
-        done = train_stage(pieces, recipe, *prepared, tmp_path / "pieces", stop_after=0)
+        done = train_stage(pieces, recipe, prepared, tmp_path / "pieces", stop_after=0)
     assert done
     for (name, a), b in zip(whole.state_dict().items(), pieces.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
@@ -81,7 +84,7 @@ def test_the_largest_subnets_predictions_can_be_targets(small_space, prepared, t
     losses = {}
     for share in (0.0, 1.0):
         recipe = dataclasses.replace(RECIPE, steps=1, in_place=share)
-        train_stage(fresh(small_space), recipe, *prepared, tmp_path / str(share))
+        train_stage(fresh(small_space), recipe, prepared, tmp_path / str(share))
         losses[share] = json.loads((tmp_path / str(share) / "log.jsonl").read_text().splitlines()[0])["loss"]
     assert losses[1.0] < 0.7 * losses[0.0]  # untrained subnets are nearer to each other than to the teacher
 
@@ -103,10 +106,9 @@ def test_recipes_that_cannot_be_followed(changes, said):
 def test_training_brings_every_subnet_nearer_to_the_teacher(small_space, prepared, tmp_path):
     model = fresh(small_space)
     recipe = dataclasses.replace(RECIPE, steps=60, learning_rate=3e-3, mask_prob=0.0, validate_every=60)
-    train, _, cache, statistics = prepared
-    before = validate(model, train, cache, statistics, recipe)
-    assert train_stage(model, recipe, *prepared, tmp_path / "out")
-    after = validate(model, train, cache, statistics, recipe)
+    before = validate(model, prepared.train, prepared, recipe)
+    assert train_stage(model, recipe, prepared, tmp_path / "out")
+    after = validate(model, prepared.train, prepared, recipe)
     for subnet in ("smallest", "middle", "largest"):
         assert sum(after[subnet]) < sum(before[subnet])
 
@@ -129,12 +131,12 @@ def test_both_stages_make_a_supernet_that_brings_its_calibration(small_space, co
 
 
 def test_other_settings_do_not_go_on_with_a_checkpoint(small_space, prepared, tmp_path):
-    train_stage(fresh(small_space), RECIPE, *prepared, tmp_path, stop_after=0)
-    with pytest.raises(RunError, match="begun with batch_seconds=3, now batch_seconds=5"):
-        train_stage(fresh(small_space), dataclasses.replace(RECIPE, batch_seconds=5), *prepared, tmp_path)
+    train_stage(fresh(small_space), RECIPE, prepared, tmp_path, stop_after=0)
+    with pytest.raises(RunError, match="started with batch_seconds=3, now batch_seconds=5"):
+        train_stage(fresh(small_space), dataclasses.replace(RECIPE, batch_seconds=5), prepared, tmp_path)
     (tmp_path / "state.pt").write_bytes(b"torn")
     with pytest.raises(RunError, match="cannot read checkpoint"):
-        train_stage(fresh(small_space), RECIPE, *prepared, tmp_path)
+        train_stage(fresh(small_space), RECIPE, prepared, tmp_path)
 
 
 def test_a_loss_that_is_not_finite_names_the_recordings(small_space, prepared, tmp_path):
@@ -142,7 +144,7 @@ def test_a_loss_that_is_not_finite_names_the_recordings(small_space, prepared, t
     with torch.no_grad():
         model.heads[0].weight.fill_(float("nan"))
     with pytest.raises(NasError, match="loss is nan at step 0 of stage 2; recordings: "):
-        train_stage(model, RECIPE, *prepared, tmp_path)
+        train_stage(model, RECIPE, prepared, tmp_path)
 
 
 def test_unknown_settings_are_refused():
@@ -235,13 +237,13 @@ def test_the_one_at_random_keeps_one_of_the_budgets(small_space):
 
 
 def test_training_within_budgets_is_another_recipe(small_space, prepared, tmp_path):
-    recipe = dataclasses.replace(RECIPE, steps=1, budgets=("params<=1M",))
-    with pytest.raises(NasError, match="a recipe with 1 budgets needs as many sets of subnets; got 0"):
-        train_stage(fresh(small_space), recipe, *prepared, tmp_path)
-    within = [Feasible(small_space)]
-    assert train_stage(fresh(small_space), recipe, *prepared, tmp_path, within=within)
-    with pytest.raises(RunError, match="was begun with budgets="):
-        train_stage(fresh(small_space), dataclasses.replace(RECIPE, steps=1), *prepared, tmp_path)
+    table = params(small_space).table
+    recipe = dataclasses.replace(RECIPE, steps=1, budgets=(Budget("params", table.range()[1]),))
+    with pytest.raises(NasError, match="unknown cost 'params' in budget"):
+        train_stage(fresh(small_space), recipe, prepared, tmp_path)
+    assert train_stage(fresh(small_space), recipe, prepared, tmp_path, tables={"params": table})
+    with pytest.raises(RunError, match="was started with budgets="):
+        train_stage(fresh(small_space), dataclasses.replace(RECIPE, steps=1), prepared, tmp_path)
 
 
 def test_a_target_may_be_the_mean_of_several_layers(teacher_folder):

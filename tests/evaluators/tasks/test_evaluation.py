@@ -11,7 +11,7 @@ import torch
 from evaluators.tasks import TASKS, evaluate
 from evaluators.tasks.data import read_dataset
 from evaluators.tasks.features import HiddenStates, load_upstream
-from evaluators.tasks.fit import FitSettings
+from evaluators.tasks.settings import FitSettings
 from evaluators.tasks.transcription import ctc_loss, decode, fits
 from search_spaces import AudioError, NasError
 from supernet import load_extracted, save_supernet
