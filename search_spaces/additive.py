@@ -2,19 +2,6 @@
 
 `AdditiveTable` holds such a quantity; `Feasible` is the set of subnets that keep limits on some of them, and counts
 it, draws from it and optimises over it by dynamic programming.
-
-The trellis, for one embed dim and depth. A state is what a subnet's first layers spend of each limit. Under one
-limit every state that leaves enough for the cheapest rest can be completed; under several, whose cheapest choices
-differ, some states are dead ends, which have no completions to count. Spending so little that even the dearest rest
-fits is raised to the most of which that is true, so that equal futures are one state. Params and MACs have few
-distinct sums (about 600 in LightHuBERT's small space), hence few states.
-
-Rounding. Sums are those of `of_vectors` to the last bit, so counts are exact while sums are few. Where a layer has
-over `MOST_SUMS` distinct sums of a real-valued table, or over `MOST_STATES` states, neighbouring sums become one, of
-the limit with the most of them first. They become the GREATEST of them: a limit is never broken, and a subnet is
-left out only where it is nearer to a limit than it was rounded by. What each state spends still leaves enough for
-its cheapest rest, so whether anything fits under one limit is exact for every table; and a limit that all subnets of
-an embed dim and depth keep has no part in their trellis, so it leaves out none of them.
 """
 
 from __future__ import annotations
@@ -34,6 +21,7 @@ from search_spaces import paths
 from search_spaces.errors import InfeasibleError, SpaceError
 from search_spaces.space import Space
 from search_spaces.subnet import Subnet
+from search_spaces.trellis import Trellis, build_trellis, integers_below, unranked
 
 __all__ = ["AdditiveTable", "Feasible", "FrontPoint"]
 
@@ -41,8 +29,6 @@ Number = int | float
 Limits = Sequence[tuple["AdditiveTable", Number]]
 Array = npt.NDArray[Any]
 
-MOST_STATES = 1 << 16
-MOST_SUMS = 1 << 11
 _INTEGER_BITS = 61  # sums stay below, so that the lowest of `paths` plus a sum is lowest still, and wraps nowhere
 _GROUP_ENTRIES = 1 << 12  # of sums over some layers: more layers in a group are fewer gathers, from a larger table
 _ROWS_AT_A_TIME = 4096  # whose indices and codes stay in the processor's cache
@@ -300,82 +286,6 @@ class AdditiveTable:
         return Feasible(self.space, [*own, *budgets])
 
 
-@dataclass(frozen=True, eq=False)
-class _Trellis:
-    """States of one (embed dim, depth): `moves[i]` (states, C) is the state after a choice in kept layer i, or -1."""
-
-    e: int
-    p: int
-    kept: tuple[int, ...]
-    moves: tuple[Array, ...]
-
-    @property
-    def alive(self) -> bool:
-        """Whether any path keeps all limits together."""
-        return bool(self.counts(bool)[0][0])
-
-    def counts(self, dtype: type) -> list[Array]:
-        """Completions of each state, before each kept layer and after the last."""
-        counts: list[Array] = [np.ones(1, dtype=dtype)]
-        for moves in reversed(self.moves):
-            after = np.append(counts[0], np.zeros(1, dtype=dtype))  # index -1: no completion
-            counts.insert(0, after[moves].sum(1, dtype=dtype))
-        return counts
-
-
-class _Account(NamedTuple):
-    """One limit in one (embed dim, depth): the constant, then the terms (C,) of each kept layer.
-
-    Before each kept layer and after the last, `most` may be spent: the cheapest rest fits; and at `free` any does.
-    """
-
-    start: Number
-    terms: list[Array]
-    most: list[Number]
-    free: list[Number]
-
-    @classmethod
-    def of(cls, table: AdditiveTable, limit: Number, e: int, p: int, kept: tuple[int, ...]) -> _Account:
-        start, terms = table.constant[e, p].item(), [table.layers[layer][e, p] for layer in kept]
-        if table.exact and abs(limit) != math.inf:
-            limit = math.floor(limit)
-        most = _before(limit, [row.min().item() for row in terms])
-        return cls(start, terms, most, _before(limit, [row.max().item() for row in terms]))
-
-    @property
-    def fits(self) -> bool:
-        return self.start <= self.most[0]
-
-    @property
-    def binds(self) -> bool:
-        return self.start > self.free[0]
-
-    def spend(self, i: int, before: Array) -> Array:
-        """What is spent (states, C) after kept layer i."""
-        after: Array = np.maximum(before[:, None] + self.terms[i], self.free[i + 1])
-        return after
-
-
-def _before(limit: Number, terms: list[Number]) -> list[Number]:
-    """The most before each of `terms`, and after all, that stays within `limit` when the rest are added in order."""
-    most = [limit]
-    for term in reversed(terms):
-        most.insert(0, _greatest_addend(most[0], term))
-    return most
-
-
-def _greatest_addend(total: Number, term: Number) -> Number:
-    """The greatest number that makes at most `total` with `term`: exact for floats too, whose addition rounds."""
-    addend = total - term
-    if isinstance(addend, int) or math.isinf(total):
-        return addend
-    # Sums up to half a float above `total` round down to it. The sum here is at most one float too low, so begin above.
-    addend = math.nextafter(addend + (math.nextafter(total, math.inf) - total) / 2, math.inf)
-    while addend + term > total:
-        addend = math.nextafter(addend, -math.inf)
-    return addend
-
-
 class Feasible:
     """The subnets of a space that keep every limit: table <= number. Without limits, the whole space.
 
@@ -415,10 +325,10 @@ class Feasible:
         if not totals:
             raise self._impossible()
         if not balanced:
-            return self._unrank(_integers_below(rng, sum(totals), n))
+            return self._unrank(integers_below(rng, sum(totals), n))
         firsts = list(accumulate(totals, initial=0))
         which = rng.integers(len(totals), size=n).tolist()
-        return self._unrank(np.array([firsts[k] + int(_integers_below(rng, totals[k], 1)[0]) for k in which]))
+        return self._unrank(np.array([firsts[k] + int(integers_below(rng, totals[k], 1)[0]) for k in which]))
 
     def ranked(self, table: AdditiveTable, maximize: bool = True) -> Iterator[Subnet]:
         """The subnets from the best by `table` on, as many as are taken; see `paths.ranked`."""
@@ -453,33 +363,12 @@ class Feasible:
     # ---------------------------------------------------------------- the trellises
 
     @cached_property
-    def _trellises(self) -> list[_Trellis]:
+    def _trellises(self) -> list[Trellis]:
         """One for each (embed dim, depth) in which something fits."""
         combinations = product(range(len(self.space.embed_dims)), enumerate(self.space.depth_map.values()))
-        built = (self._trellis(e, p, kept) for e, (p, kept) in combinations)
+        choices = [len(each) for each in self.space.choices]
+        built = (build_trellis(self.limits, e, p, kept, choices) for e, (p, kept) in combinations)
         return [trellis for trellis in built if trellis is not None]
-
-    def _trellis(self, e: int, p: int, kept: tuple[int, ...]) -> _Trellis | None:
-        """The trellis of one (embed dim, depth), or None where nothing fits."""
-        accounts = [_Account.of(table, limit, e, p, kept) for table, limit in self.limits]
-        if not all(account.fits for account in accounts):
-            return None
-        accounts = [account for account in accounts if account.binds]
-        spent = [np.array([account.start]) for account in accounts]
-        states, moves = 1, []
-        for i, layer in enumerate(kept):
-            fits = np.ones((states, len(self.space.choices[layer])), dtype=bool)
-            sums = [account.spend(i, before) for account, before in zip(accounts, spent, strict=True)]
-            for account, after in zip(accounts, sums, strict=True):
-                fits &= after <= account.most[i + 1]
-            if not fits.any():
-                return None
-            move = np.full(fits.shape, -1, dtype=np.int64)
-            spent, move[fits] = _merged([after[fits] for after in sums], int(fits.sum()))
-            states = int(move.max()) + 1
-            moves.append(move)
-        trellis = _Trellis(e, p, kept, tuple(moves))
-        return trellis if trellis.alive else None
 
     @cached_property
     def _counts(self) -> list[list[Array]]:
@@ -488,28 +377,12 @@ class Feasible:
 
     def _unrank(self, ranks: Array) -> list[Subnet]:
         """The subnets with these numbers, in the order of trellis, then choices layer by layer."""
-        subnets: list[Subnet | None] = [None] * len(ranks)
-        first = 0
-        for trellis, counts in zip(self._trellises, self._counts, strict=True):
-            total = int(counts[0][0])
-            mine = np.flatnonzero((ranks >= first) & (ranks < first + total))
-            rank, state = ranks[mine] - first, np.zeros(len(mine), dtype=np.int64)
-            first += total
-            columns = []
-            for moves, after in zip(trellis.moves, counts[1:], strict=True):
-                ways = np.append(after, np.zeros(1, dtype=after.dtype))[moves]
-                ends = np.cumsum(ways, axis=1)[state]
-                choice = (ends <= rank[:, None]).sum(1)
-                rank = rank - np.where(choice > 0, ends[np.arange(len(mine)), np.maximum(choice - 1, 0)], 0)
-                state = moves[state, choice]
-                columns.append(choice)
-            for i, choices in zip(
-                mine.tolist(), zip(*(column.tolist() for column in columns), strict=True), strict=True
-            ):
-                subnets[i] = self._subnet(trellis, choices)
-        return [subnet for subnet in subnets if subnet is not None]
+        subnets: dict[int, Subnet] = {}
+        for i, trellis, choices in unranked(self._trellises, self._counts, ranks):
+            subnets[i] = self._subnet(trellis, choices)
+        return [subnets[i] for i in range(len(ranks))]
 
-    def _subnet(self, trellis: _Trellis, choices: Iterable[int]) -> Subnet:
+    def _subnet(self, trellis: Trellis, choices: Iterable[int]) -> Subnet:
         pairs = [self.space.choices[layer][c] for layer, c in zip(trellis.kept, choices, strict=True)]
         heads, ratios = zip(*pairs, strict=True)
         return Subnet._trusted(self.space.embed_dims[trellis.e], heads, ratios)
@@ -543,44 +416,6 @@ def _said(value: Number) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
 
 
-def _merged(sums: list[Array], rows: int) -> tuple[list[Array], Array]:
-    """At most `MOST_STATES` states, each the greatest of the sums it stands for (one a limit); and each row's state."""
-    columns = [_few(_ranks(c), MOST_SUMS) if c.dtype == np.float64 else c - c.min() for c in sums]
-    order, new = _sorted(columns, rows)
-    if (states := int(new.sum())) > MOST_STATES:
-        ranks, most = [_ranks(column) for column in columns], MOST_SUMS
-        while states > MOST_STATES:
-            order, new = _sorted([_few(rank, most) for rank in ranks], rows)
-            states = int(new.sum())
-            most = int(most * min(0.9, (MOST_STATES / states) ** (1 / len(ranks))))
-    state = np.empty(rows, dtype=np.int64)
-    state[order] = new.cumsum() - 1
-    return [np.maximum.reduceat(column[order], np.flatnonzero(new)) for column in sums], state
-
-
-def _sorted(columns: list[Array], rows: int) -> tuple[Array, Array]:
-    """An order in which rows equal in all columns (of whole numbers >= 0) are neighbours; and where others begin."""
-    keys = np.zeros(rows, dtype=np.int64)
-    for column in columns:
-        if (int(keys.max()) + 1) * (int(column.max()) + 1) >= 1 << 62:
-            keys, column = _ranks(keys), _ranks(column)
-        keys = keys * (column.max() + 1) + column
-    order = keys.argsort()
-    return order, np.diff(keys[order], prepend=-1) > 0
-
-
-def _ranks(column: Array) -> Array:
-    return np.unique(column, return_inverse=True)[1]
-
-
-def _few(ranks: Array, most: int) -> Array:
-    """At most `most` ranks, neighbours made one; the least stays alone, as it may be the sum at which any rest fits."""
-    greatest = int(ranks.max())
-    if greatest < most:
-        return ranks
-    return -(-ranks // -(-greatest // (most - 1))) if most > 1 else np.zeros_like(ranks)
-
-
 def _is_whole(array: Array) -> bool:
     """Whether all are integers, of any size."""
     if array.dtype == object:
@@ -593,16 +428,3 @@ def _limit(table: AdditiveTable, limit: Any) -> Number:
     if not isinstance(limit, numbers.Real) or isinstance(limit, bool) or limit != limit:
         raise SpaceError(f"the limit on {table.name} must be a number; got {limit!r}")
     return int(limit) if isinstance(limit, numbers.Integral) else float(limit)
-
-
-def _integers_below(rng: np.random.Generator, total: int, n: int) -> Array:
-    """`n` integers uniform in [0, total), of any size."""
-    if total < 1 << 62:
-        return rng.integers(total, size=n)
-    width = total.bit_length()
-    drawn: list[int] = []
-    while len(drawn) < n:
-        value = int.from_bytes(rng.bytes(-(-width // 8)), "big") >> (-width % 8)
-        if value < total:
-            drawn.append(value)
-    return np.array(drawn, dtype=object)

@@ -2,7 +2,7 @@
 
 A path is a subnet: one choice for each kept layer. Its value is a constant plus a term for each choice plus, where the
 table is a `ChainTable`, a term for each two neighbouring choices. A node is therefore a state of the trellis (see
-`additive`) joined, where such a pair follows, by the choice before it (Viterbi).
+`trellis`) joined, where such a pair follows, by the choice before it (Viterbi).
 
 `ranked` is an A* search whose estimate, the best completion of every node, is exact: no more is opened than the paths
 that are taken from it, and for each of their choices the next best.
@@ -13,13 +13,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from search_spaces.additive import AdditiveTable, _Trellis
+from search_spaces.trellis import Table, Trellis
 
 __all__ = ["front", "ranked", "undominated_by_group"]
 
@@ -34,7 +33,7 @@ class _Scored:
     pair leads to layer i. `onward[i]` (states, C): the same for each choice in layer i, without the pair leading to it.
     """
 
-    def __init__(self, trellis: _Trellis, table: AdditiveTable, sign: int) -> None:
+    def __init__(self, trellis: Trellis, table: Table, sign: int) -> None:
         e, p, kept = trellis.e, trellis.p, trellis.kept
         self.trellis = trellis
         self.constant = sign * table.constant[e, p]
@@ -72,9 +71,7 @@ class _Option(NamedTuple):
     after: int
 
 
-def ranked(
-    trellises: Sequence[_Trellis], table: AdditiveTable, sign: int
-) -> Iterator[tuple[_Trellis, tuple[int, ...]]]:
+def ranked(trellises: Sequence[Trellis], table: Table, sign: int) -> Iterator[tuple[Trellis, tuple[int, ...]]]:
     """All paths, as a trellis and its choices, in falling order of `sign` * table. Take as many as you need."""
     tie = count()  # of equal ones the latest is opened first, which leads to the end
     heap: list[Any] = []
@@ -108,8 +105,8 @@ class _Step(NamedTuple):
 
 
 def front(
-    trellises: Sequence[_Trellis], cost: AdditiveTable, score: AdditiveTable, sign: int
-) -> Iterator[tuple[_Trellis, list[int], Number, Number]]:
+    trellises: Sequence[Trellis], cost: Table, score: Table, sign: int
+) -> Iterator[tuple[Trellis, list[int], Number, Number]]:
     """The Pareto front of `cost` (least) against `sign` * `score` (greatest), in rising order of cost."""
     labels = [_labels(trellis, cost, score, sign) for trellis in trellises]
     a = np.concatenate([steps[-1].cost for steps in labels])
@@ -124,7 +121,7 @@ def front(
         yield trellises[owner[i]], choices[::-1], a[i].item(), sign * b[i].item()
 
 
-def _labels(trellis: _Trellis, cost: AdditiveTable, score: AdditiveTable, sign: int) -> list[_Step]:
+def _labels(trellis: Trellis, cost: Table, score: Table, sign: int) -> list[_Step]:
     """Label-correcting forward pass: Pareto sets of (cost, score) for each node."""
     e, p, kept = trellis.e, trellis.p, trellis.kept
     links = score.links(kept)

@@ -1,4 +1,4 @@
-"""The chosen subnet as files. `EXPORTERS` maps a format to "module:Exporter"; one file a format.
+"""The chosen subnet as files: one file a format, and one line of `EXPORTERS`.
 
 Nothing is left half-written: every format is written into a folder beside the target, read back and compared with
 the supernet's slice, and only then moved into place.
@@ -6,7 +6,6 @@ the supernet's slice, and only then moved into place.
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -14,29 +13,31 @@ from pathlib import Path
 from typing import Any, cast
 
 from search_spaces import NasError, RunError, Subnet
+from search_spaces.registry import Registry
 from supernet.export.base import DTYPES, Exporter, ModelExporter, Rounded
 from supernet.export.card import card
 from supernet.model import HubertSupernet
 
 __all__ = ["DTYPES", "EXPORTERS", "Exporter", "export_subnet", "get_exporter"]
 
-EXPORTERS = {
-    "json": "supernet.export.json_file:JsonExporter",
-    "safetensors": "supernet.export.safetensors_file:SafetensorsExporter",
-    "onnx": "supernet.export.onnx_file:OnnxExporter",
-    "torch-export": "supernet.export.torch_export:TorchExporter",
-    "hf": "supernet.export.hugging_face:HuggingFaceExporter",
-    "s3prl": "supernet.export.s3prl_folder:S3prlExporter",
-    "lighthubert": "supernet.export.lighthubert_file:LightHubertExporter",
-}
+EXPORTERS = Registry(
+    "export format",
+    "lighthubert_nas.exporters",
+    {
+        "json": "supernet.export.json_file:JsonExporter",
+        "safetensors": "supernet.export.safetensors_file:SafetensorsExporter",
+        "onnx": "supernet.export.onnx_file:OnnxExporter",
+        "torch-export": "supernet.export.torch_export:TorchExporter",
+        "hf": "supernet.export.hugging_face:HuggingFaceExporter",
+        "s3prl": "supernet.export.s3prl_folder:S3prlExporter",
+        "lighthubert": "supernet.export.lighthubert_file:LightHubertExporter",
+    },
+)
 
 
 def get_exporter(name: str) -> Exporter:
     """The exporter of this name. Raises `NasError` listing the known ones."""
-    if name not in EXPORTERS:
-        raise NasError(f"unknown export format '{name}'; known: {', '.join(EXPORTERS)}")
-    module, _, kind = EXPORTERS[name].partition(":")
-    return getattr(importlib.import_module(module), kind)()  # type: ignore[no-any-return]
+    return cast(type[Exporter], EXPORTERS.load(name))()
 
 
 def export_subnet(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import AdditiveTable, Feasible, InfeasibleError, Space, SpaceError, additive, get_space
+from search_spaces import AdditiveTable, Feasible, InfeasibleError, Space, SpaceError, get_space, trellis
 from search_spaces.space import Network
 
 PROPERTY = settings(max_examples=40, deadline=None)
@@ -96,31 +96,6 @@ def test_no_limit_is_ever_broken(case, quantile):
         assert all(feasible.contains(s) for s in feasible.sample(rng, 100))
 
 
-@PROPERTY
-@given(cases(tables=2), st.floats(0.1, 1), st.booleans())
-def test_front_is_the_brute_force_front(case, quantile, maximize):
-    space, (cost, score), rng = case
-    extra = random_table(space, rng, "extra", whole=True)
-    everything = list(space)
-    limit = int(np.quantile([by_hand(extra, s) for s in everything], quantile))
-    fit = [s for s in everything if by_hand(extra, s) <= limit]
-    sign = 1 if maximize else -1
-    points = {(round(by_hand(cost, s), 9), round(sign * by_hand(score, s), 9)) for s in fit}
-    front = {(a, b) for a, b in points if not any((c <= a and d > b) or (c < a and d >= b) for c, d in points)}
-    found = Feasible(space, [(extra, limit)]).front(cost, score, maximize) if fit else []
-    assert {(round(p.cost, 9), round(sign * p.score, 9)) for p in found} == front
-    assert all(by_hand(cost, p.subnet) == pytest.approx(p.cost) for p in found)
-    assert [p.cost for p in found] == sorted(p.cost for p in found)
-
-
-@PROPERTY
-@given(cases())
-def test_range_is_least_and_greatest(case):
-    space, (table,), _ = case
-    values = [by_hand(table, s) for s in space]
-    assert table.range() == (pytest.approx(min(values)), pytest.approx(max(values)))
-
-
 @pytest.mark.parametrize("bits", [62, 1])
 def test_draws_are_uniform(bits, monkeypatch):
     if bits == 1:  # the path of spaces too large for 64 bits
@@ -195,17 +170,6 @@ def test_limits_that_are_no_numbers_are_refused(limit):
         Feasible(space, [(table, limit)])
 
 
-def test_too_many_states_round_up_instead_of_failing(monkeypatch):
-    monkeypatch.setattr(additive, "MOST_STATES", 40)
-    rng = np.random.default_rng(0)
-    space = small_space(np.random.default_rng(5))
-    tables = [random_table(space, rng, "a", whole=True), random_table(space, rng, "b", whole=False)]
-    limits = [(t, float(np.median([by_hand(t, s) for s in space]))) for t in tables]
-    feasible = Feasible(space, limits)
-    assert 0 < feasible.count() <= sum(feasible.contains(s) for s in space)
-    assert all(feasible.contains(s) for s in feasible.sample(rng, 200))
-
-
 def six_layers(tables, rng):
     """A space of 9^6 subnets, random tables of it ("real", or integers of 40 bits), and their values (tables, 9^6)."""
     network = Network(((4, 2, 2),), width=64, heads=4, ffn_dim=256, num_layers=6, head_dim=4)
@@ -228,7 +192,7 @@ def six_layers(tables, rng):
 )
 def test_very_many_sums_keep_most_of_what_fits(tables, most_states, monkeypatch):
     """Also with fewer states than a trellis may have: a larger space than can be counted by hand comes to need them."""
-    monkeypatch.setattr(additive, "MOST_STATES", most_states)
+    monkeypatch.setattr(trellis, "MAX_STATES", most_states)
     rng = np.random.default_rng(0)
     space, made, values = six_layers(tables, rng)
     limits = [float(np.median(value)) for value in values]
@@ -239,7 +203,7 @@ def test_very_many_sums_keep_most_of_what_fits(tables, most_states, monkeypatch)
 
 
 def test_one_state_is_enough_to_end(monkeypatch):
-    monkeypatch.setattr(additive, "MOST_STATES", 1)
+    monkeypatch.setattr(trellis, "MAX_STATES", 1)
     space, made, values = six_layers(("40 bits", "real"), np.random.default_rng(0))
     limits = [(table, float(np.median(value))) for table, value in zip(made, values, strict=True)]
     assert 0 <= Feasible(space, limits).count() <= space.size

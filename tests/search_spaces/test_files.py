@@ -1,0 +1,103 @@
+"""Atomic files: the old one or the new one, never half of either."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import search_spaces
+from search_spaces import NasError
+from search_spaces.files import cache_folder, replacing, write_bytes, write_json, write_text
+
+ROOT = Path(search_spaces.__file__).parents[1]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_the_block_writes_replaces_the_file(tmp_path):
+    file = tmp_path / "new" / "a.bin"
+    with replacing(file) as temporary:
+        temporary.write_bytes(b"1")
+        assert not file.exists()
+    assert file.read_bytes() == b"1"
+    write_bytes(file, b"2")
+    assert (file.read_bytes(), names(file.parent)) == (b"2", ["a.bin"])
+
+
+def test_a_block_that_raises_leaves_the_old_file_alone(tmp_path):
+    file = tmp_path / "a"
+    write_text(file, "old")
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error):  # noqa: PT012 - the block is what raises
+            with replacing(file) as temporary:
+                temporary.write_text("half")
+                raise error
+    assert (file.read_text(), names(tmp_path)) == ("old", ["a"])
+
+
+def test_a_temporary_file_of_a_killed_process_is_no_obstacle(tmp_path):
+    (tmp_path / ".a.tmp").write_text("left behind")
+    write_text(tmp_path / "a", "new")
+    assert (names(tmp_path), (tmp_path / "a").read_text()) == (["a"], "new")
+
+
+def test_shared_files_have_a_temporary_name_for_each_process(tmp_path):
+    with replacing(tmp_path / "a", shared=True) as temporary:
+        assert str(os.getpid()) in temporary.name
+        temporary.write_text("x")
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask_whatever_the_writer_used(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "a") as temporary:
+            temporary.unlink()
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600))  # as safetensors does
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+def test_a_full_disk_is_one_line_with_the_files_name(tmp_path):
+    code = (
+        "import resource, signal, sys; from search_spaces.files import write_bytes\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: write_bytes(sys.argv[1], b'x' * 2000)\n"
+        "except ValueError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a")], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"cannot write {tmp_path / 'a'}: File too large\n"
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NasError, match=f"cannot write {tmp_path / 'file' / 'a'}: "):
+        write_text(tmp_path / "file" / "a", "x")
+
+
+def test_json_is_indented_and_finite(tmp_path):
+    write_json(tmp_path / "a.json", {"é": [1, Path("x")]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"é": [1, "x"]}
+    with pytest.raises(NasError, match="numbers must be finite"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_the_cache_is_where_xdg_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "lighthubert-nas"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder() == tmp_path / "home" / ".cache" / "lighthubert-nas"
