@@ -17,7 +17,7 @@ __all__ = ["cache_folder", "replacing", "write_bytes", "write_json", "write_text
 
 
 @contextmanager
-def replacing(file: Path | str, *, shared: bool = False) -> Iterator[Path]:
+def replacing(file: str | os.PathLike[str], *, shared: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside `file`; what the block writes there replaces `file` when the block ends.
 
     If the block raises, the temporary file is removed and `file` stays as it was. A killed process can leave the

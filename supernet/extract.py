@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from search_spaces import CheckpointError, SpaceError, Subnet, space_from_dict
-from supernet.checkpoint import checked, read_config, read_tensors, write_folder
+from supernet.checkpoint import read_config, write_folder
 from supernet.layers import FRAME_MASKS, Hubert
 from supernet.model import HubertSupernet
+from supernet.weights import checked, read_tensors
 
 __all__ = ["extract_subnet", "load_extracted", "save_extracted"]
 

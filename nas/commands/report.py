@@ -45,7 +45,7 @@ def report(
 
 def _study(run: Path, file: Path) -> Path:
     from nas.objective import Objective
-    from nas.report.summary import read_run
+    from nas.runs.folder import read_run
     from nas.searchers.optuna_samplers import write_study
 
     settings, evaluations = read_run(run)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from nas.report.figures import PALETTES, Figure, cost_title, figures, paint, run_names, short
-from nas.report.summary import read_run, summary
+from nas.report.summary import summary
+from nas.runs.folder import read_run
 from nas.runs.ledger import Evaluation
 from search_spaces import NasError, RunError, Subnet
 from search_spaces.budget import Budget, budgets_on

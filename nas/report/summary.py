@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,20 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.objective import Objective, best_and_front
-from nas.runs.folder import read_settings
-from nas.runs.ledger import Evaluation, read_ledger
+from nas.runs.folder import read_run
+from nas.runs.ledger import Evaluation
 from search_spaces import RunError
 from search_spaces.budget import Budget
 
-__all__ = ["read_run", "report_run", "summary"]
+__all__ = ["report_run", "summary"]
 
 _BARS = "▁▂▃▄▅▆▇█"
-
-
-def read_run(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Evaluation]]:
-    """The settings and evaluations of the run in `folder`; reads only, so the run may still be going on."""
-    settings = read_settings(folder)
-    return settings, read_ledger(Path(folder) / "ledger.jsonl", settings["costs"])
 
 
 def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:

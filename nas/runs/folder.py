@@ -17,10 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from nas.runs.ledger import Evaluation, Ledger
-from search_spaces import RunError
+from nas.runs.ledger import Evaluation, Ledger, read_ledger
+from search_spaces import NasError, RunError
+from search_spaces.files import write_json
 
-__all__ = ["RunFolder", "read_settings"]
+__all__ = ["RunFolder", "read_run", "read_settings"]
 
 _KINDS: dict[str, type] = {
     "space": dict,
@@ -80,13 +81,13 @@ class RunFolder:
         Where no candidate kept its budgets when measured again there is no best, and no best.json is left.
         """
         self.settings |= found
-        write_json(self.path / "run.json", self.settings)
-        write_json(self.path / "front.json", [_chosen(evaluation) for evaluation in front])
+        _write(self.path / "run.json", self.settings)
+        _write(self.path / "front.json", [_chosen(evaluation) for evaluation in front])
         if best is not None:
             verification = found.get("verification") or {"candidates": []}
             measured = [each["budgets"] for each in verification["candidates"] if each["index"] == best.index]
             record = {**_chosen(best), "budgets": self.settings["budgets"]}
-            write_json(self.path / "best.json", {**record, **({"measured": measured[0]} if measured else {})})
+            _write(self.path / "best.json", {**record, **({"measured": measured[0]} if measured else {})})
         elif found.get("verification"):
             (self.path / "best.json").unlink(missing_ok=True)
 
@@ -99,7 +100,7 @@ class RunFolder:
                 raise RunError(
                     f"{self.path} is not empty (it holds {found[0]}): continue with --resume, or take another folder"
                 )
-        write_json(self.path / "run.json", self.settings)
+        _write(self.path / "run.json", self.settings)
         self.ledger = Ledger(self.path / "ledger.jsonl", self.settings["costs"])
 
     def _take_lock(self) -> None:
@@ -122,6 +123,12 @@ class RunFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def read_run(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Evaluation]]:
+    """The settings and evaluations of the run in `folder`; reads only, so the run may still be going on."""
+    settings = read_settings(folder)
+    return settings, read_ledger(Path(folder) / "ledger.jsonl", settings["costs"])
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -161,25 +168,12 @@ def _wrong(settings: Any) -> str | None:
     return f"it names the cost {unknown[0]!r}, and has {settings['costs']}" if unknown else None
 
 
-def write_json(path: Path, data: object) -> None:
-    """Writes `data` under a temporary name and renames it, so that a reader sees all of it or the old file."""
-    temporary = path.with_name(f".{path.name}.tmp")
+def _write(path: Path, data: object) -> None:
+    """Writes a file of a run; raises `RunError` with what to do if it cannot."""
     try:
-        text = json.dumps(data, indent=1, allow_nan=False, default=str)
-    except ValueError as error:
-        raise RunError(f"cannot write {path}: numbers in settings must be finite ({error})") from None
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; evaluations in the ledger are safe: make room, then "
-            f"continue with --resume"
-        ) from None
+        write_json(path, data)
+    except NasError as error:
+        raise RunError(f"{error}; evaluations in the ledger are safe: make room, then continue with --resume") from None
 
 
 def _continued(path: Path, old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

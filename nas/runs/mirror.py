@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import RunError
+from search_spaces.files import cache_folder
 
 __all__ = ["Mirror", "fetched", "is_url", "read_file", "write_file"]
 
@@ -127,5 +128,4 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
 
 def _working_copy(url: str) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "lighthubert-nas" / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    return cache_folder() / "runs" / hashlib.sha256(url.encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.objective import Objective
-from nas.report.summary import read_run
+from nas.runs.folder import read_run
 from nas.runs.ledger import Evaluation
 
 __all__ = ["run_status"]

@@ -19,7 +19,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +36,7 @@ from nas.runs.ledger import Evaluation
 from nas.searchers.base import Searcher
 from nas.searchers.evolution import population
 from search_spaces import Feasible, Space, Subnet
+from search_spaces.files import replacing
 
 __all__ = [
     "GPSearcher",
@@ -155,17 +155,14 @@ def write_study(
 
     A trial has the parameters of the layers its subnet keeps. Replaces the file that was there.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
     distributions = _distributions(space)
-    with _quietly():
+    with _quietly(), replacing(path) as temporary:
+        temporary.unlink()  # Optuna makes its own file
         storage = JournalStorage(JournalFileBackend(str(temporary)))
         study = optuna.create_study(storage=storage, study_name=space.name, directions=_directions(objective))
         study.set_metric_names(list(objective.names))
         for evaluation in evaluations:
             study.add_trial(_trial(evaluation, objective, _parameters(space, evaluation.subnet), distributions))
-    temporary.replace(path)
 
 
 def _trial(

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from search_spaces import NasError, Subnet
-from supernet.checkpoint import lighthubert_weights, load_supernet
+from supernet.checkpoint import load_supernet
 from supernet.export.base import ModelExporter, Runner
+from supernet.foreign import lighthubert_weights
 from supernet.model import HubertSupernet
 
 __all__ = ["LightHubertExporter"]

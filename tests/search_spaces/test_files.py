@@ -34,10 +34,9 @@ def test_a_block_that_raises_leaves_the_old_file_alone(tmp_path):
     file = tmp_path / "a"
     write_text(file, "old")
     for error in (ValueError, KeyboardInterrupt):
-        with pytest.raises(error):  # noqa: PT012 - the block is what raises
-            with replacing(file) as temporary:
-                temporary.write_text("half")
-                raise error
+        with pytest.raises(error), replacing(file) as temporary:  # noqa: PT012 - the block is what raises
+            temporary.write_text("half")
+            raise error
     assert (file.read_text(), names(tmp_path)) == ("old", ["a"])
 
 

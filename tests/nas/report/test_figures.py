@@ -4,7 +4,8 @@ import pytest
 
 import nas
 from nas.report.figures import PALETTES, figures, paint, run_names, short
-from nas.report.summary import read_run, summary
+from nas.report.summary import summary
+from nas.runs.folder import read_run
 from tests.nas.helpers import params_of, tiny_space
 
 SPACE = tiny_space()

@@ -6,6 +6,7 @@ import pytest
 
 import nas
 from evaluators.scores import synthetic
+from nas.report.summary import summary
 from nas.runs.mirror import Mirror, fetched, is_url, read_file, write_file
 from search_spaces import RunError
 from tests.nas.helpers import tiny_space
@@ -46,7 +47,7 @@ def test_a_run_at_a_url_goes_on_from_another_machine(url, tmp_path, monkeypatch)
     assert [json.loads(line)["id"] for line in lines] == [e.subnet.id for e in result.evaluations]
     assert len({json.loads(line)["id"] for line in lines}) == 16
     assert json.loads(read_file(url, "best.json"))["score"] == result.best.score
-    assert nas.report.summary(fetched(url, tmp_path / "copy"))["counts"]["proposed"] == 16
+    assert summary(fetched(url, tmp_path / "copy"))["counts"]["proposed"] == 16
 
 
 def test_what_was_not_copied_before_a_crash_is_still_in_the_working_copy(url):
