@@ -249,8 +249,8 @@ class ScoreModel:
         noise = np.sqrt(self.variances["noise"])
         if self._dual:  # a draw from the prior, moved to where the evaluations are (Matheron's rule)
             w = np.sqrt(self._prior) * rng.standard_normal(len(self._used))
-            told = self._x @ w + noise * rng.standard_normal(len(self._y))
-            return self._all(w + self._gain @ (self._y - told))
+            known = self._x @ w + noise * rng.standard_normal(len(self._y))
+            return self._all(w + self._gain @ (self._y - known))
         return self._weights + self._all(noise * (self._root @ rng.standard_normal(len(self._used))))
 
     def _all(self, own: Array) -> Array:

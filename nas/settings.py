@@ -22,8 +22,8 @@ def shipped_supernets() -> list[str]:
     """Names of the supernets that come with the package, found without importing torch."""
     spec = find_spec("supernet")
     folders = spec.submodule_search_locations if spec else None
-    found = [] if not folders else (Path(folders[0]) / "pretrained").glob("*/config.json")
-    return sorted(file.parent.name for file in found)
+    result = [] if not folders else (Path(folders[0]) / "pretrained").glob("*/config.json")
+    return sorted(file.parent.name for file in result)
 
 
 parse_budget = partial(Budget.parse, known=None)

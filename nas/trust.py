@@ -148,7 +148,7 @@ def _mean_effects(table: ChainTable) -> dict[Any, Array]:
     """For each layer (C,), and for "embed_dims" and "depths": the mean over all else, less the mean of the choices."""
     depths = list(table.space.depth_map.values())
     total = table.constant.copy()
-    found: dict[Any, Array] = {}
+    result: dict[Any, Array] = {}
     for p, kept in enumerate(depths):
         for link in table.links(kept):
             total[:, p] += 0.0 if link is None else link.mean()
@@ -158,11 +158,11 @@ def _mean_effects(table: ChainTable) -> dict[Any, Array]:
             own = terms[:, having].mean((0, 1))
             for (a, b), link in table.pairs.items():
                 own = own + (link.mean(1) if layer == a else link.mean(0) if layer == b else 0.0)
-            found[layer] = own - own.mean()
+            result[layer] = own - own.mean()
             total[:, having] += terms[:, having].mean(2)
-    found["embed_dims"] = total.mean(1) - total.mean()
-    found["depths"] = total.mean(0) - total.mean()
-    return found
+    result["embed_dims"] = total.mean(1) - total.mean()
+    result["depths"] = total.mean(0) - total.mean()
+    return result
 
 
 def _rescored(

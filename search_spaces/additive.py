@@ -335,8 +335,8 @@ class Feasible:
         self._own(table)
         if not self._trellises:
             raise self._impossible()
-        found = paths.ranked(self._trellises, table, 1 if maximize else -1)
-        return (self._subnet(trellis, choices) for trellis, choices in found)
+        result = paths.ranked(self._trellises, table, 1 if maximize else -1)
+        return (self._subnet(trellis, choices) for trellis, choices in result)
 
     def best_of_each_shape(self, table: AdditiveTable, maximize: bool = True) -> list[Subnet]:
         """The best by `table` of each (embed dim, depth) in which any subnet keeps the limits."""
@@ -357,8 +357,8 @@ class Feasible:
         self._plain(cost), self._own(score)
         if not self._trellises:
             raise self._impossible()
-        found = paths.front(self._trellises, cost, score, 1 if maximize else -1)
-        return [FrontPoint(self._subnet(trellis, choices), a, b) for trellis, choices, a, b in found]
+        result = paths.front(self._trellises, cost, score, 1 if maximize else -1)
+        return [FrontPoint(self._subnet(trellis, choices), a, b) for trellis, choices, a, b in result]
 
     # ---------------------------------------------------------------- the trellises
 

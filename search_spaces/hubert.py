@@ -160,11 +160,11 @@ def _per_layer(name: str, key: str, values: object, num_layers: int, whole: bool
 
 def _depth_map(name: str, fields: Mapping[str, Any], num_layers: int) -> dict[int, tuple[int, ...]]:
     defaults = DEPTH_MAP if num_layers == 12 else {num_layers: tuple(range(1, num_layers + 1))}
-    given = fields.get("depth_map", {})
-    if not isinstance(given, Mapping) or not all(str(depth).isdigit() for depth in given):
-        raise SpaceError(f"depth_map of space '{name}' must map a depth to the layers it keeps; got {given!r}")
-    known = {**defaults, **{int(d): tuple(_numbers(name, "depth_map", rows, True)) for d, rows in given.items()}}
-    depths = _numbers(name, "depths", fields.get("depths", [int(d) for d in given] or [num_layers]), whole=True)
+    values = fields.get("depth_map", {})
+    if not isinstance(values, Mapping) or not all(str(depth).isdigit() for depth in values):
+        raise SpaceError(f"depth_map of space '{name}' must map a depth to the layers it keeps; got {values!r}")
+    known = {**defaults, **{int(d): tuple(_numbers(name, "depth_map", rows, True)) for d, rows in values.items()}}
+    depths = _numbers(name, "depths", fields.get("depths", [int(d) for d in values] or [num_layers]), whole=True)
     unknown = [depth for depth in depths if depth not in known]
     if unknown:
         raise SpaceError(f"depth {unknown[0]} of space '{name}' needs a row in depth_map: which layers does it keep?")

@@ -38,12 +38,12 @@ class Registry(Mapping[str, str]):
 
     @cached_property
     def _entries(self) -> dict[str, str]:
-        found = {point.name: point.value for point in entry_points(group=self.group)}
-        if clashes := sorted(found.keys() & self._built_in.keys()):
+        result = {point.name: point.value for point in entry_points(group=self.group)}
+        if clashes := sorted(result.keys() & self._built_in.keys()):
             raise NasError(
                 f"entry point '{clashes[0]}' of {self.group} has the name of a built-in {self.kind}: rename it"
             )
-        return {**self._built_in, **found}
+        return {**self._built_in, **result}
 
     def __getitem__(self, name: str) -> str:
         return self._entries[name]

@@ -158,10 +158,10 @@ def _check_keys(fields: object, known: tuple[str, ...], what: str, optional: tup
     unknown = [str(key) for key in fields if key not in known]
     missing = [key for key in known if key not in fields and key not in optional]
     if unknown or missing:
-        said = "; ".join(
+        message = "; ".join(
             f"{word} {', '.join(keys)}" for word, keys in (("unknown", unknown), ("missing", missing)) if keys
         )
-        raise SpaceError(f"{what} has the keys {', '.join(known)}; {said}")
+        raise SpaceError(f"{what} has the keys {', '.join(known)}; {message}")
 
 
 def _whole(name: str, value: Any) -> int:

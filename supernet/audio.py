@@ -56,8 +56,8 @@ def read_manifest(path: Path | str, split: str | None = None) -> list[Utterance]
     chosen = [u for u in utterances if split is None or u.split == split]
     if not chosen:
         splits = sorted({str(u.split) for u in utterances})
-        said = f"no utterance of split '{split}'; splits: {', '.join(splits)}" if utterances else "no utterance"
-        raise AudioError(f"manifest {path} has {said}")
+        message = f"no utterance of split '{split}'; splits: {', '.join(splits)}" if utterances else "no utterance"
+        raise AudioError(f"manifest {path} has {message}")
     seen: set[str] = set()
     for utterance in chosen:
         if utterance.id in seen:

@@ -97,8 +97,8 @@ def read_config(file: Path, form: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {file}: {error}") from None
     if not isinstance(config, dict) or config.get("format") != form:
-        found = config.get("format") if isinstance(config, dict) else None
-        raise CheckpointError(f"{file} must have the format {form!r}; got {found!r}")
+        result = config.get("format") if isinstance(config, dict) else None
+        raise CheckpointError(f"{file} must have the format {form!r}; got {result!r}")
     return config
 
 

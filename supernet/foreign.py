@@ -118,10 +118,10 @@ def from_hugging_face(folder: Path, config: dict[str, Any], space: Space | None)
     else:
         raise CheckpointError(f"{folder} holds neither model.safetensors nor pytorch_model.bin")
     weights, _, ignored = renamed(folder, weights, _HUGGING_FACE, _IGNORED["hugging face"], f"{kind}.")
-    found = space or _hubert_space(folder, config)
+    result = space or _hubert_space(folder, config)
     if "mask_embedding" not in weights and config.get("mask_time_prob", 0.05) == 0:
-        weights["mask_embedding"] = torch.zeros(found.network.width)
-    model = HubertSupernet(found, provenance={"source": f"Hugging Face {kind}", "ignored_keys": ignored})
+        weights["mask_embedding"] = torch.zeros(result.network.width)
+    model = HubertSupernet(result, provenance={"source": f"Hugging Face {kind}", "ignored_keys": ignored})
     fill(folder, model, weights)
     return model
 
@@ -178,18 +178,18 @@ def from_pickle(file: Path, space: Space | None) -> HubertSupernet:
     if not isinstance(settings, Mapping):
         args = content.get("args")
         settings = vars(args) if isinstance(args, argparse.Namespace) else {}
-    source, found = _identified(file, settings, space)
+    source, result = _identified(file, settings, space)
     weights, heads, ignored = renamed(file, weights, _FAIRSEQ, _IGNORED["fairseq"])
     numbers = sorted(heads)
-    if numbers and (numbers[-1] >= found.network.num_layers or heads[numbers[0]].dim() != 2):
+    if numbers and (numbers[-1] >= result.network.num_layers or heads[numbers[0]].dim() != 2):
         raise CheckpointError(
-            f"{file}: layer_pred_heads must be matrices of layers 0..{found.network.num_layers - 1}; got layers "
+            f"{file}: layer_pred_heads must be matrices of layers 0..{result.network.num_layers - 1}; got layers "
             f"{numbers} and {tuple(heads[numbers[0]].shape)}"
         )
     head_dim = len(heads[numbers[0]]) if numbers else 0
     weights |= {f"heads.{i}.weight": heads[n] for i, n in enumerate(numbers)}
     provenance = {"source": source, "ignored_keys": ignored}
-    model = HubertSupernet(found, tuple(n + 1 for n in numbers), head_dim, "fairseq", provenance)
+    model = HubertSupernet(result, tuple(n + 1 for n in numbers), head_dim, "fairseq", provenance)
     fill(file, model, weights)
     return model
 
@@ -205,12 +205,12 @@ def _identified(file: Path, settings: Mapping[str, Any], space: Space | None) ->
         value = settings.get(key, needed)
         value = getattr(value, "name", value)
         if value != needed:
-            said = (
+            message = (
                 "pre-norm (HuBERT Large) is not supported"
                 if key in ("layer_norm_first", "extractor_mode")
                 else "not supported"
             )
-            raise CheckpointError(f"{file}: {key}={value!r}; {said}, only {key}={needed!r}")
+            raise CheckpointError(f"{file}: {key}={value!r}; {message}, only {key}={needed!r}")
     kind = settings.get("_name") or settings.get("arch")
     if kind == "hubert_pruner":
         stem = str(settings.get("pruner_supernet", "")).lower()

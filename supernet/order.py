@@ -92,7 +92,7 @@ def _energies(model: HubertSupernet, features: Sequence[Tensor]) -> list[tuple[T
     """For each layer, the root mean square of what goes into `out` and into `fc2` on this speech."""
     with model.active(model.space.largest):
         encoder = model.extract().encoder.eval()
-    found: list[tuple[Tensor, Tensor]] = []
+    result: list[tuple[Tensor, Tensor]] = []
     sums: dict[int, Tensor] = {}
 
     def heard(module: torch.nn.Module, inputs: tuple[Tensor]) -> None:
@@ -106,8 +106,8 @@ def _energies(model: HubertSupernet, features: Sequence[Tensor]) -> list[tuple[T
         hook.remove()
     frames = sum(len(each) for each in features)
     energies = [(sums[id(part)] / frames).sqrt().float() for part in parts]
-    found += zip(energies[::2], energies[1::2], strict=True)
-    return found
+    result += zip(energies[::2], energies[1::2], strict=True)
+    return result
 
 
 def _places(space: Space, layer: int) -> Tensor:

@@ -77,7 +77,7 @@ class SharedEncoder:
         walk = _Walk(self, subnets, layers, read)
         for D in sorted({subnet.embed_dim for subnet in subnets}):
             walk.embed_dim(D)
-        return [[found[k] for k in range(len(layers))] for found in walk.found]
+        return [[result[k] for k in range(len(layers))] for result in walk.found]
 
     def start(self, D: int) -> tuple[Tensor, Tensor]:
         """The projected input and what the first layer takes, each (N, D)."""

@@ -120,8 +120,8 @@ def load_teacher(path: Path | str, layers: Sequence[int | Sequence[int]] | None 
     if model.training:
         model.eval()
     depth = int(model.config.num_hidden_layers)
-    given = layers or [round(depth * part / 3) for part in (1, 2, 3)]
-    chosen = tuple(tuple(each) if isinstance(each, (list, tuple)) else (each,) for each in given)
+    values = layers or [round(depth * part / 3) for part in (1, 2, 3)]
+    chosen = tuple(tuple(each) if isinstance(each, (list, tuple)) else (each,) for each in values)
     for layer in (layer for each in chosen for layer in each):
         if not (isinstance(layer, int) and 0 <= layer <= depth):
             raise CheckpointError(f"teacher {folder} has hidden states 0..{depth}; got layer {layer}")

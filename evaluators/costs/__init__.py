@@ -1,12 +1,14 @@
-"""What a subnet takes.
+"""Costs of subnets.
 
 analytic.py  params, macs, memory_bytes: exact and additive
 latency/     latency_ms: predicted with a bound, measured again at the end
-counters.py  what other counters count
-context.py   what the constructors of costs are given
 
-`COSTS` holds what budgets and objectives may name; each entry is a function `make(context, argument) -> Cost`, where
-the argument is what follows the @, as in 'latency_ms@onnxruntime,threads=1'.
+counters.py  the same by other counters
+context.py   the input of the costs' constructors
+
+
+`COSTS` holds the names that budgets and objectives may use; each entry is a function `make(context, argument) -> Cost`.
+The argument is the text after the @, as in 'latency_ms@onnxruntime,threads=1'.
 """
 
 from __future__ import annotations

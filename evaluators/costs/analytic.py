@@ -56,7 +56,7 @@ def params(space_or_supernet: Space | HasSpace, convention: str = "lighthubert")
 
     "lighthubert": as `calc_sampled_param_num` counts: front end, projection, the whole mask embedding (`width`),
     positional convolution as one plain weight, layers and norms; no prediction heads.
-    "exported": what the exported model holds: the same without the mask embedding.
+    "exported": parameters of the exported model: the same without the mask embedding.
     """
     space = _space("params", space_or_supernet)
     network = space.network
@@ -81,7 +81,7 @@ def params(space_or_supernet: Space | HasSpace, convention: str = "lighthubert")
 def memory_bytes(space_or_supernet: Space | HasSpace) -> AnalyticCost:
     """Bytes of the exported weights in float32: four for each parameter of the convention "exported".
 
-    Not counted: activations, and what a runtime allocates beside the weights.
+    Not counted: activations, and whatever a runtime allocates beside the weights.
     """
     table = params(space_or_supernet, "exported").table
     scaled = AdditiveTable(

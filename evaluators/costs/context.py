@@ -1,4 +1,4 @@
-"""What the constructors of costs are given; a cost takes of it what it needs."""
+"""The input of the costs' constructors; each uses the parts that it needs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def _silent() -> Iterator[Progress]:
 
 @dataclass(frozen=True)
 class CostContext:
-    """The space that is searched, and what measuring needs.
+    """The space that is searched, and the means of measuring.
 
     `supernet`: its weights. `seconds`: of audio, for MACs. `limit`: the tightest budget on this cost. `calibration`:
-    what the run that is resumed keeps of it. `remote`: calls a function on the node that has the target device.
-    `log`, `progress`: where messages and (done, total) go.
+    the one in the run that is being resumed. `remote`: calls a function on the node that has the target device.
+    `log` and `progress` receive messages and (done, total).
     """
 
     space: Space

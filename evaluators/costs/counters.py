@@ -21,7 +21,7 @@ __all__ = ["Count", "counters", "fvcore_count"]
 
 @dataclass(frozen=True)
 class Count:
-    """What one counter says of a module; None where it does not count that, or is not installed."""
+    """The result of one counter; None for a quantity that it does not count, or if it is not installed."""
 
     counter: str
     params: int | None
@@ -50,7 +50,7 @@ def _fvcore(net: Hubert, wav: torch.Tensor) -> Count:
 
 
 def fvcore_count(net: Hubert, wav: torch.Tensor) -> Count:
-    """What fvcore, which must be installed, counts."""
+    """The count of fvcore, which must be installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from fvcore.nn import FlopCountAnalysis, parameter_count

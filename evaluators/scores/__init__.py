@@ -1,14 +1,16 @@
-"""What a subnet is worth, from a proxy. Importing this does not import torch.
+"""Scores of subnets, from proxies. Importing this does not import torch.
 
 teacher_distance.py  distillation: distance from the teacher's hidden states
-successive.py        the same, ruling out on a quarter of the speech what cannot be the best
-probes.py            probe:LABEL: what linear probes explain of a label
+
+successive.py        the same, ruling out on a quarter of the speech the subnets that cannot be the best
+probes.py            probe:LABEL: share of a label that linear probes explain
 synthetic.py         synthetic[:SEED]: a made-up score with a known optimum
 mixed.py             weighted sums
-context.py           what the constructors of scores are given
+context.py           the input of the scores' constructors
 
-`SCORES` holds what users may name; each entry is a function `make(context, argument) -> Score`, where the argument is
-what follows the colon. A score is a name or a weighted sum of names: `probe:speaker+0.5*distillation`.
+
+`SCORES` holds the names that users may use; each entry is a function `make(context, argument) -> Score`. The argument
+is the text after the colon. A score is a name or a weighted sum of names: `probe:speaker+0.5*distillation`.
 """
 
 from __future__ import annotations

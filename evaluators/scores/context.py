@@ -1,4 +1,4 @@
-"""What the constructors of scores are given; a score takes of it what it needs."""
+"""The input of the scores' constructors; each uses the parts that it needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closed-form linear probes: what frozen features know about a label of the whole utterance.
+"""Closed-form linear probes: how much frozen features reveal of a label of the whole utterance.
 
 A probe of the mean over time is a probe of the frames that only knows what they add up to: linear maps commute with
 the mean. So letters are probed without an alignment too, as how often each comes in a frame.
@@ -89,7 +89,7 @@ class LinearProbe:
         return self
 
     def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
-        """One score for each subnet. What they share is computed once, whatever their order."""
+        """One score for each subnet. Shared layers are computed once, in any order of the subnets."""
         means = (self._means(encoder, subnets) for encoder in self._encoders)
         return [self._explained(train, dev) for train, dev in zip(*means, strict=True)]
 
@@ -158,7 +158,7 @@ class ProbeScore(LinearProbe):
             "weights": model.fingerprint(),
         }
         if apart:
-            source = f"{len(apart)} utterances that the search did not hear"
+            source = f"{len(apart)} utterances that the search did not use"
             self.held_out = LinearProbe(model, self.name, train_speech, dev_speech.rows(apart), source)
             self.held_out.settings = self.settings
         self.to(device)

@@ -21,11 +21,11 @@ MIN_OF_A_QUARTER = 4
 class SuccessiveScore(DistillationScore):
     """`DistillationScore`, which can also compare subnets `against` the best known one, for less.
 
-    Every fourth utterance by length is the quarter. What a subnet loses there to the best, utterance by utterance on
+    Every fourth utterance by length is the quarter. A subnet's loss against the best there, utterance by utterance on
     the same frames, has a mean (weighted by length) and a standard error; a subnet whose mean is more than `margin`
-    of these errors behind is ruled out. Its score is then the best's and what it loses to that: an estimate.
+    of these errors behind is ruled out. Its score is then an estimate: the best score plus this loss.
 
-    Raises `NasError` where the supernet has no prediction heads, or the quarter fewer than four utterances.
+    Raises `NasError` if the supernet has no prediction heads, or the quarter has fewer than four utterances.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class SuccessiveScore(DistillationScore):
 
     def against(self, subnets: Sequence[Subnet], best: Subnet, score: float) -> list[tuple[float, bool]]:
         """(score, whether it was ruled out) of each subnet, `score` being that of `best`."""
-        known, *found = self._on_quarter([best, *subnets])
+        known, *result = self._on_quarter([best, *subnets])
         lengths = torch.tensor(self._lengths()).to(known)
-        lost = (torch.stack(found) - known) / lengths if found else known.new_zeros(0, len(lengths))
+        lost = (torch.stack(result) - known) / lengths if result else known.new_zeros(0, len(lengths))
         weights = lengths / lengths.sum()
         mean = (lost * weights).sum(1)
         variance = ((lost - mean[:, None]).square() * weights).sum(1) / (len(lengths) - 1)
         behind = (mean - self.margin * variance.sqrt()).tolist()
         estimates = (score + mean).tolist()
         still_in = [subnet for subnet, by in zip(subnets, behind, strict=True) if not by > 0]
-        whole = iter(self._whole(still_in, [row for row, by in zip(found, behind, strict=True) if not by > 0]))
+        whole = iter(self._whole(still_in, [row for row, by in zip(result, behind, strict=True) if not by > 0]))
         return [
             (estimate, True) if by > 0 else (next(whole), False) for estimate, by in zip(estimates, behind, strict=True)
         ]

@@ -35,7 +35,7 @@ MIN_TO_HOLD_OUT = 8
 
 
 class _Heads:
-    """What the supernet's prediction heads are compared with: targets (N, K, dim) of all frames, standardised.
+    """The targets of the supernet's prediction heads: (N, K, dim) of all frames, standardised.
 
     A head whose weight H (dim, D) has more rows than columns is written H = QR: |Hx - y|^2 is |Rx - Q'y|^2 plus what
     of y lies outside H's reach, which is the same for every x. So D numbers a frame are compared instead of `dim`.
@@ -56,7 +56,7 @@ class _Heads:
         return (error + rest) / self.targets.shape[-1]
 
     def _errors(self, k: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Within the head's reach, and what lies outside it: (N,) each."""
+        """The error within the head's reach, and the part of the targets outside it: (N,) each."""
         weight, target, rest = self._reduce(k, hidden.shape[-1])
         return (F.linear(hidden.float(), weight) - target).square_().sum(-1), rest
 
@@ -86,18 +86,18 @@ class Part:
 class DistillationScore:
     """Teacher distance of subnets: mean squared error on standardised targets (lower is better; 1.0 knows nothing).
 
-    The front end is the same for every subnet, so its features are computed once. What the targets are:
+    The front end is the same for every subnet, so its features are computed once. The targets are:
 
-    - the supernet's own calibration (front-end features and the teacher's targets), the default where it has one;
+    - the supernet's own calibration (front-end features and the teacher's targets), the default if it has one;
     - `audio` (a manifest) and `teacher` (a Hugging Face folder): the teacher's hidden states at the heads' layers;
-    - `audio` alone: what the LARGEST subnet of this supernet makes of it, through the prediction heads, or through
-      a closed-form ridge regression (fitted on one half of the speech, scored on the other) where it has no heads.
+    - `audio` alone: the outputs of the LARGEST subnet of this supernet, of the prediction heads, or through
+      a closed-form ridge regression (fitted on one half of the speech, scored on the other) if it has no heads.
 
-    One utterance in four is set apart: `held_out` is the same score on those (None where there are under eight), for
+    One utterance in four is set apart: `held_out` is the same score on those (None if there are under eight), for
     scoring the winners of a search on speech that had no part in it.
 
     Deterministic: the same weights and speech give the same numbers on the same device. The layers run in float32, or
-    with `precision="bf16"` in that, faster where the hardware has it: other numbers, nearly the same order.
+    with `precision="bf16"` in bfloat16, faster on hardware that supports it: other numbers, nearly the same order.
     """
 
     name = "distillation"
@@ -133,7 +133,7 @@ class DistillationScore:
             )
         count = len(calibration.features)
         if count >= MIN_TO_HOLD_OUT:
-            source = f"{count // 4} utterances that the search did not hear"
+            source = f"{count // 4} utterances that the search did not use"
             apart = (_part(calibration, range(3, count, 4)), source)
             self.held_out = type(self)(self.model, device, precision=precision, apart=apart)
             calibration = _part(calibration, [i for i in range(count) if i % 4 != 3])
@@ -172,7 +172,7 @@ class DistillationScore:
         return parts
 
     def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
-        """One teacher distance for each subnet. What they share is computed once, whatever their order."""
+        """One teacher distance for each subnet. Shared layers are computed once, in any order of the subnets."""
         if not self.model.head_layers:
             (part,) = self._parts
             last = [self.model.space.network.num_layers]
@@ -196,15 +196,15 @@ class DistillationScore:
 
     @torch.no_grad()
     def one_by_one(self, subnets: Sequence[Subnet]) -> list[float]:
-        """The same by the plain forward pass, nothing shared: slow, and what the call must equal."""
+        """The same by the plain forward pass, with nothing shared: slow, and the reference for `__call__`."""
         return [self._plain(subnet) for subnet in subnets]
 
     @torch.no_grad()
     def of_export(self, subnet: Subnet, run: Rounded) -> float:
         """The same score of an export of `subnet` that rounds its weights.
 
-        On recordings where the score was given some (`hears_front_end`), else from the front end's features on, which
-        leaves out what the front end loses.
+        On recordings if the score has them (`hears_front_end`); else from the front end's features on, which leaves out
+        the front end's own rounding.
         """
         network, errors = self.model.space.network, []
         with self.model.active(subnet):
@@ -220,8 +220,8 @@ class DistillationScore:
                 each.append([hidden[0].to(self._device) for hidden in states])
             if not self.model.head_layers:
                 return self._ridge(torch.cat([states[-1] for states in each]))
-            heard = [torch.cat([states[at] for states in each]) for at in positions]
-            errors.append(torch.stack([part.heads.error(k, hidden) for k, hidden in enumerate(heard)]))
+            inputs = [torch.cat([states[at] for states in each]) for at in positions]
+            errors.append(torch.stack([part.heads.error(k, hidden) for k, hidden in enumerate(inputs)]))
         return float((torch.stack(errors).sum(0) / self._frames).mean())
 
     @property

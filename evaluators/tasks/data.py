@@ -1,6 +1,6 @@
 """Labelled speech as people have it on disk: our manifests, LibriSpeech, Speech Commands v1, VoxCeleb1, Fluent, Kaldi.
 
-Read in place, nothing is converted. What is off is told in one line, before anything is computed.
+Read in place; nothing is converted. Errors are one line, before anything is computed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Example:
 class Dataset:
     """Examples that train a head, choose it and test it: `parts` "train", "dev" and "test".
 
-    `trials`: (id, id, same speaker), where the dataset lists them. `left_out`: what was not used, and why.
+    `trials`: (id, id, same speaker), if the dataset lists them. `left_out`: recordings that were not used, and why.
     """
 
     name: str
@@ -67,24 +67,24 @@ def read_dataset(path: Path | str, label: str, skip_missing: bool = False, trial
     """The dataset at `path`: a JSON-lines manifest, or the folder of a corpus whose layout is known.
 
     `label` is one of `LABELS`. Without `skip_missing`, recordings without that label are refused; `trials` asks for
-    VoxCeleb1's verification trials. Raises `AudioError` in one line, for recordings that are not there as well.
+    VoxCeleb1's verification trials. Raises `AudioError` in one line, also for missing recordings.
     """
     path = Path(path)
     if label not in LABELS:
         raise AudioError(f"label must be one of {', '.join(LABELS)}; got {label!r}")
     if path.is_dir():
         layout, read = _layout(path)
-        found = read(path, label, trials)
+        result = read(path, label, trials)
     else:
-        layout, found = "manifest", _manifest(path, label)
-    if not found.examples:
+        layout, result = "manifest", _manifest(path, label)
+    if not result.examples:
         raise AudioError(f"{path} ({layout}) has no recordings with a '{label}'")
-    found = _labelled(path, label, found, skip_missing)
-    for part, examples in found.parts.items():
+    result = _labelled(path, label, result, skip_missing)
+    for part, examples in result.parts.items():
         if not examples:
             raise AudioError(f"{path} ({layout}) has no recordings of the split {part} with a '{label}'")
-    _check_audio(path, found.examples)
-    return found
+    _check_audio(path, result.examples)
+    return result
 
 
 def check_classes(path: Path | str, data: Dataset, label: str, open_set: bool = False) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def check_text(path: Path | str, data: Dataset, alphabet: str | None = None) -> 
             if odd:
                 raise AudioError(
                     f"{path}: the text of '{example.id}' ({part}) has characters outside the alphabet of the train "
-                    f"texts: {' '.join(odd)}; say which letters count (--alphabet abc…), and the others become spaces"
+                    f"texts: {' '.join(odd)}; choose the letters that count (--alphabet abc…); the others become spaces"
                 )
     left_out = (*data.left_out, *([f"{empty} texts without a letter of the alphabet"] if empty else []))
     return replace(data, parts=parts, left_out=left_out), "".join(sorted(known))
@@ -184,7 +184,7 @@ def check_phones(path: Path | str, data: Dataset) -> tuple[Dataset, str, tuple[s
 
 
 def _layout(folder: Path) -> tuple[str, Callable[[Path, str, bool], Dataset]]:
-    """The name of the folder's layout, and what reads it."""
+    """The name of the folder's layout, and its reader."""
     known: dict[str, tuple[bool, Callable[[Path, str, bool], Dataset]]] = {
         "Speech Commands v1": ((folder / "testing_list.txt").is_file(), _speech_commands),
         "VoxCeleb1": (any((folder / n).is_file() for n in ("iden_split.txt", "veri_test.txt")), _voxceleb),
@@ -207,9 +207,9 @@ def _manifest(path: Path, label: str) -> Dataset:
     parts: dict[str, list[Example]] = {split: [] for split in _SPLITS}
     for row in rows:
         value = getattr(row, label)
-        told = json.dumps(value) if label == "turns" and value is not None else value or ""
+        known = json.dumps(value) if label == "turns" and value is not None else value or ""
         if row.split in parts:
-            parts[row.split].append(Example(row.id, row.audio, told))
+            parts[row.split].append(Example(row.id, row.audio, known))
     return Dataset(path.stem, parts)
 
 
@@ -296,7 +296,7 @@ def _fluent(folder: Path, label: str, trials: bool) -> Dataset:
 
 
 def _kaldi(folder: Path, label: str, trials: bool) -> Dataset:
-    """train, dev and test with wav.scp, segments and utt2spk: what SUPERB makes of LibriMix for diarization."""
+    """train, dev and test with wav.scp, segments and utt2spk, as SUPERB prepares LibriMix for diarization."""
     _offers("Kaldi", label, ("turns",))
     parts: dict[str, list[Example]] = {}
     for split in _SPLITS:

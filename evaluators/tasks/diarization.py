@@ -68,19 +68,19 @@ class Diarization:
 
     @torch.no_grad()
     def test(self, heads: Sequence[nn.Module]) -> dict[str, Any]:
-        said: list[dict[str, list[Turn]]] = []
+        message: list[dict[str, list[Turn]]] = []
         for head in heads:
-            found: dict[str, list[Turn]] = {}
+            result: dict[str, list[Turn]] = {}
             for examples in self._batches(self.data.test):
                 logits, _, lengths = self._run(head, examples)
                 for example, row, length in zip(examples, logits, lengths.tolist(), strict=True):
                     active = _smooth((row[:length].sigmoid() > _THRESHOLD).cpu().numpy())
-                    found[example.id] = turns_of(active, self._seconds[example.id])
-            said.append(found)
+                    result[example.id] = turns_of(active, self._seconds[example.id])
+            message.append(result)
         names = [example.id for example in self.data.test]
         truth = [self.turns[name] for name in names]
         seconds = [self._seconds[name] for name in names]
-        return diarization_error(truth, [[found[name] for name in names] for found in said], seconds)
+        return diarization_error(truth, [[result[name] for name in names] for result in message], seconds)
 
     def _run(self, head: nn.Module, chosen: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
         read = [self.states[example] for example in chosen]
@@ -96,7 +96,7 @@ class Diarization:
 
 
 def activity(turns: Sequence[Turn], frames: int, seconds: float, speakers: int) -> npt.NDArray[np.float32]:
-    """(T, speakers), 1 where one is active in the middle of a frame; speakers in the order in which they begin."""
+    """(T, speakers), 1 where one is active in the middle of a frame; speakers in order of their first turn."""
     middle = (np.arange(frames) + 0.5) * seconds / frames
     names = list(dict.fromkeys(speaker for _, _, speaker in sorted(turns)))
     active = np.zeros((frames, speakers), np.float32)

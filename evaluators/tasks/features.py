@@ -67,7 +67,7 @@ def load_upstream(name: Path | str, subnet: Subnet | None = None, device: str = 
 
 
 class HiddenStates:
-    """Hidden states of recordings: (T, L, D), or (1, L, D) where `pooled`, their mean over time.
+    """Hidden states of recordings: (T, L, D), or (1, L, D) if `pooled`, their mean over time.
 
     A weighted sum of layers and a linear map commute with the mean over time, so that SUPERB's utterance heads need
     the means alone. Kept in `folder` by the upstream's weights, for the next task and the next run; memory holds
@@ -81,7 +81,7 @@ class HiddenStates:
         self._store = FrameStore(folder / upstream.key / "means", shape) if pooled else self._frames
 
     def fill(self, examples: Sequence[Example], done: Callable[[int, int], None] = lambda count, of: None) -> None:
-        """Computes what is missing; `done(count, of)` is called after each recording."""
+        """Computes the missing ones; `done(count, of)` is called after each recording."""
         missing = [example for example in examples if _name(example) not in self._store]
         for count, example in enumerate(missing, 1):
             name = _name(example)
@@ -115,6 +115,6 @@ class HiddenStates:
 
 
 def _name(example: Example) -> str:
-    """A recording by its file, and by its size and time, so that a file that changed is heard again."""
+    """A recording's key: its path, size and time, so that a file that changed is computed again."""
     state = example.audio.stat()
     return f"{example.audio.absolute()}|{state.st_size}|{state.st_mtime_ns}"

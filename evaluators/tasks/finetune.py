@@ -47,7 +47,7 @@ class _Tuned(nn.Module):
         net.front_end.requires_grad_(False)
 
     def forward(self, waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits, and frames of each recording. Each is heard alone by the front end, whose norm is over time."""
+        """Logits, and frames of each recording. The front end runs on each alone, since its norm is over time."""
         with torch.no_grad():
             features = [self.net.front_end(wave[None])[0] for wave in waves]
         lengths = torch.tensor([len(each) for each in features])
@@ -100,14 +100,14 @@ class _Problem:
 
     @torch.no_grad()
     def test(self, model: nn.Module) -> dict[str, Any]:
-        said: dict[str, str] = {}
+        message: dict[str, str] = {}
         for chosen in _batched(self.data.test):
             logits, lengths = model(self._waves(chosen))
             for example, row, length in zip(chosen, logits.cpu(), lengths.tolist(), strict=True):
                 alphabet = "".join(self.outputs)
-                said[example.id] = decode(row[:length], alphabet) if self.text else self.outputs[int(row.argmax())]
-        truth, heard = [e.label for e in self.data.test], [said[e.id] for e in self.data.test]
-        return edit_rates(truth, [heard]) if self.text else accuracy(np.array([np.equal(truth, heard)]))
+                message[example.id] = decode(row[:length], alphabet) if self.text else self.outputs[int(row.argmax())]
+        truth, inputs = [e.label for e in self.data.test], [message[e.id] for e in self.data.test]
+        return edit_rates(truth, [inputs]) if self.text else accuracy(np.array([np.equal(truth, inputs)]))
 
     def _waves(self, chosen: Sequence[Example]) -> list[Tensor]:
         return [torch.from_numpy(normalise(load_audio(example.audio))).to(self.device) for example in chosen]
@@ -213,7 +213,7 @@ def _train(
 
 
 class _State:
-    """What a run keeps in its folder: the best weights on dev so far, checkpoints, and a log."""
+    """The state that a run keeps in its folder: the best weights on dev so far, checkpoints, and a log."""
 
     def __init__(self, out: Path, settings: Mapping[str, object], model: _Tuned) -> None:
         out.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from search_spaces import NasError
 
 __all__ = ["Backward", "Loss", "fit", "fit_seeds", "out_of_memory"]
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class Loss(Protocol):
@@ -29,24 +29,24 @@ class Loss(Protocol):
 
 
 def fit_seeds(
-    problem: Problem, settings: FitSettings, say: Say = lambda said: None
+    problem: Problem, settings: FitSettings, log: Log = lambda message: None
 ) -> tuple[list[nn.Module], dict[str, Any]]:
     """One head for each seed, and how they came about."""
-    tried = {rate: fit(problem, rate, 0, settings, say) for rate in settings.learning_rates}
+    tried = {rate: fit(problem, rate, 0, settings, log) for rate in settings.learning_rates}
     chosen = max(tried, key=lambda rate: tried[rate][1])
-    heads = [tried[chosen][0], *(fit(problem, chosen, seed, settings, say)[0] for seed in range(1, settings.seeds))]
+    heads = [tried[chosen][0], *(fit(problem, chosen, seed, settings, log)[0] for seed in range(1, settings.seeds))]
     dev = {f"{rate:g}": round(score, 5) for rate, (_, score) in tried.items()}
     return heads, {"learning_rate": chosen, "dev_by_learning_rate": dev, "seeds": settings.seeds}
 
 
-def fit(problem: Problem, learning_rate: float, seed: int, settings: FitSettings, say: Say) -> tuple[nn.Module, float]:
+def fit(problem: Problem, learning_rate: float, seed: int, settings: FitSettings, log: Log) -> tuple[nn.Module, float]:
     """The head after its best epoch on dev, and dev's figure then. Depends on `seed` alone."""
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = problem.head()
     optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=1e-4)
-    backward = Backward(problem, say)
+    backward = Backward(problem, log)
     best, weights, since = -math.inf, copy.deepcopy(head.state_dict()), 0
     for _ in range(settings.epochs):
         head.train()
@@ -68,13 +68,13 @@ def fit(problem: Problem, learning_rate: float, seed: int, settings: FitSettings
 
 
 class Backward:
-    """Gradients of a batch's mean loss. Where memory ends, the batch is halved, for good, and that is said.
+    """Gradients of a batch's mean loss. On out-of-memory, halves the batch for the rest of the run and logs a warning.
 
-    Raises `NasError` naming the recordings where the loss is not finite, or where one alone is too much.
+    Raises `NasError` naming the recordings if the loss is not finite, or if one alone does not fit.
     """
 
-    def __init__(self, problem: Loss, say: Say = lambda said: None) -> None:
-        self.problem, self.say = problem, say
+    def __init__(self, problem: Loss, log: Log = lambda message: None) -> None:
+        self.problem, self.log = problem, log
         self.most: int | None = None
 
     def __call__(self, head: nn.Module, rows: Sequence[int]) -> float:
@@ -95,7 +95,7 @@ class Backward:
                 )
             self.most = -(-size // 2)
             head.zero_grad(set_to_none=True)
-            self.say(f"out of memory with batches of {size}: going on with {self.most} at a time")
+            self.log(f"out of memory with batches of {size}: continuing with {self.most} at a time")
 
     def _part(self, head: nn.Module, rows: Sequence[int], of: int) -> float:
         loss = self.problem.loss(head, rows)

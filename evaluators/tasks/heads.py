@@ -35,7 +35,7 @@ class UtteranceHead(nn.Module):
 
     def forward(self, means: Tensor) -> Tensor:
         summed = self.sum(means)
-        if self.training and len(summed) == 1:  # no deviation in one utterance: what is known so far
+        if self.training and len(summed) == 1:  # no deviation in one utterance: use the running one
             mean, var = self.norm.running_mean, self.norm.running_var
             assert mean is not None
             assert var is not None
@@ -100,5 +100,5 @@ class ActivityHead(nn.Module):
 
 
 def layer_weights(head: nn.Module) -> list[float]:
-    """What the head's weighted sum gives each hidden state."""
+    """The weight of each hidden state in the head's weighted sum."""
     return next(module.weights for module in head.modules() if isinstance(module, WeightedSum))

@@ -1,4 +1,4 @@
-"""What predictions are worth, with 95 % intervals from a bootstrap over utterances.
+"""Figures of predictions, with 95 % intervals from a bootstrap over utterances.
 
 Metrics are scikit-learn's (detection error), jiwer's (edit distances) and pyannote's (diarization); averages over seeds
 are taken within each resample, so that an interval is that of the mean over seeds.
@@ -23,7 +23,7 @@ _RESAMPLES_OF_TRIALS = 200
 
 
 def accuracy(right: Array) -> dict[str, Any]:
-    """Of `right` (seeds, N), true where a class was found."""
+    """Accuracy of `right` (seeds, N): true if the class is right."""
     right = np.asarray(right, dtype=np.float64)
     return {"accuracy": _measured(lambda counts: right @ counts / counts.sum(), right.shape[1], _RESAMPLES)}
 
@@ -34,11 +34,11 @@ def edit_rates(references: Sequence[str], hypotheses: Sequence[Sequence[str]]) -
         import jiwer
     except ImportError:
         raise NasError("error rates need jiwer: pip install 'lighthubert-nas[tasks]'") from None
-    found = {}
+    result = {}
     for name, process in (("cer", jiwer.process_characters), ("wer", jiwer.process_words)):
         edits, lengths = np.zeros((len(hypotheses), len(references))), np.zeros(len(references))
-        for seed, said in enumerate(hypotheses):
-            for i, (truth, guess) in enumerate(zip(references, said, strict=True)):
+        for seed, message in enumerate(hypotheses):
+            for i, (truth, guess) in enumerate(zip(references, message, strict=True)):
                 outcome = process(truth, guess)
                 edits[seed, i] = outcome.substitutions + outcome.deletions + outcome.insertions
                 lengths[i] = outcome.substitutions + outcome.deletions + outcome.hits
@@ -46,8 +46,8 @@ def edit_rates(references: Sequence[str], hypotheses: Sequence[Sequence[str]]) -
         def rates(counts: Array, edits: Array = edits, lengths: Array = lengths) -> Array:
             return np.asarray(edits @ counts / (lengths @ counts))
 
-        found[name] = _measured(rates, len(references), _RESAMPLES)
-    return found
+        result[name] = _measured(rates, len(references), _RESAMPLES)
+    return result
 
 
 def detection(same: Array, scores: Array, pairs: Array, utterances: int) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def detection(same: Array, scores: Array, pairs: Array, utterances: int) -> dict
     `pairs` (trials, 2) are the utterances of each trial: one drawn twice counts its trials twice. minDCF as
     VoxCeleb's: P(target) 0.05, both costs 1, normalised by the best constant answer.
     """
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name, statistic in (("eer", _eer), ("min_dcf", _min_dcf)):
 
         def each(counts: Array, statistic: Callable[[Array, Array], float] = statistic) -> Array:
@@ -66,14 +66,14 @@ def detection(same: Array, scores: Array, pairs: Array, utterances: int) -> dict
                 return np.full(len(scores), np.nan)
             return np.array([statistic(*_errors(same[kept], row[kept], weights[kept])) for row in scores])
 
-        found[name] = _measured(each, utterances, _RESAMPLES_OF_TRIALS)
-    return found
+        result[name] = _measured(each, utterances, _RESAMPLES_OF_TRIALS)
+    return result
 
 
 def diarization_error(
-    truth: Sequence[Sequence[Turn]], said: Sequence[Sequence[Sequence[Turn]]], seconds: Sequence[float]
+    truth: Sequence[Sequence[Turn]], predicted: Sequence[Sequence[Sequence[Turn]]], seconds: Sequence[float]
 ) -> dict[str, Any]:
-    """Diarization error rate of `said` (seeds, N): missed, false and confused over all speech, recordings together.
+    """Diarization error rate of `predicted` (seeds, N): missed, false and confused over all speech, pooled.
 
     Overlaps count, no collar is left out; `seconds` (N,) is how long the recordings are.
     """
@@ -84,19 +84,19 @@ def diarization_error(
         raise NasError("diarization needs pyannote.metrics: pip install 'lighthubert-nas[tasks]'") from None
 
     def annotation(turns: Sequence[Turn]) -> Any:
-        found = Annotation()
+        result = Annotation()
         for i, (start, end, speaker) in enumerate(turns):
-            found[Segment(start, end), i] = speaker
-        return found
+            result[Segment(start, end), i] = speaker
+        return result
 
     metric, parts = DiarizationErrorRate(), ("missed detection", "false alarm", "confusion")
-    errors, totals = np.zeros((len(parts), len(said), len(truth))), np.zeros(len(truth))
-    for seed, of_seed in enumerate(said):
+    errors, totals = np.zeros((len(parts), len(predicted), len(truth))), np.zeros(len(truth))
+    for seed, of_seed in enumerate(predicted):
         for i, (known, guess, length) in enumerate(zip(truth, of_seed, seconds, strict=True)):
             whole = Timeline([Segment(0, length)])
-            found = metric(annotation(known), annotation(guess), uem=whole, detailed=True)
-            errors[:, seed, i] = [found[part] for part in parts]
-            totals[i] = found["total"]
+            result = metric(annotation(known), annotation(guess), uem=whole, detailed=True)
+            errors[:, seed, i] = [result[part] for part in parts]
+            totals[i] = result["total"]
 
     def rates(counts: Array, errors: Array) -> Array:
         return np.asarray(errors @ counts / (totals @ counts))
@@ -122,7 +122,7 @@ def _errors(same: Array, scores: Array, weights: Array) -> tuple[Array, Array]:
 
 
 def _eer(false_alarms: Array, misses: Array) -> float:
-    """Where both rates are equal, on the line between the two thresholds around it."""
+    """The rate at which both are equal, interpolated between the two thresholds around it."""
     gap = misses - false_alarms  # rises with the threshold
     after = int(np.searchsorted(gap, 0.0))
     if after == 0 or after == len(gap):

@@ -1,7 +1,8 @@
-"""What a task is, and the tasks that users name. Importing this imports no torch.
+"""Tasks, and the table of their names. Importing this imports no torch.
 
-A task says what is asked of a recording, and `build` names the function that makes the problem for its heads:
-`build(context) -> Built`. One file and one line of `TASKS` add one.
+
+`Task.build` names the function that makes the problem for a task's heads: `build(context) -> Built`. One file and one
+line of `TASKS` add one.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["Built", "Problem", "TASKS", "Task", "TaskContext", "get_task"]
 
 OPTIONS = {"hidden": 0, "beam": 1, "alphabet": None}
-"""What a task may take beside its data, with the values that stand for not given."""
+"""The options of tasks, with their defaults."""
 
 
 class Problem(Protocol):
-    """What heads are trained on: batches of train rows, a loss, a figure on dev (greater is better), and the test."""
+    """A problem for heads: batches of train rows, a loss, a figure on dev (greater is better), and the test."""
 
     def head(self) -> nn.Module: ...
 
@@ -49,7 +50,7 @@ class Problem(Protocol):
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What a problem is built from: labelled speech, and the frozen upstream's hidden states of it.
+    """The input of a task's `build`: labelled speech, and the frozen upstream's hidden states of it.
 
     `fill` computes the hidden states of a dataset; it is called once the labels have been checked.
     """
@@ -67,7 +68,7 @@ class TaskContext:
 
 @dataclass(frozen=True)
 class Built:
-    """A problem, its data as the task reads them, and what results tell about both."""
+    """A problem, its data as the task reads them, and facts about both for the results."""
 
     problem: Problem
     data: Dataset
@@ -77,7 +78,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of a recording.
+    """The question that is asked about a recording.
 
     `kind`: classes, verification, text, phones or turns. `label`: the manifest's key. `metric`: the figure that counts.
     `options`: those of `OPTIONS` that it takes. `instead`: the task to fine-tune on, if not on this one.

@@ -72,18 +72,18 @@ class Transcription:
 
     @torch.no_grad()
     def test(self, heads: Sequence[nn.Module]) -> dict[str, Any]:
-        said: list[list[str]] = []
+        message: list[list[str]] = []
         for head in heads:
-            heard = {}
+            inputs = {}
             for chosen in self._batches(self._test):
                 log_probs, lengths = self._run(head, chosen)
                 for example, row, length in zip(chosen, log_probs.cpu(), lengths.tolist(), strict=True):
-                    heard[example.id] = decode(row[:length], self.alphabet, self.beam)
-            said.append([heard[example.id] for example in self._test])
-        found = edit_rates([example.label for example in self._test], said)
-        pairs = zip(self._test[:5], said[0], strict=False)
-        first = [{"text": self._spelled(e.label), "heard": self._spelled(heard)} for e, heard in pairs]
-        rates = {"per": found["cer"]} if self.names else found
+                    inputs[example.id] = decode(row[:length], self.alphabet, self.beam)
+            message.append([inputs[example.id] for example in self._test])
+        result = edit_rates([example.label for example in self._test], message)
+        pairs = zip(self._test[:5], message[0], strict=False)
+        first = [{"text": self._spelled(e.label), "heard": self._spelled(inputs)} for e, inputs in pairs]
+        rates = {"per": result["cer"]} if self.names else result
         return {**rates, "examples": first}
 
     def _spelled(self, letters: str) -> str:

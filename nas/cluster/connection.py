@@ -104,8 +104,8 @@ def check_room(ray: Any, actors: int, needs: dict[str, float], wait: bool) -> No
                 f"{advice}"
             )
     if (fit := actors_that_fit(ray, needs)) < actors:
-        said = ", ".join(f"{need:g} {name}" for name, need in needs.items() if need)
-        raise NasError(f"{actors} x {said} asked for, and the {nodes} nodes of the cluster hold {fit}: {advice}")
+        message = ", ".join(f"{need:g} {name}" for name, need in needs.items() if need)
+        raise NasError(f"{actors} x {message} asked for, and the {nodes} nodes of the cluster hold {fit}: {advice}")
 
 
 def actors_that_fit(ray: Any, needs: dict[str, float]) -> int:
@@ -143,5 +143,5 @@ def difference(wanted: dict[str, str], here: dict[str, str]) -> str | None:
 def words_of(error: BaseException) -> str:
     """The last line of an error that says something: Ray's own begin with tracebacks, and end with hints."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if "Error: " in line or "Exception: " in line] or lines[:1] or [""]
-    return f"{type(error).__name__}: {said[-1]}"[:300]
+    message = [line for line in lines if "Error: " in line or "Exception: " in line] or lines[:1] or [""]
+    return f"{type(error).__name__}: {message[-1]}"[:300]

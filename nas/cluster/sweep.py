@@ -68,10 +68,10 @@ def sweep(
         def trial(config: dict[str, Any]) -> None:
             name = config["job"]
             try:
-                found = run(jobs[name], f"{out}/runs/{name}", tune.report)
+                matches = run(jobs[name], f"{out}/runs/{name}", tune.report)
             except NasError as error:
-                found = {"error": str(error)}
-            tune.report({**found, "finished": True})
+                matches = {"error": str(error)}
+            tune.report({**matches, "finished": True})
 
         trainable = tune.with_resources(trial, {"CPU": cpus, "GPU": gpus})
         folder = f"{out}/tune"
@@ -90,14 +90,14 @@ def sweep(
                 ),
             )
         results = tuner.fit()
-        found = {name: {"error": "was not finished"} for name in jobs}
+        matches = {name: {"error": "was not finished"} for name in jobs}
         for result in results:
             metrics = result.metrics or {}
             name = (result.config or metrics.get("config", {})).get("job")
-            if name in found:
+            if name in matches:
                 own = {k: v for k, v in metrics.items() if k in ("score", "evaluations", "costs", "subnet", "error")}
-                found[name] = own if result.error is None else {"error": str(result.error).splitlines()[-1]}
-        return found
+                matches[name] = own if result.error is None else {"error": str(result.error).splitlines()[-1]}
+        return matches
 
 
 def _check_seen(ray: Any, out: Path) -> None:

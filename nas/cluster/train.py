@@ -44,9 +44,9 @@ def train_on_ray(
     done = (Path(settings["out"]) / "supernet").exists()
     problem = Path(settings["out"]) / "ray-train" / "problem.txt"
     if problem.exists():
-        said = problem.read_text(encoding="utf-8")
+        message = problem.read_text(encoding="utf-8")
         problem.unlink()
-        raise NasError(said)
+        raise NasError(message)
     return done
 
 

@@ -44,9 +44,9 @@ def measure(
     on.check_here()
     model = load_model(supernet, "cpu")
     space = model.space
-    given = [read_subnet(file, space) for file in subnets or []]
+    values = [read_subnet(file, space) for file in subnets or []]
     names = [str(file) for file in subnets or []] or ["smallest", "middle", "largest"]
-    chosen = given or [space.smallest, space.middle, space.largest]
+    chosen = values or [space.smallest, space.middle, space.largest]
     with counting("measuring") as on_progress:
         timings = measured(model, chosen, on, shipped=True, on_progress=on_progress)
     record = {"machine": machine(on.device), "versions": on.versions(), **timings.to_dict()}

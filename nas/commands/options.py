@@ -69,16 +69,16 @@ def verb(
         @wraps(function)
         def run(*, context: typer.Context, **values: Any) -> None:
             file, shown = (values.pop(key, None) for key in ("config_file", "print_config"))
-            given = {name for name in values if _on_command_line(context, name)}
+            provided = {name for name in values if _on_command_line(context, name)}
             stored = {} if file is None else _read_config(file, own)
-            made = {key: _made(kind, own[kind], values, given, stored) for key, kind in parts.items()}
-            given |= stored.keys()
-            _check_partners(given, values, made.values())
+            made = {key: _made(kind, own[kind], values, provided, stored) for key, kind in parts.items()}
+            provided |= stored.keys()
+            _check_partners(provided, values, made.values())
             if shown:
                 write_out(_as_toml(made.values(), own))
                 return
             rest = {each.name: values[each.name] for each in plain}
-            function(**made, **rest, **({wants_given: Given(given)} if wants_given else {}))
+            function(**made, **rest, **({wants_given: Given(provided)} if wants_given else {}))
 
         parameters = [
             each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in [*positional, *options, *flags, context]

@@ -28,24 +28,24 @@ def space(
     """Show a space: its choices, its size, its range of costs, and how many subnets fit the budgets."""
     from evaluators.costs import macs, memory_bytes, params
 
-    found = get_space(name)
-    costs = {"params": params(found), "macs": macs(found, seconds), "memory_bytes": memory_bytes(found)}
+    result = get_space(name)
+    costs = {"params": params(result), "macs": macs(result, seconds), "memory_bytes": memory_bytes(result)}
     tables = {cost: each.table for cost, each in costs.items()}
     within = limits(tables, budget or [])
-    fits = Feasible(found, within)
+    fits = Feasible(result, within)
     shown = [cost for cost in tables if cost != "memory_bytes" or any(t.name == cost for t, _ in within)]
     record: dict[str, Any] = {
-        "space": found.to_dict(),
-        "size": found.size,
+        "space": result.to_dict(),
+        "size": result.size,
         "fits": fits.count(),
         "range": {cost: list(tables[cost].range()) for cost in shown},
-        "smallest": found.smallest.to_dict(),
-        "largest": found.largest.to_dict(),
+        "smallest": result.smallest.to_dict(),
+        "largest": result.largest.to_dict(),
     }
     if json:
         print_json(record)
     else:
-        out.print(_table(found, record, within))
+        out.print(_table(result, record, within))
     if not record["fits"]:
         fits.cheapest(tables["params"])  # raises, naming the nearest possible
 

@@ -129,11 +129,11 @@ class Race:
         self.seconds.setdefault("slow", []).append(each)
         for name, score in self.fast.items():
             before = time.perf_counter()
-            found = score(subnets)
+            result = score(subnets)
             took = (time.perf_counter() - before) / len(subnets)
             self.ratios.setdefault(name, []).append(each / took)
             self.seconds.setdefault(name, []).append(took)
-            self.found.setdefault(name, []).extend(found)
+            self.found.setdefault(name, []).extend(result)
         first = self.found[next(iter(self.fast))][-len(subnets) :]
         differences = [abs(first[i] - value) / abs(value) for i, value in zip(chosen, slow, strict=True)]
         self.difference = max(self.difference, *differences)

@@ -104,14 +104,14 @@ class RayExecutor:
     def run(self, subnets: Sequence[Subnet], best: Evaluation | None = None) -> Iterator[list[Outcome]]:
         """Outcomes in the order of `subnets`, in the chunks in which they become known."""
         known: dict[Subnet, Outcome] = {}
-        given = 0
+        values = 0
         self.submit(subnets, best)
-        while given < len(subnets):
+        while values < len(subnets):
             known |= self.collect()
             chunk: list[Outcome] = []
-            while given < len(subnets) and subnets[given] in known:
-                chunk.append(known.pop(subnets[given]))
-                given += 1
+            while values < len(subnets) and subnets[values] in known:
+                chunk.append(known.pop(subnets[values]))
+                values += 1
             if chunk:
                 yield chunk
 
@@ -132,10 +132,10 @@ class RayExecutor:
             ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
         else:
             time.sleep(0.2)
-        found = [pair for ref in ready for pair in self._take(ref)] + self._lost
+        result = [pair for ref in ready for pair in self._take(ref)] + self._lost
         self._lost = []
-        self._measure(len(found))
-        return found
+        self._measure(len(result))
+        return result
 
     # ---------------------------------------------------------------- evaluators
 
@@ -266,8 +266,8 @@ class RayExecutor:
             if self._deaths[subnet] < _MOST_DEATHS:
                 self._queue.appendleft(subnet)
             else:
-                said = f"{_MOST_DEATHS} evaluators died with it; the last: {words_of(error)}"
-                self._lost.append((subnet, Outcome(None, said[:200], 0.0)))
+                message = f"{_MOST_DEATHS} evaluators died with it; the last: {words_of(error)}"
+                self._lost.append((subnet, Outcome(None, message[:200], 0.0)))
 
     def _measure(self, found: int) -> None:
         self._alive.set(self.alive)

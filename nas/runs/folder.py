@@ -95,10 +95,10 @@ class RunFolder:
         if self._resume:
             self.settings = _continued(self.path, read_settings(self.path), self.settings)
         else:
-            found = sorted(entry.name for entry in self.path.iterdir() if entry.name not in ("lock", ".run.json.tmp"))
-            if found:
+            result = sorted(entry.name for entry in self.path.iterdir() if entry.name not in ("lock", ".run.json.tmp"))
+            if result:
                 raise RunError(
-                    f"{self.path} is not empty (it holds {found[0]}): continue with --resume, or take another folder"
+                    f"{self.path} is not empty (it holds {result[0]}): continue with --resume, or take another folder"
                 )
         _write(self.path / "run.json", self.settings)
         self.ledger = Ledger(self.path / "ledger.jsonl", self.settings["costs"])

@@ -69,9 +69,9 @@ class Mirror:
 
     def _fetch(self) -> None:
         """Brings the working copy up to what is at the URL."""
-        there = {name: data for name in _FILES if (data := read_file(self.place, name)) is not None}
+        remote = {name: data for name in _FILES if (data := read_file(self.place, name)) is not None}
         ledger = self.folder / "ledger.jsonl"
-        here, other = ledger.read_bytes() if ledger.exists() else b"", there.get("ledger.jsonl", b"")
+        here, other = ledger.read_bytes() if ledger.exists() else b"", remote.get("ledger.jsonl", b"")
         if not here.startswith(other) and not other.startswith(here[: here.rfind(b"\n") + 1]):
             raise RunError(
                 f"{self.place} and its working copy {self.folder} hold different evaluations: two machines went on "
@@ -80,7 +80,7 @@ class Mirror:
         if here.startswith(other) and (self.folder / "run.json").exists():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name, data in there.items():
+        for name, data in remote.items():
             (self.folder / name).write_bytes(data)
 
 

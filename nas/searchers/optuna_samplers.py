@@ -173,13 +173,13 @@ def _trial(
     attributes: Mapping[str, Any] | None = None,
 ) -> FrozenTrial:
     """The finished trial of an evaluation, at the time at which it was made."""
-    told = {key: value for key, value in evaluation.to_dict().items() if key in ("id", "costs", "error")}
+    known = {key: value for key, value in evaluation.to_dict().items() if key in ("id", "costs", "error")}
     trial = create_trial(
         state=_STATES[evaluation.status],
         values=_values(evaluation, objective) if evaluation.scored else None,
         params=dict(params),
         distributions={name: distributions[name] for name in params},
-        user_attrs=told,
+        user_attrs=known,
         system_attrs=dict(attributes or {}),
         constraints=_OVER_BUDGET if evaluation.status == "over budget" else None,
     )

@@ -127,7 +127,7 @@ def _facts(
 ) -> list[str]:
     trust, whole = about.get("trust") or {}, about.get("score_fp32")
     origin = {key: value for key, value in (about.get("supernet") or model.provenance).items() if key != "recipes"}
-    said = [str(words) for words in (*trust.get("words", ()), trust.get("certificate")) if words]
+    message = [str(words) for words in (*trust.get("words", ()), trust.get("certificate")) if words]
     rows = {
         "embed dim": subnet.embed_dim,
         "heads": ", ".join(map(str, subnet.heads)),
@@ -136,7 +136,7 @@ def _facts(
         "budgets": ", ".join(about.get("budgets") or []),
         **{f"measured for {budget}": _measured(m) for budget, m in (about.get("measured") or {}).items()},
         "score": _number(about.get("score")),
-        "trust": " ".join(said),
+        "trust": " ".join(message),
         "dtype": dtype,
         **{
             f"score of {name} in {dtype}": f"{_number(score)} ({score - whole:+.5f} of float32's {_number(whole)}, "

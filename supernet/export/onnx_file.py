@@ -57,8 +57,8 @@ class OnnxHubert:
         cut, wav = self._encoder.get_inputs()[-1], torch.zeros(1, samples)
         values = features.half() if cut.type == "tensor(float16)" else features
         feeds = {INPUTS[0]: wav, INPUTS[1]: attention_mask(wav, None), cut.name: values}
-        found = self._encoder.run([OUTPUTS[1]], {name: value.numpy() for name, value in feeds.items()})
-        return tuple(torch.from_numpy(found[0]))
+        result = self._encoder.run([OUTPUTS[1]], {name: value.numpy() for name, value in feeds.items()})
+        return tuple(torch.from_numpy(result[0]))
 
 
 def _session(file: Path | bytes, threads: int) -> Any:

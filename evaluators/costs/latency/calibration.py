@@ -61,7 +61,7 @@ class LatencyCalibration:
         return LatencyModel(SpaceFeatures(self.space), self.timings.subnets, self.timings.ms)
 
     def summary(self) -> dict[str, Any]:
-        """How well it predicts, and what each choice costs, as plain containers."""
+        """The accuracy of its predictions, and the cost of each choice, as plain containers."""
         model, table = self.model, self.model.table()
         kinds = sorted({kind for choices in self.space.choices for kind in choices})
         rows = []
@@ -97,7 +97,7 @@ class LatencyCalibration:
 
     @classmethod
     def from_dict(cls, fields: Any, source: str = "this") -> LatencyCalibration:
-        """What `to_dict` gave; raises `NasError` naming `source` for anything else."""
+        """The inverse of `to_dict`; raises `NasError` naming `source` for anything else."""
         try:
             if fields["format"] != FORMAT:
                 raise ValueError(f"its format is {fields['format']!r}")
@@ -114,7 +114,7 @@ class LatencyCalibration:
 
     @classmethod
     def load(cls, file: Path | str) -> LatencyCalibration:
-        """The calibration in a file, of whatever machine."""
+        """The calibration in a file, of any machine."""
         try:
             fields = json.loads(Path(file).read_text(encoding="utf-8"))
         except OSError as error:
@@ -124,7 +124,7 @@ class LatencyCalibration:
         return cls.from_dict(fields, str(file))
 
     def check_space(self, space: Space) -> None:
-        """Raises `NasError` where it is of another space."""
+        """Raises `NasError` if it is of another space."""
         if self.space != space:
             raise NasError(
                 f"the calibration is of space '{self.space.name}' ({self.space.size:,} subnets), and this is "
@@ -132,7 +132,7 @@ class LatencyCalibration:
             )
 
     def check(self, space: Space, target: Target) -> None:
-        """Raises `NasError` where it is of another space, target, machine or software than those at hand."""
+        """Raises `NasError` if it is of another space, target, machine or software than the present ones."""
         again = "run: nas latency calibrate"
         self.check_space(space)
         if self.target != target:
@@ -158,7 +158,7 @@ def _folder() -> Path:
 
 
 def latency_calibration_file(space: Space, target: Target) -> Path:
-    """Where a calibration is kept: named after space, target, machine and software versions."""
+    """The cache file of a calibration: named after space, target, machine and software versions."""
     digest = hashlib.sha256(json.dumps(space.to_dict(), sort_keys=True).encode()).hexdigest()[:6]
     parts = [f"{space.name}-{digest}", str(target), _facts(machine(target.device)), _facts(target.versions())]
     name = "_".join(re.sub(r"[^A-Za-z0-9.,=-]+", "-", part).strip("-") for part in parts)
@@ -186,10 +186,10 @@ def calibrate_latency(
 
 
 def design(space: Space, n: int, rng: np.random.Generator) -> list[Subnet]:
-    """`n` different subnets to calibrate on (fewer where the space has fewer).
+    """`n` different subnets to calibrate on (fewer if the space has fewer).
 
     The smallest and largest of each embed dim, then embed dims in turn, depths at random, and layers that lean to few
-    or many heads and to small or large FFNs: uniform draws have nearly the same sums, and say little of the ends.
+    or many heads and to small or large FFNs: uniform draws have nearly the same sums, so the ends would be unknown.
     """
     chosen: dict[Subnet, None] = {}
     for D in space.embed_dims:
@@ -215,7 +215,7 @@ def _leaning(choices: Sequence[float], lean: float, rng: np.random.Generator) ->
 
 
 def require_possible(supernet: HubertSupernet, target: Target, limit_ms: float) -> None:
-    """Raises `InfeasibleError` where the space's smallest subnet alone is far over the limit: no need to calibrate."""
+    """Raises `InfeasibleError` if even the space's smallest subnet is far over the limit: no need to calibrate."""
     smallest = supernet.space.smallest
     took = float(measure(supernet, [smallest], target, seconds=2.0, passes=1).ms[0])
     if took > 1.3 * limit_ms:

@@ -31,7 +31,7 @@ Verification = dict[str, object]
 class LatencyCost:
     """Milliseconds of the exported subnet: `table` and `of` give the upper bound, which all but 1 % keep.
 
-    A calibration of any machine is enough for it; what can be measured again is a `VerifiedLatencyCost`.
+    A calibration of any machine is enough; a `VerifiedLatencyCost` can also be measured again.
     """
 
     name = "latency_ms"
@@ -66,7 +66,7 @@ class LatencyCost:
 
 
 class VerifiedLatencyCost(LatencyCost):
-    """A latency whose target is on this machine, and whose supernet is loaded: `verify` measures exports afresh."""
+    """A latency whose target is on this machine, and whose supernet is loaded: `verify` measures exports again."""
 
     def __init__(self, calibration: LatencyCalibration, supernet: HubertSupernet) -> None:
         super().__init__(calibration)
@@ -106,7 +106,7 @@ class RemoteLatencyCost(LatencyCost):
         self._verify = partial(call, _verified, calibration, supernet)
 
     def verify(self, subnet: Subnet, limit: float) -> Verification:
-        """What `VerifiedLatencyCost.verify` measures on the node."""
+        """The result of `VerifiedLatencyCost.verify` on the node."""
         return self._verify(subnet, limit)
 
 

@@ -71,27 +71,27 @@ class Timings:
 
     @property
     def indistinguishable(self) -> float:
-        """The relative difference under which two of these subnets cannot be told apart."""
+        """The relative difference under which two of these subnets cannot be distinguished."""
         return float(np.median(self.error) * 2**0.5)
 
     def warnings(self) -> list[str]:
-        """What a reader should know of the machine, one line each."""
-        found = []
+        """Warnings about the machine, one line each."""
+        result = []
         if self.indistinguishable > _NOISY:
-            found.append(
-                f"the machine is too noisy to tell subnets apart that differ by less than {self.indistinguishable:.1%}"
+            result.append(
+                f"the machine is too noisy to distinguish subnets that differ by less than {self.indistinguishable:.1%}"
             )
         if self.drift > _DRIFT:
-            found.append(f"the machine's speed moved by {self.drift:.0%} in the session; ratios to the reference hold")
+            result.append(f"the machine's speed moved by {self.drift:.0%} in the session; ratios to the reference hold")
         if abs(self.slower) > _DRIFT:
             word = "slower" if self.slower > 0 else "faster"
-            found.append(f"the machine is {abs(self.slower):.0%} {word} now than when it was calibrated")
+            result.append(f"the machine is {abs(self.slower):.0%} {word} now than when it was calibrated")
         if self.outliers > 0.1:
-            found.append(f"{self.outliers:.0%} of the samples are outliers; medians pass over them")
-        return found
+            result.append(f"{self.outliers:.0%} of the samples are outliers; medians pass over them")
+        return result
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers: what `from_dict` reads on another machine."""
+        """Plain containers, for `from_dict`."""
         return {
             "target": self.target.to_dict(),
             "reference": self.reference.to_dict(),
@@ -133,7 +133,7 @@ def measure(
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> Timings:
-    """Times `subnets` on this machine; `reference` is the middle subnet of the space where not given.
+    """Times `subnets` on this machine; `reference`: default is the middle subnet of the space.
 
     About `seconds` are spent running them (5 to 15 rounds a pass). `shipped`: onnxruntime times the exporter's own
     file of each subnet, not the same graph made from a template (seconds quicker a subnet, and the same speed).

@@ -81,7 +81,7 @@ class LatencyModel:
         return max(normal, float(np.sort(self.errors)[rank - 1]))
 
     def confidence(self, wanted: float = CONFIDENCE) -> float:
-        """What the bound promises: as wanted, or what this many measurements can."""
+        """The confidence of the bound: the wanted one, or the highest that so few measurements allow."""
         n = len(self.errors)
         return min(wanted, n / (n + 1))
 
@@ -132,14 +132,14 @@ class SpaceFeatures:
         return np.array([self._row(subnet) for subnet in architectures])
 
     def constant(self, D: int, depth: int) -> Array:
-        """What a subnet has whatever its layers are."""
+        """The features of a subnet that do not depend on its layers."""
         row = np.zeros(len(self.blocks))
         row[self.space.embed_dims.index(D)] = 1
         row[self._first["shapes"] + self._shapes[D, depth]] = 1
         return row
 
     def layer(self, D: int, heads: int, ratio: float) -> Array:
-        """What one layer adds."""
+        """The features of one layer."""
         row = np.zeros(len(self.blocks))
         physics = self._physics(D, heads, ratio)
         row[self._first["physics"] : self._first["kinds"]] = physics
@@ -161,7 +161,7 @@ class SpaceFeatures:
 class ColumnFeatures:
     """Of the rows of any space's table: columns named `<choice>_<layer>` are a layer's, others the whole network's.
 
-    Rows are (columns,) numbers, NaN where a network lacks a layer. What a layer's choice adds is linear in it, alone
+    Rows are (columns,) numbers, NaN for layers that a network lacks. A layer's term is linear in its choice, alone
     and times each column of the whole network, plus a deviation for each of its values, in all layers and in each.
     """
 
@@ -170,8 +170,8 @@ class ColumnFeatures:
         if values.ndim != 2 or values.shape[1] != len(columns):
             raise NasError(f"rows must have {len(columns)} columns; got shape {values.shape}")
         self.columns = tuple(columns)
-        found = [re.fullmatch(r"(.*?\D)_?\[?(\d+)\]?", column) for column in columns]
-        self._choice = [match.group(1).rstrip("_[") if match else "" for match in found]
+        result = [re.fullmatch(r"(.*?\D)_?\[?(\d+)\]?", column) for column in columns]
+        self._choice = [match.group(1).rstrip("_[") if match else "" for match in result]
         self._choices = [name for name in dict.fromkeys(self._choice) if name]
         self._whole = [i for i, name in enumerate(self._choice) if not name]
         self._levels = {
@@ -239,7 +239,7 @@ def fit_csv(file: Path, space: Space | None = None) -> dict[str, float]:
 
 def _subnets(space: Space, columns: Sequence[str], rows: Array) -> list[Subnet]:
     """The rows as subnets of the space."""
-    found = []
+    result = []
     for number, row in enumerate(rows, start=2):
         cells = {column: value for column, value in zip(columns, row.tolist(), strict=True) if value == value}
         layers = range(1, 1 + sum(column.startswith("heads_") for column in cells))
@@ -249,8 +249,8 @@ def _subnets(space: Space, columns: Sequence[str], rows: Array) -> list[Subnet]:
         except KeyError as error:
             raise NasError(f"line {number} needs a cell in column {error.args[0]}, to be a subnet") from None
         space.check(subnet)
-        found.append(subnet)
-    return found
+        result.append(subnet)
+    return result
 
 
 def read_csv(file: Path) -> tuple[list[str], Array, Array]:

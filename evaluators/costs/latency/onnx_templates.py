@@ -1,7 +1,7 @@
 """Subnets as ONNX graphs for timing, without exporting each: the exporter's graph of one depth, other weights in it.
 
 The exporter takes seconds a subnet, and its graphs of one depth differ in sizes alone. So one subnet of each depth is
-exported, in which each layer has sizes that no other layer has; every constant then tells what it stands for.
+exported, in which each layer has sizes that no other layer has, so that every constant can be identified.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FIRST_HEADS = 211  # more than any other size in the graph
 
 
 class OnnxTemplates:
-    """`templates(net)`: the ONNX model of `net`, as bytes; what `write_onnx` would write, up to shared constants."""
+    """`templates(net)`: the ONNX model of `net` as bytes, equal to that of `write_onnx` up to shared constants."""
 
     def __init__(self, network: Network, frame_rule: str) -> None:
         self.network, self.frame_rule = network, frame_rule
@@ -49,7 +49,7 @@ class OnnxTemplates:
         return model.SerializeToString()  # type: ignore[no-any-return]
 
     def _value(self, held: Any, weights: dict[str, Any], products: dict[str, str], subnet: Subnet) -> Any:
-        """What `held` is in `subnet`, or None where it is the same in all."""
+        """The value of the constant `held` in `subnet`, or None if it is the same in all."""
         from onnx import numpy_helper
 
         name = held.name.removeprefix("net.")
@@ -95,8 +95,8 @@ class OnnxTemplates:
 def _products(graph: Any) -> dict[str, str]:
     """Constants that are a linear layer's transposed weight, by the bias that is added to the product."""
     taken = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
-    found = {}
+    result = {}
     for node in graph.node:
         if node.op_type == "Add" and node.input[0] in taken and node.input[1].endswith(".bias"):
-            found[taken[node.input[0]]] = node.input[1].removeprefix("net.").removesuffix("bias") + "weight"
-    return found
+            result[taken[node.input[0]]] = node.input[1].removeprefix("net.").removesuffix("bias") + "weight"
+    return result

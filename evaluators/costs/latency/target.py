@@ -1,4 +1,4 @@
-"""What a latency is measured on, as people write it, and whether this machine has it.
+"""Targets of latency measurements: their text form, and whether this machine has one.
 
 target  = word {"," word}          onnxruntime,threads=1,seconds=2
 word    = backend                  torch | torch-compile | onnxruntime
@@ -64,7 +64,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """The target in `text`; what it does not say is as in `Target()`. Raises `NasError` for unknown words."""
+        """The target in `text`; the defaults are those of `Target()`. Raises `NasError` for unknown words."""
         target, presets = cls(), _presets()
         for word in filter(None, (part.strip() for part in text.split(","))):
             key, equals, value = (part.strip() for part in word.partition("="))
@@ -89,12 +89,14 @@ class Target:
         return replace(self, **words)
 
     def __str__(self) -> str:
-        """Canonical: the backend, then what differs from the defaults and how long the audio is."""
-        said = [f"{f.name}={getattr(self, f.name):g}" for f in fields(self) if f.name in ("threads", "seconds")]
+        """Canonical: the backend, threads, seconds, and then the values that differ from the defaults."""
+        message = [f"{f.name}={getattr(self, f.name):g}" for f in fields(self) if f.name in ("threads", "seconds")]
         if self.batch != 1:
-            said.append(f"batch={self.batch}")
-        said += [f"{name}={getattr(self, name)}" for name in ("device", "dtype") if getattr(self, name) != _plain(name)]
-        return ",".join([self.backend, *said])
+            message.append(f"batch={self.batch}")
+        message += [
+            f"{name}={getattr(self, name)}" for name in ("device", "dtype") if getattr(self, name) != _plain(name)
+        ]
+        return ",".join([self.backend, *message])
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -104,7 +106,7 @@ class Target:
         return cls()._with(words)
 
     def check_here(self) -> None:
-        """Raises `NasError` where this machine lacks what the target asks for."""
+        """Raises `NasError` if this machine lacks the target's backend, device or cores."""
         import torch
 
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -128,13 +130,13 @@ class Target:
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """What tells one machine from another, as far as latency goes."""
-    found: dict[str, Any] = {"cpu": _cpu(), "cores": _cores(), "system": f"{platform.system()} {platform.machine()}"}
+    """The properties of this machine that latency depends on."""
+    result: dict[str, Any] = {"cpu": _cpu(), "cores": _cores(), "system": f"{platform.system()} {platform.machine()}"}
     if device == "cuda":
         import torch
 
-        found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return found
+        result["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return result
 
 
 def _cpu() -> str:
@@ -144,9 +146,9 @@ def _cpu() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     pairs = [(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in lines)]
-    told = dict(reversed(pairs))
-    numbers = [told[key] for key in ("cpu family", "model", "stepping") if key in told]
-    return " ".join([told.get("model name", platform.machine()), *(["/".join(numbers)] if numbers else [])])
+    known = dict(reversed(pairs))
+    numbers = [known[key] for key in ("cpu family", "model", "stepping") if key in known]
+    return " ".join([known.get("model name", platform.machine()), *(["/".join(numbers)] if numbers else [])])
 
 
 def _cores() -> int:
@@ -175,7 +177,7 @@ def _value(key: str, value: str) -> Any:
 
 
 def _presets() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    result: dict[str, dict[str, Any]] = {}
     for file in (_SHIPPED, Path("targets.toml")):
         if file is not _SHIPPED and not file.is_file():
             continue
@@ -186,8 +188,8 @@ def _presets() -> dict[str, dict[str, Any]]:
         for name, table in tables.items():
             if not isinstance(table, dict):
                 raise NasError(f"{file} must hold one table a target; got {name} = {table!r}")
-            found[name] = table
-    return found
+            result[name] = table
+    return result
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -56,7 +56,7 @@ def test_out_of_memory_halves_the_batch(exported, manifest, tmp_path, monkeypatc
         return loss(self, model, rows)
 
     monkeypatch.setattr(_Problem, "loss", small)
-    assert finetune(exported, "speaker", manifest, tmp_path / "out", QUICK, say=said.append) is not None
+    assert finetune(exported, "speaker", manifest, tmp_path / "out", QUICK, log=said.append) is not None
     assert said[0] == "out of memory with batches of 3: going on with 2 at a time"
 
 
