@@ -6,8 +6,8 @@ objective.py  Objective: a score, or a score against a cost
 pareto.py     non-dominated sets and hypervolume
 ledger.py     Evaluation, and the append-only file of them
 run.py        the run folder and its lock
-searchers/    SEARCHERS: what proposes subnets
-executors/    where subnets are scored: here, or on a Ray cluster
+searchers/    SEARCHERS: propose subnets
+executors/    score subnets in this process, or on a Ray cluster
 sweep.py      a grid of searches as trials of Ray Tune
 storage.py    run folders at URLs
 status.py     how far a run is

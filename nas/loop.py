@@ -1,4 +1,4 @@
-"""The search: ask the searcher, evaluate, write the ledger, tell the searcher; until the evaluations are spent."""
+"""The search loop: ask the searcher, evaluate, write the ledger, tell the searcher."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SearchResult:
     """The outcome of a search.
 
     `best` has the best score within the budgets (None if nothing could be scored). `front` is the score against the
-    objective's cost or, with the score alone as objective, against the first budget's: what a tighter budget gives.
+    objective's cost or, with the score alone as objective, against the first budget's.
     `verification` holds what `nas.verify` measured, if a budget is on a predicted cost.
     """
 
@@ -74,12 +74,12 @@ def search(
         budgets: hard limits such as 'params<=27M'.
         out: folder of the run (see `nas.runs`); `resume` continues the one in it. The same seed gives the same run,
             interrupted or not.
-        batch: subnets asked for and scored at a time: what an interruption can cost.
+        batch: subnets asked for and scored at a time; an interruption can lose no more.
         objectives: ("score",), or ("score", a cost) for a Pareto front.
         on_progress: called with all evaluations so far, after each chunk.
         settings: kept in run.json unchanged.
-        executor: where `score` is called: in this process, or on a cluster (`nas.executors.ray.RayExecutor`). It does
-            not change the result.
+        executor: calls `score`, in this process or on a cluster (`nas.executors.ray.RayExecutor`). It does not change
+            the result.
         asynchronous: for executors with many evaluators: new subnets are asked for as others are finished, up to
             `batch` at a time. The ledger is then in the order of completion, which no seed repeats.
 
@@ -136,7 +136,7 @@ class _Plan:
 
 
 def _described(problem: Problem, plan: _Plan, settings: Mapping[str, object]) -> dict[str, object]:
-    """What run.json holds from the start."""
+    """The contents of run.json at the start."""
     return {
         "space": problem.space.to_dict(),
         "searcher": plan.searcher,
@@ -176,8 +176,9 @@ def _chunks(
 ) -> Iterator[Sequence[Evaluation]]:
     """Runs the search; yields each chunk of new evaluations once it is in the ledger.
 
-    What the ledger held at the start is replayed: reported to the searcher instead of evaluated, after a check that the
-    searcher asks for it again. The searcher is always asked for whole batches, so that `evals` may be raised on resume.
+    Evaluations that the ledger held at the start are replayed: reported to the searcher instead of made again, after a
+    check that the searcher asks for them again. It is always asked for whole batches, so that a resumed run may raise
+    `evals`.
     """
     held, done = list(ledger.evaluations), 0
     while done < evals and (asked := searcher.ask(batch)):
@@ -199,7 +200,7 @@ def _chunks_as_completed(
 ) -> Iterator[Sequence[Evaluation]]:
     """Runs the search with `batch` subnets under way at any time; yields each chunk once it is in the ledger.
 
-    Nothing is replayed on resume: the searcher takes in what the ledger holds, and goes on from there.
+    Nothing is replayed on resume: the searcher learns from the ledger, and continues from there.
     """
     for held in ledger.evaluations:
         searcher.take(held.subnet)

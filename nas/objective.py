@@ -16,7 +16,7 @@ __all__ = ["Objective", "best_and_front", "hypervolume_of"]
 class Objective:
     """`maximize`: whether a greater score is better. `cost`: minimised beside the score, or None.
 
-    `table` is the cost as a table, or None where the cost is not additive and only measured.
+    `table` is the cost as a table, or None if the cost is not additive and can only be measured.
     """
 
     maximize: bool = True
@@ -45,7 +45,7 @@ class Objective:
         return max((e for e in evaluations if e.ok), key=self.worth, default=None)
 
     def parents(self, evaluations: Sequence[Evaluation], k: int) -> list[Evaluation]:
-        """The `k` best: by score, or by non-dominated rank and crowding where there is a cost to minimise."""
+        """The `k` best: by score, or by non-dominated rank and crowding if there is a cost to minimise."""
         scored = [e for e in evaluations if e.scored]
         if self.cost is None:
             return sorted(scored, key=self.worth, reverse=True)[:k]

@@ -1,4 +1,4 @@
-"""Non-dominated sets of two objectives, a cost that is minimised and a score; and what they are worth."""
+"""Non-dominated sets of two objectives, a cost that is minimised and a score; and their hypervolume."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def select(costs: npt.ArrayLike, scores: npt.ArrayLike, k: int, maximize: bool =
     chosen: list[int] = []
     while len(chosen) < k and len(left):
         rank = left[undominated(a[left], b[left], maximize)]
-        lonely = np.argsort(-_crowding(a[rank], b[rank]), kind="stable")
-        chosen += [int(i) for i in rank[lonely]]
+        by_crowding = np.argsort(-_crowding(a[rank], b[rank]), kind="stable")
+        chosen += [int(i) for i in rank[by_crowding]]
         left = np.setdiff1d(left, rank, assume_unique=True)
     return chosen[:k]
 
@@ -67,9 +67,10 @@ def hypervolume(
 def most_gaining(
     points: tuple[Array, Array], known: tuple[Array, Array], reference: tuple[float, float], k: int
 ) -> list[int]:
-    """Indices of up to `k` points that add most hypervolume to the `known`, one after the other; none adds nothing.
+    """Indices of up to `k` points that add most hypervolume to the `known`, chosen greedily; fewer if the rest add
+    nothing.
 
-    Both are costs and scores, to minimise and to maximise; there is a point or more.
+    Both are costs and scores, to minimise and to maximise; there is at least one point.
     """
     (costs, scores), (a, b) = points, known
     chosen: list[int] = []

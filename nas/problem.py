@@ -1,4 +1,4 @@
-"""What is searched: a space, a score, costs with budgets, and what is optimised."""
+"""A search problem: a space, a score, costs with budgets, and the objective."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = ["Costs", "Problem", "Score", "ScoreInfo"]
 
 Number = int | float
 Score = Callable[[list[Subnet]], Sequence[object]]
-"""Any function of a list of subnets; what else it may have is in `search_spaces.protocols`."""
+"""Any function of a list of subnets; its optional attributes are those of `search_spaces.protocols`."""
 
 
 @dataclass(frozen=True)
 class ScoreInfo:
-    """What a score tells about itself."""
+    """The description of a score that run.json keeps."""
 
     name: str
     higher_is_better: bool
@@ -40,7 +40,7 @@ class ScoreInfo:
 
     @classmethod
     def of(cls, score: Score) -> ScoreInfo:
-        """From the attributes of a score, which plain functions lack. Raises `NasError` for what is not callable."""
+        """From the attributes of a score, which plain functions lack. Raises `NasError` if it is not callable."""
         if not callable(score):
             raise NasError(f"score must be a function of a list of subnets; got {score!r}")
         name = getattr(score, "name", None) or getattr(score, "__qualname__", type(score).__qualname__)

@@ -6,8 +6,8 @@ Every feature belongs to (embed dim, depth), to one layer's choice, or to the ch
 So whatever the weights, the score is a `ChainTable`, and dynamic programming finds the best of all subnets.
 
 The blocks go from coarse to fine: all layers alike, each layer on a slope, each choice on its own, neighbours. Each has
-a variance of its own, and they are those under which the evaluations are most likely (the MM algorithm for variance
-components: Zhou et al. 2019, eq. 6), so that detail is believed only as far as the data carry it.
+a variance of its own, estimated by maximum likelihood (the MM algorithm for variance components: Zhou et al. 2019,
+eq. 6), so that detail enters only as far as the data support it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["ChoiceFeatures", "ScoreModel"]
 Array = npt.NDArray[Any]
 
 _MM_STEPS = 40
-_MOST_FOR_VARIANCES = 256
-_MOST_CELLS = 2000
-_LEAST_NOISE = 1e-5
+MAX_FOR_VARIANCES = 256
+MAX_CELLS = 2000
+MIN_NOISE = 1e-5
 _NEGLIGIBLE = 1e-3
 
 
@@ -54,7 +54,7 @@ class ChoiceFeatures:
         spreads = [float(np.sqrt(raw[:, at].var(0).sum())) for at in self.slices.values()]
         self._scales = np.repeat([1 / spread if spread > 1e-9 else 0.0 for spread in spreads], self.sizes)
         self._means = raw.mean(0)
-        level = self.slices["level"]  # evaluations are no uniform draws, so their mean is a feature as well
+        level = self.slices["level"]  # evaluations are not uniform draws, so their mean is a feature as well
         self._means[level], self._scales[level] = 0.0, 1.0
 
     def __call__(self, vectors: Array) -> Array:
@@ -100,7 +100,7 @@ class ChoiceFeatures:
 
 
 def _rows(space: Space, p: Array) -> dict[Any, Array]:
-    """Which rows, given their depths' indices, have what a part is of."""
+    """The rows, given their depths' indices, that have the layer or pair of a part."""
     has: dict[Any, Array] = {None: np.arange(len(p))}
     for kept in space.depth_map.values():
         for of in (*kept, *pairwise(kept)):
@@ -139,7 +139,7 @@ def _blocks(space: Space) -> dict[str, list[_Part]]:
         "each choice": _apart((i, values) for i, values in one_hot if i in slopes),
         "neighbours": _apart(products),
     }
-    if sum(n[0] * n[1] for n in sizes.values()) <= _MOST_CELLS:
+    if sum(n[0] * n[1] for n in sizes.values()) <= MAX_CELLS:
         blocks["pairs of choices"] = _apart(cells)
     return {name: block for name, block in blocks.items() if block}
 
@@ -153,7 +153,7 @@ def _slopes(space: Space, layer: int) -> Array:
 
 
 def _apart(parts: Iterable[tuple[Any, Array]]) -> list[_Part]:
-    """Parts whose columns stand side by side."""
+    """Parts with their columns side by side."""
     block: list[_Part] = []
     start = 0
     for of, values in parts:
@@ -167,10 +167,10 @@ def _times(block: list[_Part], factor: Array) -> list[_Part]:
 
 
 class ScoreModel:
-    """What the score is thought to be after N evaluations: a mean, and draws from what it may be as well.
+    """The posterior of the score after N evaluations: its mean, and draws from it.
 
     `vectors` (N, entries) are rows of `Space.encode`, `scores` (N,) finite, greater is better. `variances` of an
-    earlier model, by block, save finding them anew; without `refit` they are kept as they are.
+    earlier model, by block, are the starting point; without `refit` they are kept.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class ScoreModel:
         return self.features.table(self._std * self._weights, self._mean)
 
     def draw(self, rng: np.random.Generator) -> ChainTable:
-        """A score that is as probable as any other, given the evaluations (Thompson)."""
+        """A draw from the posterior of the score (Thompson sampling)."""
         return self.features.table(self._std * self._drawn(rng), self._mean)
 
     def predict(self, vectors: Array) -> Array:
@@ -205,12 +205,12 @@ class ScoreModel:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of what the features cannot explain, in units of the score."""
+        """Standard deviation of the part that the features cannot explain, in units of the score."""
         return self._std * float(np.sqrt(self.variances["noise"]))
 
     def _find_variances(self) -> None:
-        """MM updates, on an even choice of the evaluations where they are many."""
-        rows = np.unique(np.linspace(0, len(self._y) - 1, _MOST_FOR_VARIANCES).round().astype(int))
+        """MM updates, on evenly spaced evaluations if they are many."""
+        rows = np.unique(np.linspace(0, len(self._y) - 1, MAX_FOR_VARIANCES).round().astype(int))
         x, y = self._x[rows], self._y[rows]
         grams = {name: x[:, at] @ x[:, at].T for name, at in self.features.slices.items()}
         grams["noise"] = np.eye(len(y))
@@ -221,9 +221,9 @@ class ScoreModel:
             for name, gram in grams.items():
                 trace = float((inverse * gram).sum())
                 v[name] *= float(np.sqrt(max(a @ gram @ a, 0.0) / trace)) if trace > 1e-12 else 0.0
-            v["noise"] = max(v["noise"], _LEAST_NOISE)
+            v["noise"] = max(v["noise"], MIN_NOISE)
         for name in ("neighbours", "pairs of choices"):
-            if v.get(name, 0.0) < _NEGLIGIBLE:  # so that tables have no pairs, and are solved faster
+            if v.get(name, 0.0) < _NEGLIGIBLE:  # tables without pairs are solved faster
                 v[name] = min(v.get(name, 0.0), 1e-12)
 
     def _solve(self) -> None:
@@ -247,7 +247,7 @@ class ScoreModel:
 
     def _drawn(self, rng: np.random.Generator) -> Array:
         noise = np.sqrt(self.variances["noise"])
-        if self._dual:  # a draw from the prior, moved to where the evaluations are (Matheron's rule)
+        if self._dual:  # a draw from the prior, conditioned on the evaluations (Matheron's rule)
             w = np.sqrt(self._prior) * rng.standard_normal(len(self._used))
             known = self._x @ w + noise * rng.standard_normal(len(self._y))
             return self._all(w + self._gain @ (self._y - known))

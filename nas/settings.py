@@ -19,7 +19,7 @@ WHERE = "Where it runs"
 
 
 def shipped_supernets() -> list[str]:
-    """Names of the supernets that come with the package, found without importing torch."""
+    """Names of the supernets that come with the package; imports no torch."""
     spec = find_spec("supernet")
     folders = spec.submodule_search_locations if spec else None
     result = [] if not folders else (Path(folders[0]) / "pretrained").glob("*/config.json")
@@ -27,7 +27,7 @@ def shipped_supernets() -> list[str]:
 
 
 parse_budget = partial(Budget.parse, known=None)
-"""Checks the grammar alone: which costs there are, `COSTS` knows."""
+"""Checks the grammar alone; `COSTS` knows the costs."""
 
 
 def _searchers() -> Iterable[str]:
@@ -38,7 +38,7 @@ def _searchers() -> Iterable[str]:
 
 @dataclass(frozen=True)
 class SearchSettings(Settings):
-    """Everything that decides what a search finds; kept in run.json, compared when the run is resumed."""
+    """Everything that determines the result of a search; kept in run.json, compared when the run is resumed."""
 
     supernet: str = option(
         "hubert-tiny", "Shipped name, or path of a checkpoint.", group=WHAT, path=True, names=shipped_supernets
@@ -74,7 +74,7 @@ class SearchSettings(Settings):
 
 @dataclass(frozen=True)
 class ClusterSettings(Settings):
-    """Where a search is evaluated; it does not change what is found."""
+    """The executor of a search; it does not change the result."""
 
     ray: str | None = option(None, "Run on a Ray cluster: auto, host:port, or local.", group=WHERE)
     actors: int | None = option(

@@ -1,6 +1,6 @@
-"""How far a search can be trusted: what its evaluations say about the score, the model of it, and the winner.
+"""How far a search can be trusted: evidence about the score, the model of it, and the winner.
 
-Everything here is worked out from the evaluations alone, whatever searcher made them.
+Everything here is computed from the evaluations alone, for every searcher.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["assess", "kendall_tau"]
 
 Array = npt.NDArray[Any]
 
-_LEAST = 12
+MIN_EVALUATIONS = 12
 _FOLDS = 5
 _DRAWS = 64
 _RESAMPLES = 400
-_MOST_FOR_TAU = 500
+MAX_FOR_TAU = 500
 _TOP = 5
 _RESCORED = 8
 
@@ -40,8 +40,8 @@ def assess(
 
     Kendall's tau of the score model on evaluations it was not fitted on (5 folds), beside that of each cost alone, with
     95 % intervals (bootstrap over evaluations); the regret of taking the model's best five; a certificate; the
-    winners scored again on other speech, where the score has `held_out`; and what each choice is worth. `proposals`
-    counts what the searcher had "repeated" and "repaired".
+    winners scored again on other speech, if the score has `held_out`; and the effect of each choice. `proposals` counts
+    the searcher's "repeated" and "repaired" proposals.
     """
     known = [e for e in evaluations if e.scored]
     trust: dict[str, Any] = {"evaluations": len(known), "model": None, "by_cost": {}, "certificate": None}
@@ -49,7 +49,7 @@ def assess(
     counts |= {"failed": sum(e.status == "failed" for e in evaluations), "ruled_out": sum(not e.ok for e in known)}
     trust["proposals"] = counts
     effects = None
-    if len(known) >= _LEAST:
+    if len(known) >= MIN_EVALUATIONS:
         rng = np.random.default_rng(0)
         worth = np.array([objective.worth(e) for e in known])
         vectors = np.array([feasible.space.encode(e.subnet) for e in known])
@@ -68,8 +68,8 @@ def assess(
 
 
 def kendall_tau(a: Array, b: Array, rng: np.random.Generator) -> dict[str, float]:
-    """Kendall's tau-b and its 95 % interval, by bootstrap; of an even choice of the pairs where they are many."""
-    rows = np.unique(np.linspace(0, len(a) - 1, _MOST_FOR_TAU).round().astype(int))
+    """Kendall's tau-b and its 95 % interval, by bootstrap; on evenly spaced evaluations if they are many."""
+    rows = np.unique(np.linspace(0, len(a) - 1, MAX_FOR_TAU).round().astype(int))
     x, y = (np.sign(v[rows][:, None] - v[rows]) for v in (a, b))
     tau = _tau(x, y)
     picks = (rng.integers(len(rows), size=len(rows)) for _ in range(_RESAMPLES))
@@ -100,7 +100,7 @@ def _top_regret(predicted: Array, worth: Array) -> dict[str, float]:
 def _certificate(
     feasible: Feasible, draws: Sequence[ChainTable], worth: Array, errors: Array, sign: int
 ) -> dict[str, Any]:
-    """How much better a subnet that was never evaluated may be, by scores drawn from the model and solved exactly."""
+    """Bound on how much better an unevaluated subnet may be, from scores drawn from the model and solved exactly."""
     best, size = float(worth.max()), feasible.count()
     optima = np.array([float(draw.of(feasible.best(draw))) for draw in draws])
     error = float(np.quantile(np.abs(errors), 0.95))
@@ -119,7 +119,7 @@ def _certificate(
 
 
 def _effects(table: ChainTable, draws: Sequence[ChainTable], vectors: Array, sign: int) -> dict[str, Any]:
-    """What each choice is worth on average over the others, against the mean choice, in units of the score."""
+    """The effect of each choice, averaged over the others and relative to the mean choice, in units of the score."""
     space = table.space
     chosen = space.chosen(vectors)
     means, spreads = _mean_effects(table), [_mean_effects(draw) for draw in draws]
@@ -168,7 +168,7 @@ def _mean_effects(table: ChainTable) -> dict[Any, Array]:
 def _rescored(
     known: Sequence[Evaluation], objective: Objective, held_out: Callable[[list[Subnet]], Sequence[float]]
 ) -> dict[str, Any]:
-    """The best few and as many of the others, scored again on speech that the search never saw."""
+    """The best few and as many of the others, scored again on speech that the search did not use."""
     ranked = sorted((e for e in known if e.ok), key=objective.worth, reverse=True)
     rest = ranked[_RESCORED:]
     chosen = [*ranked[:_RESCORED], *(rest[i * len(rest) // _RESCORED] for i in range(min(_RESCORED, len(rest))))]
@@ -189,12 +189,13 @@ def _rescored(
 
 
 def _words(trust: Mapping[str, Any]) -> list[str]:
-    """The same in words."""
+    """The same as sentences."""
     words = []
     model = trust["model"]
     if model is None:
         words.append(
-            f"{trust['evaluations']} scored subnets are too few to say how far to trust them; {_LEAST} would do."
+            f"{trust['evaluations']} scored subnets are too few to judge how far to trust them; {MIN_EVALUATIONS} "
+            "are enough."
         )
     else:
         words.append(

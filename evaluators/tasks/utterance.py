@@ -21,7 +21,7 @@ from search_spaces import AudioError
 
 __all__ = ["Classification", "Verification", "build_classification", "build_verification"]
 
-_MOST_TRIALS = 20_000
+MAX_TRIALS = 20_000
 
 
 class Classification:
@@ -110,8 +110,8 @@ def _trials(
         same = np.array([truth for _, _, truth in listed])
     else:
         pairs = np.array(list(combinations(range(len(examples)), 2))).reshape(-1, 2)
-        if len(pairs) > _MOST_TRIALS:
-            pairs = pairs[np.sort(np.random.default_rng(0).permutation(len(pairs))[:_MOST_TRIALS])]
+        if len(pairs) > MAX_TRIALS:
+            pairs = pairs[np.sort(np.random.default_rng(0).permutation(len(pairs))[:MAX_TRIALS])]
         names = np.array([example.label for example in examples])
         same = names[pairs[:, 0]] == names[pairs[:, 1]] if len(pairs) else np.zeros(0, bool)
     if same.all() or not same.any():

@@ -1,4 +1,4 @@
-"""A Ray cluster: joining it, what room it has, and whether its nodes have the versions that the driver has."""
+"""Ray clusters: joining one, its resources, and whether its nodes have the driver's versions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ __all__ = ["actors_that_fit", "check_room", "connected", "difference", "the_ray"
 
 
 class connected:  # noqa: N801 - used as a with block
-    """`with connected(address) as ray`: joins a cluster, or begins one; leaves it as it was.
+    """`with connected(address) as ray`: joins a cluster, or starts one for the block.
 
-    Where this process is connected already, that connection serves. Raises `NasError` in seconds where there is none.
+    If this process is already connected, that connection is used. Raises `NasError` within seconds if there is no
+    cluster.
     """
 
     def __init__(self, address: str) -> None:
@@ -59,16 +60,16 @@ def _begin(ray: Any, address: str) -> None:
     if address != "auto":
         _reach(address)
     errors = importlib.import_module("ray.exceptions")
-    token = "if it has token authentication, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as it was begun with"
+    token = "if it has token authentication, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH as it was started with"
     try:
         ray.init(address=address, **quiet)
     except ConnectionError:
         if address != "auto":
             raise NasError(f"{address} answers, but does not let this process join; {token}") from None
         known = os.environ.get("RAY_ADDRESS")
-        tried = f"RAY_ADDRESS={known}" if known else "RAY_ADDRESS is not set, and none was begun on this machine"
+        tried = f"RAY_ADDRESS={known}" if known else "RAY_ADDRESS is not set, and none was started on this machine"
         raise NasError(
-            f"no Ray cluster at --ray auto ({tried}): begin one with `ray start --head`, give its host:port, or take "
+            f"no Ray cluster at --ray auto ({tried}): start one with `ray start --head`, give its host:port, or use "
             f"--ray local; {token}"
         ) from None
     except errors.AuthenticationError as error:
@@ -78,7 +79,7 @@ def _begin(ray: Any, address: str) -> None:
 
 
 def _reach(address: str) -> None:
-    """Raises `NasError` where nothing listens at host:port."""
+    """Raises `NasError` if nothing listens at host:port."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise NasError(f"--ray must be local, auto or host:port, as in 10.0.0.1:6379; got {address!r}")
@@ -86,13 +87,13 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise NasError(
-            f"no Ray cluster at {address} (tried to connect: {error.strerror or error}): begin one there with "
+            f"no Ray cluster at {address} (tried to connect: {error.strerror or error}): start one there with "
             "`ray start --head`, or take --ray local"
         ) from None
 
 
 def check_room(ray: Any, actors: int, needs: dict[str, float], wait: bool) -> None:
-    """Raises `NasError` where the cluster, as it is now, can never hold what is asked for."""
+    """Raises `NasError` if the cluster, with its present nodes, can never hold the requested actors."""
     if wait:
         return
     has, nodes = ray.cluster_resources(), sum(node["Alive"] for node in ray.nodes())
@@ -116,7 +117,7 @@ def actors_that_fit(ray: Any, needs: dict[str, float]) -> int:
 
 @cache
 def versions() -> dict[str, str]:
-    """What driver and workers must have in common: Python, and this package down to its source."""
+    """Versions that driver and workers must share: Python's, and this package's down to its source."""
     try:
         own = version("lighthubert-nas")
     except PackageNotFoundError:
@@ -141,7 +142,7 @@ def difference(wanted: dict[str, str], here: dict[str, str]) -> str | None:
 
 
 def words_of(error: BaseException) -> str:
-    """The last line of an error that says something: Ray's own begin with tracebacks, and end with hints."""
+    """The informative line of an error: Ray's own start with tracebacks, and end with hints."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = [line for line in lines if "Error: " in line or "Exception: " in line] or lines[:1] or [""]
     return f"{type(error).__name__}: {message[-1]}"[:300]

@@ -1,4 +1,4 @@
-"""What driver and evaluators share: a value in the object store, whose arrays are mapped there and not copied."""
+"""Values shared by driver and evaluators in Ray's object store; their arrays are mapped, not copied."""
 
 from __future__ import annotations
 

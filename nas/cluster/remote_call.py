@@ -11,18 +11,18 @@ from search_spaces import NasError
 
 __all__ = ["call_on"]
 
-_MOST_DEATHS = 4
+MAX_DEATHS = 4
 
 
 def call_on(resource: str, wait: bool, function: Callable[..., Any], *arguments: Any) -> Any:
     """`function(*arguments)` on a node with the custom resource (`ray start --resources '{"jetson": 1}'`).
 
-    The call takes one unit of it, so that one runs at a time on each device; it is begun again where its node dies.
-    To be used inside the block of a connected `RayExecutor`. Raises what the function raised.
+    The call takes one unit of it, so that one runs at a time on each device; it is retried if its node dies. For use
+    inside the block of a connected `RayExecutor`. Re-raises the function's exception.
     """
     ray = the_ray()
     check_room(ray, 1, {resource: 1.0}, wait)
-    options = {"num_cpus": 0, "resources": {resource: 1.0}, "max_retries": _MOST_DEATHS}
+    options = {"num_cpus": 0, "resources": {resource: 1.0}, "max_retries": MAX_DEATHS}
     errors = importlib.import_module("ray.exceptions")
     try:
         return ray.get(ray.remote(_checked).options(**options).remote(versions(), function, *arguments))

@@ -1,7 +1,7 @@
 """A grid of searches as trials of Ray Tune: one whole search a trial, each in a run folder of its own.
 
 sweep.json   the settings that all searches share, and the jobs by name
-runs/NAME    the run folder of a job: what is found there is the truth, and is never done again
+runs/NAME    the run folder of a job: the source of truth; finished work is never repeated
 tune/        Tune's own tables (progress.csv, result.json of each trial) and state
 report.html  all runs compared
 """
@@ -32,7 +32,7 @@ def grid(
 ) -> dict[str, dict[str, Any]]:
     """Every combination, by a name that is fit for a folder.
 
-    A budget may hold several limits, as in 'params<=27M and macs<=3G'. A target is said after the latency limits of a
+    A budget may hold several limits, as in 'params<=27M and macs<=3G'. A target is appended to the latency limits of a
     budget: 'latency_ms<=20' on 'onnxruntime' is 'latency_ms<=20@onnxruntime'; other limits have no target.
     """
     jobs: dict[str, dict[str, Any]] = {}
@@ -53,10 +53,10 @@ def sweep(
     gpus: float = 0.0,
     max_failures: int = 3,
 ) -> dict[str, dict[str, Any]]:
-    """Runs each job as a trial with `cpus` and `gpus`; what `run(job, folder, report)` returned, by the job's name.
+    """Runs each job as a trial with `cpus` and `gpus`; the results of `run(job, folder, report)` by the job's name.
 
-    `run` must go on with what the folder holds. A trial that dies, or whose node does, is begun again `max_failures`
-    times. Called again for the same `out`, a sweep goes on where it was: finished trials keep their result, the others
+    `run` must continue from what the folder holds. A trial that dies, or whose node does, is retried `max_failures`
+    times. Called again for the same `out`, a sweep continues: finished trials keep their result, the others
     are run again, on top of their folders. A `NasError` of one job is its result ("error"), and no reason to retry.
     """
     with connected(address) as ray:
@@ -101,7 +101,7 @@ def sweep(
 
 
 def _check_seen(ray: Any, out: Path) -> None:
-    """Raises `RunError` where a node does not see the folder that trials are to write into."""
+    """Raises `RunError` if a node does not see the folder that trials will write to."""
     strategy = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
     token = out / f".seen-{uuid.uuid4().hex}"
     out.mkdir(parents=True, exist_ok=True)

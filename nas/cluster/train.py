@@ -1,4 +1,4 @@
-"""Training on a Ray cluster: Ray Train begins the processes and their group, and begins them again where one dies."""
+"""Training on a Ray cluster: Ray Train starts the processes and their group, and restarts them if one dies."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def train_on_ray(
 ) -> bool:
     """Calls `train(settings)` in `workers` processes that are one process group, each with `cpus` (and a GPU).
 
-    `train` goes on from its own checkpoints in settings["out"], a folder that all nodes see. Where a process dies, all
-    begin again, three times. Raises `NasError` where the cluster cannot hold the processes, and for the user's
-    mistakes that a process met.
+    `train` resumes from its own checkpoints in settings["out"], a folder that all nodes see. If a process dies, all are
+    restarted, up to three times. Raises `NasError` if the cluster cannot hold the processes, and for user errors in a
+    process.
     """
     with connected(address) as ray:
         check_room(ray, workers, {"CPU": cpus, "GPU": float(gpu)}, wait=False)
@@ -51,7 +51,7 @@ def train_on_ray(
 
 
 def _loop(config: dict[str, Any]) -> None:
-    """What each process runs. A user's mistake is left in a file: to Ray it would be a death like any other."""
+    """The main function of each process. A user's error is written to a file: Ray would retry it like a crash."""
     try:
         config["train"](config["settings"])
     except NasError as error:

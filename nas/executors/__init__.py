@@ -1,7 +1,7 @@
-"""Where subnets are scored. An executor's `run(subnets)` yields lists of `Outcome`, in the order of the subnets.
+"""Executors score subnets: `run(subnets)` yields lists of `Outcome`, in the order of the subnets.
 
 local.py  in this process
-ray.py    on a Ray cluster; what it can do beyond `run` is in `Concurrent`
+ray.py    on a Ray cluster; also `Concurrent`
 
 Beside it: cluster.py (joining one, its room, its versions), shared.py (the object store), remote_call.py (calls
 on nodes of their own, where latency is measured) and train.py (training in several processes of a cluster).
@@ -32,7 +32,7 @@ class Executor(Protocol):
 
 @runtime_checkable
 class Concurrent(Executor, Protocol):
-    """An executor that scores many subnets at once, and can tell of each as it is done."""
+    """An executor that scores many subnets at once, and reports each as it is finished."""
 
     @property
     def alive(self) -> int:
@@ -40,9 +40,9 @@ class Concurrent(Executor, Protocol):
         ...
 
     def submit(self, subnets: Sequence[Subnet], best: Evaluation | None = None) -> None:
-        """Adds subnets to what is to be scored; their outcomes come from `collect`."""
+        """Queues subnets; their outcomes come from `collect`."""
         ...
 
     def collect(self) -> list[tuple[Subnet, Outcome]]:
-        """What became known, in no order; returns after a second at most, empty-handed where nothing did."""
+        """New outcomes, in no order; returns after at most a second, with an empty list if there are none."""
         ...

@@ -16,9 +16,9 @@ __all__ = ["LocalExecutor", "Outcome", "one_line"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What scoring one subnet gave: a finite score, or an error in one line; and the seconds it took.
+    """The result of scoring one subnet: a finite score, or an error in one line; and the seconds it took.
 
-    `ruled_out`: the score is an estimate, of a subnet that is no rival to the best known.
+    `ruled_out`: the score is an estimate, of a subnet that cannot be the best.
     """
 
     score: float | None
@@ -30,7 +30,7 @@ class Outcome:
 class LocalExecutor:
     """Calls `score` (list of subnets -> one number for each) on whole batches.
 
-    Where a batch raises, its subnets are scored one by one, so that only those at fault fail. KeyboardInterrupt is
+    If a batch raises, its subnets are scored one by one, so that only the faulty ones fail. KeyboardInterrupt is
     never caught.
     """
 
@@ -40,7 +40,7 @@ class LocalExecutor:
     def run(self, subnets: Sequence[Subnet], best: Evaluation | None = None) -> Iterator[list[Outcome]]:
         """Outcomes in the order of `subnets`, in the chunks in which they become known.
 
-        `best` is what they are compared with, for scores that can rule out.
+        `best` is the evaluation to compare with, for scores that can rule out.
         """
         if not subnets:
             return
@@ -58,7 +58,7 @@ class LocalExecutor:
         start = time.perf_counter()
         try:
             values = list(self._called(list(subnets), best))
-        except Exception as error:  # whatever a user's score raises: recorded, and the search goes on
+        except Exception as error:  # any exception of a user's score is recorded, and the search continues
             raise _ScoreError(one_line(error), time.perf_counter() - start) from error
         seconds = (time.perf_counter() - start) / len(subnets)
         if len(values) != len(subnets):

@@ -2,10 +2,10 @@
 
 Each evaluator is an actor that holds the score. The score goes into the object store once; its arrays and CPU tensors
 are mapped into the evaluators, not copied, so it must not write to them. A batch is sorted, so that subnets with the
-same first layers come together, and handed out in chunks that shrink towards the end of the batch. What a dead
-evaluator held is handed out again, a subnet at a time, and a new evaluator takes its place wherever there is room.
-Near the end, what takes long is given to a second evaluator as well. Whoever is first counts, so each subnet has one
-outcome, and outcomes are given in the order asked for: the number of evaluators and what dies change nothing.
+same first layers come together, and handed out in chunks that shrink towards the end of the batch. Subnets of a dead
+evaluator are handed out again, one at a time, and a new evaluator takes its place wherever there is room. Near the end,
+slow chunks are given to a second evaluator as well. The first result counts, so each subnet has one outcome, and
+outcomes come in the order asked for: neither the number of evaluators nor their deaths change the result.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from search_spaces import NasError, Subnet
 
 __all__ = ["RayExecutor"]
 
-_CHUNK_SECONDS = 2.0  # what the death of an evaluator may cost
-_MOST_IN_CHUNK = 64
-_MOST_DEATHS = 4  # of evaluators that held one subnet: then it is the subnet
+_CHUNK_SECONDS = 2.0  # work that the death of an evaluator may lose
+MAX_IN_CHUNK = 64
+MAX_DEATHS = 4  # of evaluators that held one subnet: then it is the subnet
 _LOOK_FOR_NODES_SECONDS = 2.0
 _SAY_ALONE_SECONDS = 30.0
 
@@ -45,10 +45,10 @@ class RayExecutor:
 
     `address` is "local" (a cluster on this machine, for as long as the block lasts), "auto" or a host:port. `actors`
     evaluators are kept alive, each with `cpus` cores (fractions are allowed; it computes with as many threads) and
-    `gpus`; where it is None, as many as the cluster holds, and more as nodes join. `device` is where they score.
+    `gpus`; None: as many as the cluster holds, and more as nodes join. They score on `device`.
 
-    Raises `NasError` where there is no cluster, where it cannot hold the evaluators (unless `wait`: those that fit
-    begin, the others join as nodes do), and where its nodes have other versions of Python or of this package.
+    Raises `NasError` if there is no cluster, if it cannot hold the evaluators (unless `wait`: those that fit start, the
+    others join as nodes do), and if its nodes have other versions of Python or of this package.
     """
 
     def __init__(
@@ -116,12 +116,12 @@ class RayExecutor:
                 yield chunk
 
     def submit(self, subnets: Sequence[Subnet], best: Evaluation | None = None) -> None:
-        """Adds subnets to what is to be scored; their outcomes come from `collect`."""
+        """Queues subnets; their outcomes come from `collect`."""
         self._best = best
         self._queue.extend(sorted(subnets, key=_path))
 
     def collect(self) -> list[tuple[Subnet, Outcome]]:
-        """What became known, in no order; returns after a second at most, empty-handed where nothing did."""
+        """New outcomes, in no order; returns after at most a second, with an empty list if there are none."""
         self._keep_evaluators()
         self._say_when_alone()
         self._hand_out()
@@ -157,7 +157,7 @@ class RayExecutor:
         }
 
     def _keep_evaluators(self) -> None:
-        """Makes up for the dead, and for nodes that joined; takes back what was asked for and has no room left."""
+        """Replaces dead evaluators, adds some for nodes that joined, and drops pending ones that no longer fit."""
         if self.actors is None and time.monotonic() - self._looked > _LOOK_FOR_NODES_SECONDS:
             self._looked, self._wanted = time.monotonic(), max(1, actors_that_fit(self._ray, self.needs))
         while len(self._evaluators) < self._wanted:
@@ -174,7 +174,7 @@ class RayExecutor:
             self._alone_since = now
         elif now - self._alone_since > _SAY_ALONE_SECONDS:
             self._alone_since = now
-            _log.warning("no evaluator is alive: waiting for the cluster to have room for one (Ctrl-C ends the wait)")
+            _log.warning("no evaluator is alive: waiting for resources for one (Ctrl-C ends the wait)")
 
     def _drop(self, evaluator: _Actor) -> None:
         if evaluator in self._evaluators:
@@ -199,9 +199,9 @@ class RayExecutor:
             self._send(evaluator, chunk)
 
     def _chunk_size(self, evaluators: int) -> int:
-        """Half of an even share of what is left, but no more than a few seconds."""
+        """Half of an even share of the queue, but no more than a few seconds of work."""
         worth = _CHUNK_SECONDS / max(1e-6, statistics.median(self._seconds)) if self._seconds else 4
-        return max(1, int(min(len(self._queue) / (2 * evaluators), worth, _MOST_IN_CHUNK)))
+        return max(1, int(min(len(self._queue) / (2 * evaluators), worth, MAX_IN_CHUNK)))
 
     def _stragglers(self) -> list[_Chunk]:
         """The chunks that take over twice as long as they should and have no double yet, the longest first."""
@@ -220,7 +220,7 @@ class RayExecutor:
         self._running[ref] = (evaluator, chunk)
 
     def _take(self, ref: Any) -> list[tuple[Subnet, Outcome]]:
-        """What a finished call gave: outcomes, an evaluator that is ready, or the news that one died."""
+        """The outcomes of a finished call; none if it reports that an evaluator is ready, or died."""
         errors = importlib.import_module("ray.exceptions")
         if ref not in self._running:
             return self._take_start(ref, errors)
@@ -259,14 +259,14 @@ class RayExecutor:
         return []
 
     def _lose(self, chunk: _Chunk, error: Exception) -> None:
-        """Hands out again what a dead evaluator held, one by one; gives up a subnet that kills every evaluator."""
+        """Queues the subnets of a dead evaluator again, one by one; gives up a subnet that kills every evaluator."""
         _log.info("%d subnets are handed out again: %s", len(chunk.subnets), words_of(error))
         for subnet in reversed(chunk.subnets):
             self._deaths[subnet] += 1
-            if self._deaths[subnet] < _MOST_DEATHS:
+            if self._deaths[subnet] < MAX_DEATHS:
                 self._queue.appendleft(subnet)
             else:
-                message = f"{_MOST_DEATHS} evaluators died with it; the last: {words_of(error)}"
+                message = f"{MAX_DEATHS} evaluators died with it; the last: {words_of(error)}"
                 self._lost.append((subnet, Outcome(None, message[:200], 0.0)))
 
     def _measure(self, found: int) -> None:
@@ -277,7 +277,7 @@ class RayExecutor:
 
 @dataclass(eq=False)
 class _Actor:
-    """An actor, the call that tells that it is ready, and how many chunks it holds (by weight)."""
+    """An actor, the call that returns when it is ready, and the number of chunks it holds (by weight)."""
 
     actor: Any
     started: Any
@@ -287,7 +287,7 @@ class _Actor:
 
 @dataclass(eq=False)
 class _Chunk:
-    """Subnets that are scored in one call, and how many evaluators were given them.
+    """Subnets that are scored in one call, and the number of evaluators that work on them.
 
     One that was lost before has an evaluator for itself (`weight` 2), so that no others are blamed if that dies too.
     """
@@ -305,7 +305,7 @@ class _Chunk:
 
 
 class _Scorer:
-    """The actor. What keeps it from starting is told by `ready`, in one line."""
+    """The actor. `ready` returns the reason why it cannot start, in one line, or None."""
 
     def __init__(self, packed: Any, device: str, wanted: dict[str, str]) -> None:
         self.problem = difference(wanted, versions())

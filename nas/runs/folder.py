@@ -1,9 +1,9 @@
 """A run folder: settings, ledger, front and best, held by one process at a time.
 
-run.json       every setting and version, and what resuming must repeat
+run.json       every setting and version
 ledger.jsonl   the evaluations: the truth
 front.json     rebuilt from the ledger when the search ends
-best.json      the chosen subnet, its costs, its score, the budgets it keeps and what was measured of it
+best.json      the chosen subnet: costs, score, the budgets it keeps, and verification measurements
 lock           names the process that holds the folder; the lock itself dies with the process, even by kill -9
 """
 
@@ -60,7 +60,7 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         if self._resume:
-            read_settings(self.path)  # says what is missing before a folder or lock is made
+            read_settings(self.path)  # raises before a folder or lock is made
         self._take_lock()
         try:
             self._begin()
@@ -75,20 +75,20 @@ class RunFolder:
         self.ledger.close()
         self._release()
 
-    def finish(self, best: Evaluation | None, front: Sequence[Evaluation], found: Mapping[str, Any]) -> None:
-        """Writes front.json, best.json if there is a best, and what was `found` out into run.json.
+    def finish(self, best: Evaluation | None, front: Sequence[Evaluation], results: Mapping[str, Any]) -> None:
+        """Writes front.json, best.json if there is a best, and the `results` into run.json.
 
-        Where no candidate kept its budgets when measured again there is no best, and no best.json is left.
+        If no candidate kept its budgets when measured again there is no best, and best.json is removed.
         """
-        self.settings |= found
+        self.settings |= results
         _write(self.path / "run.json", self.settings)
         _write(self.path / "front.json", [_chosen(evaluation) for evaluation in front])
         if best is not None:
-            verification = found.get("verification") or {"candidates": []}
+            verification = results.get("verification") or {"candidates": []}
             measured = [each["budgets"] for each in verification["candidates"] if each["index"] == best.index]
             record = {**_chosen(best), "budgets": self.settings["budgets"]}
             _write(self.path / "best.json", {**record, **({"measured": measured[0]} if measured else {})})
-        elif found.get("verification"):
+        elif results.get("verification"):
             (self.path / "best.json").unlink(missing_ok=True)
 
     def _begin(self) -> None:
@@ -126,13 +126,13 @@ class RunFolder:
 
 
 def read_run(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Evaluation]]:
-    """The settings and evaluations of the run in `folder`; reads only, so the run may still be going on."""
+    """The settings and evaluations of the run in `folder`; reads only, so the run may still be in progress."""
     settings = read_settings(folder)
     return settings, read_ledger(Path(folder) / "ledger.jsonl", settings["costs"])
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The settings in a folder's run.json; raises `RunError` where there is none, or it cannot be read."""
+    """The settings in a folder's run.json; raises `RunError` if there is none, or it cannot be read."""
     file = Path(path) / "run.json"
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
@@ -149,7 +149,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _wrong(settings: Any) -> str | None:
-    """What keeps `settings` from being those of a run, in the words of an error."""
+    """Why `settings` are not those of a run, for an error message; None if they are."""
     if not isinstance(settings, dict):
         return f"it is a {type(settings).__name__}"
     for key, kind in _KINDS.items():
@@ -187,7 +187,7 @@ def _continued(path: Path, old: dict[str, Any], new: Mapping[str, Any]) -> dict[
         raise RunError(f"{path} was planned with evals={old['evals']}; resume may only raise it; got {wanted['evals']}")
     again = {key: wanted[key] for key in ("command", "versions", "started")}
     latest = {key: wanted[key] for key in ("evals", "settings")}
-    if wanted["evals"] > old["evals"]:  # what was found is no longer the end of it
+    if wanted["evals"] > old["evals"]:  # the results are no longer final
         old = {key: value for key, value in old.items() if key not in ("effects", "trust")}
     return {**old, **latest, "resumed": [*old.get("resumed", []), again]}
 

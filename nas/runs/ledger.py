@@ -1,8 +1,8 @@
-"""The ledger of a run: one JSON line for each evaluation, only ever appended to. Everything else is rebuilt from it.
+"""The ledger of a run: one JSON line for each evaluation, append-only. Everything else is rebuilt from it.
 
 Lines are written and fsynced chunk by chunk. A crash can only tear the end off the last line: a torn end is cut when
-the ledger is next opened, and its evaluation is made again. A line that is broken anywhere else was not broken by us,
-so it is refused rather than guessed at.
+the ledger is next opened, and its evaluation is made again. A line that is broken anywhere else is not the result of
+a crash, so it is refused rather than guessed at.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _KEYS = ("index", "id", "subnet", "costs", "score", "status", "error", "seconds"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A subnet with its costs and score, and how and when they were got.
+    """A subnet with its costs and score, and how and when they were obtained.
 
-    `status` is "ok"; "ruled out", for a subnet that was no rival to the best when it was looked at: its score is an
-    estimate; "failed" (`error` says why, in one line); or "over budget", for a subnet whose cost could only be
-    measured, and was too much: it has no score. `at` is the UTC time, ISO 8601; `seconds` what it took.
+    `status` is "ok"; "ruled out", for a subnet that could not be the best when it was compared: its score is an
+    estimate; "failed" (`error` has the reason, in one line); or "over budget", for a subnet whose measured cost was
+    over: it has no score. `at` is the UTC time, ISO 8601; `seconds` the duration.
     """
 
     index: int
@@ -88,8 +88,8 @@ class Evaluation:
 class Ledger:
     """The evaluations of a run in ask order, each subnet once; in a file if `path` is given, else in memory.
 
-    `costs` names what every evaluation in the file must hold, if its status is ok.
-    Raises `RunError` for a file that is not a ledger, and when a write fails: what was appended before is safe.
+    `costs` are the names that every evaluation with a score must hold.
+    Raises `RunError` for a file that is not a ledger, and when a write fails: earlier evaluations are safe.
     """
 
     def __init__(self, path: Path | None = None, costs: Sequence[str] = ()) -> None:

@@ -1,8 +1,8 @@
-"""Run folders beyond this machine: a working copy here, snapshots of it at any URL that fsspec knows.
+"""Run folders at URLs: a working copy on this machine, and snapshots of it at any URL that fsspec supports.
 
 A ledger is appended to and fsynced, which object stores cannot do. So a run at a URL is worked on in a folder of this
-machine, and its files are copied to the URL as a whole: at the beginning, every few seconds, at the end. What a crash
-of the process loses is nothing, since the working copy is still here; what the loss of the machine loses is the last
+machine, and its files are copied to the URL as a whole: at the start, every few seconds, at the end. A crash of the
+process loses nothing, since the working copy remains; the loss of the machine loses the last
 seconds, which are evaluated again on resume. A run is held by one process of one machine at a time: the lock is that of
 the working copy, so a second machine is not kept out.
 """
@@ -25,15 +25,15 @@ _EVERY_SECONDS = 10.0
 
 
 def is_url(place: str | os.PathLike[str]) -> bool:
-    """Whether `place` is a URL, and not a path of this machine."""
+    """Whether `place` is a URL rather than a path."""
     return "://" in os.fspath(place)
 
 
 class Mirror:
     """`with Mirror(place) as mirror`: work in `mirror.folder`, and call `mirror.sync()` now and then.
 
-    For a path of this machine the folder is that path, and nothing is copied. Raises `RunError` where the URL cannot
-    be used, or where it and the working copy here went different ways.
+    For a path of this machine the folder is that path, and nothing is copied. Raises `RunError` if the URL cannot be
+    used, or if it and the working copy have diverged.
     """
 
     def __init__(self, place: str | os.PathLike[str]) -> None:
@@ -51,7 +51,7 @@ class Mirror:
         self.sync(now=True)
 
     def sync(self, now: bool = False) -> None:
-        """Copies what changed to the URL, if the last time is some seconds ago: the ledger first, run.json last."""
+        """Copies changed files to the URL, at most every few seconds: the ledger first, run.json last."""
         if not self._url or (not now and time.monotonic() - self._synced < _EVERY_SECONDS):
             return
         try:
@@ -64,18 +64,18 @@ class Mirror:
                     write_file(self.place, name, data)
                     self._sent[name] = data
         except RunError as error:
-            raise RunError(f"{error}; the run is safe in {self.folder}: go on with --resume") from None
+            raise RunError(f"{error}; the run is safe in {self.folder}: continue with --resume") from None
         self._synced = time.monotonic()
 
     def _fetch(self) -> None:
-        """Brings the working copy up to what is at the URL."""
+        """Updates the working copy from the URL."""
         remote = {name: data for name in _FILES if (data := read_file(self.place, name)) is not None}
         ledger = self.folder / "ledger.jsonl"
         here, other = ledger.read_bytes() if ledger.exists() else b"", remote.get("ledger.jsonl", b"")
         if not here.startswith(other) and not other.startswith(here[: here.rfind(b"\n") + 1]):
             raise RunError(
-                f"{self.place} and its working copy {self.folder} hold different evaluations: two machines went on "
-                "with the run; delete the copy to go on from the URL"
+                f"{self.place} and its working copy {self.folder} hold different evaluations: two machines continued "
+                "the run; delete the copy to continue from the URL"
             )
         if here.startswith(other) and (self.folder / "run.json").exists():
             return
@@ -85,7 +85,7 @@ class Mirror:
 
 
 def fetched(place: str | os.PathLike[str], to: Path) -> Path:
-    """A folder of this machine with the run's files: `place` itself, or `to`, with what is at the URL now."""
+    """A folder of this machine with the run's files: `place` itself, or `to`, with the present files of the URL."""
     if not is_url(place):
         return Path(place)
     to.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def fetched(place: str | os.PathLike[str], to: Path) -> Path:
 
 
 def read_file(place: str, name: str) -> bytes | None:
-    """A file of the folder or URL `place`; None where there is none."""
+    """A file of the folder or URL `place`; None if there is none."""
     fs, root = _filesystem(place)
     try:
         return bytes(fs.cat_file(f"{root}/{name}"))
@@ -107,7 +107,7 @@ def read_file(place: str, name: str) -> bytes | None:
 
 
 def write_file(place: str, name: str, data: bytes) -> None:
-    """Writes a file of the folder or URL `place`, as a whole or not at all."""
+    """Writes a file of the folder or URL `place`, completely or not at all."""
     fs, root = _filesystem(place)
     try:
         fs.makedirs(root, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How far a run is, from its folder alone; it may still be going on, here or elsewhere."""
+"""The progress of a run, from its folder alone; it may still be running, on this machine or another."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _RECENT = 50
 
 
 def run_status(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Evaluations done and planned, their rate, the best so far, and whether the run goes on.
+    """Evaluations done and planned, their rate, the best so far, and the run's state.
 
-    "state" is "running" where a process of this machine holds the folder, "finished", or "stopped". A run that
-    another machine works on is "stopped" as well, as far as can be seen from here: `idle_seconds` tells more.
+    "state" is "running" if a process of this machine holds the folder, "finished", or "stopped". A run that is running
+    on another machine looks "stopped" from here: see `idle_seconds`.
     """
     settings, evaluations = read_run(folder)
     objective = Objective(settings["maximize"], *settings["objectives"][1:])

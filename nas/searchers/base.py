@@ -1,4 +1,4 @@
-"""What every searcher is: something that proposes subnets, and is told what they were worth."""
+"""The base class of searchers, which propose subnets and learn from their evaluations."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from search_spaces import Feasible, Subnet
 
 __all__ = ["Searcher"]
 
-_MOST_DRAWS = 4096
+MAX_DRAWS = 4096
 
 
 class Searcher(ABC):
     """Proposes subnets that keep the budgets, each once.
 
-    The story of a search: the loop makes the searcher once, with the set of subnets it may propose. Then, until the
-    evaluations are spent, it calls `ask(n)`, has the proposals evaluated, and calls `tell` with the evaluations, in
-    the order in which they were asked. A searcher may propose fewer than `n`, where it wants to learn from them
-    first, or where few are left; none ends the search. The end of the last batch may never be told, and some
-    evaluations may have failed: see `Evaluation.status`.
+    Call order: the loop makes the searcher once, with the set of subnets it may propose. Then, until the evaluations
+    are spent, it calls `ask(n)`, has the proposals evaluated, and calls `tell` with the evaluations, in the order in
+    which they were asked for. A searcher may propose fewer than `n`, to learn from them first or because few are left;
+    an empty list ends the search. `tell` may not be called for the end of the last batch, and some evaluations may have
+    failed: see `Evaluation.status`.
 
-    A run is resumed by replaying it: the same calls, from the same seed, told from the ledger. So proposals may
-    depend on nothing but what the searcher was made with and told; all chance comes from `rng`.
+    A run is resumed by replaying it: the same calls, from the same seed, with evaluations from the ledger. So proposals
+    may depend only on the arguments of the constructor and of `tell`; all randomness comes from `rng`.
 
-    `feasible` holds the space and the budgets that can be solved ahead; `objective` what is optimised; `evals` how
-    many evaluations are planned (a run may be continued beyond them).
+    `feasible` holds the space and the budgets that can be solved ahead; `objective` the objective; `evals` the number
+    of planned evaluations (a run may be continued beyond them).
     """
 
     def __init__(self, feasible: Feasible, objective: Objective, rng: np.random.Generator, evals: int) -> None:
@@ -45,13 +45,13 @@ class Searcher(ABC):
         """Up to `n` subnets that keep the budgets and were never returned before."""
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Takes in the evaluations of what was asked for, in that order."""
+        """Receives the evaluations of proposals, in the order in which they were asked for."""
         self.told += evaluations
 
     def draw(self, n: int) -> list[Subnet]:
         """Up to `n` new subnets, uniformly from those that keep the budgets and were not seen.
 
-        Draws again what was seen before: the number that fit is known exactly, so this ends, however few are left.
+        Subnets that were seen before are drawn again: the number that fit is known exactly, so this terminates.
         """
         subnets: list[Subnet] = []
         total, size = self.feasible.count(), n
@@ -59,7 +59,7 @@ class Searcher(ABC):
             for subnet in self.feasible.sample(self.rng, size):
                 if len(subnets) < n and self.take(subnet):
                     subnets.append(subnet)
-            size = min(2 * size, _MOST_DRAWS)
+            size = min(2 * size, MAX_DRAWS)
         return subnets
 
     def take(self, subnet: Subnet) -> bool:

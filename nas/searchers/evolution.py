@@ -1,7 +1,7 @@
 """Evolution as in AutoFormer (Chen et al. 2021, section 3.4) and HAT (Wang et al. 2020, section 3.2).
 
 A population drawn uniformly, then children of the best so far, half by mutation and half by crossover. Both papers
-draw children until one keeps the budget, which never ends where none does. Here a child that breaks a budget is
+draw children until one keeps the budget, which never ends if none does. Here a child that breaks a budget is
 replaced by the subnet nearest to it that keeps them all.
 """
 
@@ -19,12 +19,12 @@ _TRIES = 10
 
 
 def population(evals: int) -> int:
-    """50, as AutoFormer's, and less where fewer than 200 evaluations are planned."""
+    """50, as AutoFormer's, and less if fewer than 200 evaluations are planned."""
     return min(POPULATION, max(8, evals // 4))
 
 
 class EvolutionSearcher(Searcher):
-    """Parents are the best fifth of a population among all told so far, so a child may breed as soon as it is told."""
+    """Parents are the best fifth of a population among all evaluations so far, so a child may breed at once."""
 
     @property
     def parents(self) -> int:
@@ -53,7 +53,7 @@ class EvolutionSearcher(Searcher):
         return self.space.crossover(a, b, self.rng)
 
     def _child(self, parents: list[Evaluation]) -> Subnet | None:
-        """A new subnet bred from `parents`, or None if a few tries gave only what was seen."""
+        """A new subnet bred from `parents`, or None if a few tries gave only subnets that were seen."""
         for _ in range(_TRIES):
             child = self.breed(parents)
             if child in self.seen:

@@ -1,12 +1,12 @@
 """Active search with a score model that is solved exactly.
 
 1. A design: of subnets drawn under the budgets, those of which the model, knowing nothing yet, is most uncertain, each
-   given the ones before. So every choice of every layer is seen early.
+   after the ones before. So every choice of every layer is evaluated early.
 2. The model's best subnet of each embed dim and depth, twice: a width or depth that few subnets under the budgets have
    may hold the best of them.
 3. Then, batch by batch, half of the model's best subnets, half the best subnets of a few scores drawn from its
-   posterior (Thompson sampling: a subnet is proposed as often as it is the best, as far as is known).
-4. The last batch is of the model's best alone. The search ends before its evaluations are spent where the model's best
+   posterior (Thompson sampling: a subnet is proposed with the probability that it is the best).
+4. The last batch is of the model's best alone. The search ends before its evaluations are spent if the model's best
    has been evaluated, and the next one is expected to gain less than a thousandth of the scores' spread: by draws, and
    with what no sum over layers explains, which may be detail.
 
@@ -36,23 +36,23 @@ __all__ = ["ExactSearcher"]
 DESIGN = 16
 _POOL = 512
 _SHAPE_ROUNDS = 2
-_LEAST_BATCH = 8
-_LEAST_TO_SETTLE = 64
+MIN_BATCH = 8
+MIN_TO_SETTLE = 64
 _WORTH_GOING_ON = 1e-3
-_MOST_LOOKED_AT = 128
-_MOST_OF_A_FRONT = 512
+MAX_CANDIDATES = 128
+MAX_FRONT_POINTS = 512
 _DRAWS = 4
-_REFIT = 1.05  # the model is fitted anew when the evaluations have grown by so much,
-_REFIT_VARIANCES = 1.2  # and its variances are found anew
+_REFIT = 1.05  # the model is fitted again when the evaluations have grown by this factor,
+_REFIT_VARIANCES = 1.2  # and its variances are estimated again
 
 
 class _Ranked:
-    """The best subnets of a table, found as they are looked at, and kept for the next look."""
+    """The best subnets of a table, computed lazily and kept."""
 
     def __init__(self, feasible: Feasible, table: AdditiveTable) -> None:
         self.table = table
         self._known: list[Subnet] = []
-        self._more = islice(feasible.ranked(table), _MOST_LOOKED_AT)
+        self._more = islice(feasible.ranked(table), MAX_CANDIDATES)
 
     def __iter__(self) -> Iterator[Subnet]:
         yield from self._known
@@ -62,7 +62,7 @@ class _Ranked:
 
 
 class ExactSearcher(Searcher):
-    """See the module. Proposes fewer than asked while little is known: what is learned from them serves the next."""
+    """See the module. Proposes fewer than asked for while little is known, to learn from them first."""
 
     _model: ScoreModel | None = None
     _model_of, _variances_of = 0, 0
@@ -74,7 +74,7 @@ class ExactSearcher(Searcher):
         model = self._fitted()
         if model is None:
             return self.draw(n)
-        n = min(n, max(_LEAST_BATCH, len(self.seen) // 8))
+        n = min(n, max(MIN_BATCH, len(self.seen) // 8))
         best = _Ranked(self.feasible, model.table())
         if self.objective.cost is None and self._shape_rounds < _SHAPE_ROUNDS:
             self._shape_rounds += 1
@@ -92,12 +92,12 @@ class ExactSearcher(Searcher):
 
     @property
     def _known(self) -> list[Evaluation]:
-        """What was told and scored, in that order."""
+        """The scored evaluations, in the order of `tell`."""
         return [evaluation for evaluation in self.told if evaluation.scored]
 
     @cached_property
     def _vectors(self) -> list[npt.NDArray[np.int64]]:
-        """Of what was told and scored, in that order, as far as a model was fitted to it."""
+        """Vectors of the scored evaluations, as far as a model was fitted to them."""
         return []
 
     @cached_property
@@ -106,7 +106,7 @@ class ExactSearcher(Searcher):
 
     @cached_property
     def _design(self) -> list[Subnet]:
-        """What is left of the design: a pivoted Cholesky factorisation of a pool's prior covariance, pivots first."""
+        """The rest of the design: a pivoted Cholesky factorisation of a pool's prior covariance, pivots first."""
         pool = list(dict.fromkeys(self.feasible.sample(self.rng, _POOL, balanced=True)))
         x = self.features(np.array([self.space.encode(subnet) for subnet in pool]))
         variance, rows, chosen = (x**2).sum(1), np.zeros((0, len(pool))), []
@@ -124,7 +124,7 @@ class ExactSearcher(Searcher):
         return taken
 
     def _fitted(self) -> ScoreModel | None:
-        """The model of what was told so far, or of nearly all of it where that is much."""
+        """The model of the evaluations so far, or of nearly all of them if they are many."""
         known = self._known
         if len(known) < 2:
             return None
@@ -141,7 +141,7 @@ class ExactSearcher(Searcher):
 
     def _settled(self, model: ScoreModel, best: _Ranked, draws: Sequence[_Ranked]) -> bool:
         """Whether nothing is to be gained, as far as the model knows. Never for fronts, nor early on."""
-        if self.objective.cost is not None or len(self.seen) < _LEAST_TO_SETTLE:
+        if self.objective.cost is not None or len(self.seen) < MIN_TO_SETTLE:
             return False
         if next(iter(best)) not in self.seen:
             return False
@@ -158,14 +158,14 @@ class ExactSearcher(Searcher):
         return noise * (z * normal.cdf(z) + normal.pdf(z))
 
     def _optima(self, ranked: _Ranked, cost: AdditiveTable | None, n: int) -> list[Subnet]:
-        """Up to `n` new subnets: the best of a table, or those of its front that add most to what is known."""
+        """Up to `n` new subnets: the best of a table, or those of its front that add most hypervolume."""
         if cost is None:
             return self._first_new(ranked, n)
         table = ranked.table
         points = [point for point in self.feasible.front(cost, table) if point.subnet not in self.seen]
         if not points:
             return []
-        points = [points[i] for i in np.unique(np.linspace(0, len(points) - 1, _MOST_OF_A_FRONT).astype(int))]
+        points = [points[i] for i in np.unique(np.linspace(0, len(points) - 1, MAX_FRONT_POINTS).astype(int))]
         known = self._known
         waiting = list(self.seen - {evaluation.subnet for evaluation in self.told})
         costs = [float(e.costs[str(self.objective.cost)]) for e in known] + [float(cost.of(s)) for s in waiting]
@@ -178,7 +178,7 @@ class ExactSearcher(Searcher):
         return self._first_new((points[i].subnet for i in [*chosen, *spread]), n)
 
     def _cost(self) -> AdditiveTable | None:
-        """The objective's cost, if any; where it can only be measured, a model of it without terms of neighbours."""
+        """The objective's cost, if any; if it can only be measured, a model of it without terms of neighbours."""
         if self.objective.cost is None or self.objective.table is not None:
             return self.objective.table
         known = self._known

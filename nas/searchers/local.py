@@ -1,4 +1,4 @@
-"""Local search: steps to better neighbours, and a new start where there is none.
+"""Local search: steps to better neighbours, and a restart if there is none.
 
 A climb starts from a batch of uniform draws. Its members are the best it has seen or, with a cost to minimise, its
 front (Pareto local search; Paquete et al. 2004); what is proposed are neighbours of members. A better neighbour
@@ -21,7 +21,7 @@ from search_spaces import Feasible, Space, Subnet
 
 __all__ = ["LocalSearcher"]
 
-_LAYERS = 2  # where they begin in the vectors of `Space.encode`, after embed dim and depth
+_LAYERS = 2  # their offset in the vectors of `Space.encode`, after embed dim and depth
 Move = tuple[tuple[int, int], ...]
 Vector = npt.NDArray[np.int64]
 
@@ -34,7 +34,7 @@ class LocalSearcher(Searcher):
 
     def __init__(self, feasible: Feasible, objective: Objective, rng: np.random.Generator, evals: int) -> None:
         super().__init__(feasible, objective, rng, evals)
-        self._start = 0  # what was told before this one belongs to earlier climbs
+        self._start = 0  # evaluations before this one belong to earlier climbs
         self._left: dict[Subnet, Iterator[Subnet]] = {}
 
     def ask(self, n: int) -> list[Subnet]:

@@ -1,9 +1,9 @@
 """NSGA-II (Deb, Pratap, Agarwal and Meyarivan 2002), of the score and the cost.
 
-Survivors are the best of all told so far by non-dominated rank, then crowding distance (section III.C: the elitist
-choice from parents and children), so that a child may breed as soon as it is told and batches need not be
+Survivors are the best of all evaluations so far by non-dominated rank, then crowding distance (section III.C: the
+elitist choice from parents and children), so that a child may breed as soon as it is evaluated and batches need not be
 generations. With the score alone as objective, the best are by score. Budgets are kept by repair, not by III.D's
-constrained domination, which spends evaluations on what nobody may use.
+constrained domination, which spends evaluations on infeasible subnets.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Optuna's samplers as searchers, and a run as an Optuna study that optuna-dashboard opens.
 
-The study lives in memory and is asked and told; the ledger stays the truth. A trial that was asked for runs until its
-subnet is told, so that samplers see what the batch already holds; then it fails, and a trial of the subnet that was
-evaluated is added. The two differ where the proposal was over a budget, and was repaired.
+The study lives in memory; the ledger stays the source of truth. A trial that was asked for is running until its subnet
+is evaluated, so that samplers see the rest of the batch; then it fails, and a trial of the evaluated subnet is added.
+The two differ if the proposal was over a budget, and was repaired.
 
 Measured on the synthetic score of hubert-tiny (192 evaluations, mean regret under a third and a tenth of the range of
-params). Infeasible proposals: told as pruned and with their violation, TPE was worse than without (0.106 against
+params). Infeasible proposals: reported as pruned and with their violation, TPE was worse than without (0.106 against
 0.098, and 0.059 against 0.046; 12 seeds), so they only fail. Parameters are categorical: as integers TPE crowds onto
 what it has seen, five of six proposals were duplicates, and it took 14 times as long for more regret (0.122 against
 0.108; 5 seeds).
@@ -59,7 +59,7 @@ _OVER_BUDGET = {"budget": 1.0}  # violated; by how much, only the loop knows: co
 
 
 class OptunaSearcher(Searcher):
-    """What these searchers share: all but the sampler."""
+    """The common part of these searchers: everything except the sampler."""
 
     def __init__(self, feasible: Feasible, objective: Objective, rng: np.random.Generator, evals: int) -> None:
         super().__init__(feasible, objective, rng, evals)
@@ -87,7 +87,7 @@ class OptunaSearcher(Searcher):
                 self._tell(evaluation)
 
     def _proposal(self) -> Subnet:
-        """A new subnet: what the sampler proposes, repaired; or a uniform draw, after a few that were seen."""
+        """A new subnet: the sampler's proposal, repaired; or a uniform draw, after a few that were seen."""
         for _ in range(_TRIES):
             trial = self._study.ask(self._distributions)
             subnet = self.repair(_subnet(self.space, trial.params))
@@ -101,7 +101,7 @@ class OptunaSearcher(Searcher):
         return subnet
 
     def _tell(self, evaluation: Evaluation) -> None:
-        """Adds the trial of what was evaluated, in place of the one that was asked for.
+        """Adds the trial of the evaluated subnet, in place of the one that was asked for.
 
         Of that it keeps the parameters of layers that the subnet does not have, since samplers learn only from trials
         with every parameter, and the attributes, where genetic samplers note the generation.
@@ -114,7 +114,7 @@ class OptunaSearcher(Searcher):
 
 
 class TPESearcher(OptunaSearcher):
-    """Tree-structured Parzen estimator. Multivariate also for two objectives, where it is five times as fast."""
+    """Tree-structured Parzen estimator. Multivariate also for two objectives: five times as fast."""
 
     def sampler(self, seed: int) -> BaseSampler:
         return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)

@@ -33,5 +33,5 @@ def _distance(space: Space, subnet: Subnet, shape_weight: int) -> AdditiveTable:
 
 
 def _steps(choices: int, at: int) -> npt.NDArray[np.int64]:
-    """From the choice `at` to each; none where the layer is not kept (-1)."""
+    """From the choice `at` to each; 0 if the layer is not kept (-1)."""
     return np.abs(np.arange(choices) - at) if at >= 0 else np.zeros(choices, dtype=np.int64)

@@ -38,7 +38,7 @@ Progress = Callable[[int, int], None]
 
 GROUP = 12
 PASSES = 3
-_MOST_ROUNDS, _LEAST_ROUNDS = 15, 5
+MAX_ROUNDS, MIN_ROUNDS = 15, 5
 _WARM_UPS = 3
 _NOISY = 0.03  # an error of a measurement (95 %) over which a machine is called noisy
 _DRIFT = 0.10
@@ -144,7 +144,7 @@ def measure(
     rng, runners = np.random.default_rng(seed), Runners(supernet, target, shipped)
     rows: list[Array] = []
     of_pass: list[int] = []  # of each row
-    rounds, done, which_pass = _MOST_ROUNDS, 0, 0
+    rounds, done, which_pass = MAX_ROUNDS, 0, 0
     left = np.arange(1, len(columns))
     with _quiet_machine(target):
         while which_pass < passes or (which_pass < passes + _MORE_PASSES and len(left)):
@@ -155,7 +155,7 @@ def measure(
                 once = sum(_warmed(run) for run in built)
                 if not rows:
                     share = seconds / passes * len(which) / (len(columns) + 2 * len(order) / GROUP)
-                    rounds = int(np.clip(share / (once / 1e3), _LEAST_ROUNDS, _MOST_ROUNDS))
+                    rounds = int(np.clip(share / (once / 1e3), MIN_ROUNDS, MAX_ROUNDS))
                 rows += rounds_of(built, which, rounds, len(columns), rng)
                 of_pass += [which_pass] * (len(rows) - len(of_pass))
                 done += len(group)

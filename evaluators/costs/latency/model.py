@@ -175,10 +175,10 @@ class ColumnFeatures:
         self._choices = [name for name in dict.fromkeys(self._choice) if name]
         self._whole = [i for i, name in enumerate(self._choice) if not name]
         self._levels = {
-            name: np.unique(values[:, [c == name for c in self._choice]])[:_MOST_LEVELS] for name in self._choices
+            name: np.unique(values[:, [c == name for c in self._choice]])[:MAX_LEVELS] for name in self._choices
         }
         self._levels = {name: levels[np.isfinite(levels)] for name, levels in self._levels.items()}
-        self._whole_levels = {i: np.unique(values[:, i][np.isfinite(values[:, i])])[:_MOST_LEVELS] for i in self._whole}
+        self._whole_levels = {i: np.unique(values[:, i][np.isfinite(values[:, i])])[:MAX_LEVELS] for i in self._whole}
         self.blocks = self._parts(values)[1]
 
     def __call__(self, architectures: Sequence[Any]) -> Array:
@@ -201,7 +201,7 @@ class ColumnFeatures:
         return np.hstack([part.astype(float) for _, part in parts]), blocks
 
 
-_MOST_LEVELS = 16
+MAX_LEVELS = 16
 
 
 def accuracy(predicted: npt.ArrayLike, measured: npt.ArrayLike, margin: float) -> dict[str, float]:
