@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.runs.ledger import Evaluation
+from search_spaces.types import Array
 
 __all__ = ["front", "hypervolume", "most_gaining", "select", "undominated"]
-
-Array = npt.NDArray[Any]
 
 
 def front(evaluations: Sequence[Evaluation], cost: str, maximize: bool = True) -> list[Evaluation]:

@@ -22,10 +22,10 @@ from search_spaces import (
     Subnet,
     SuccessiveScore,
 )
+from search_spaces.types import Number
 
 __all__ = ["Costs", "Problem", "Score", "ScoreInfo"]
 
-Number = int | float
 Score = Callable[[list[Subnet]], Sequence[object]]
 """Any function of a list of subnets; its optional attributes are those of `search_spaces.protocols`."""
 

@@ -17,13 +17,12 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from search_spaces import ChainTable, Space
+from search_spaces.types import Array
 
 __all__ = ["ChoiceFeatures", "ScoreModel"]
 
-Array = npt.NDArray[Any]
 
 _MM_STEPS = 40
 MAX_FOR_VARIANCES = 256

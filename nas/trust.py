@@ -9,16 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nas.objective import Objective
 from nas.runs.ledger import Evaluation
 from nas.score_model import ChoiceFeatures, ScoreModel
 from search_spaces import ChainTable, Feasible, Subnet
+from search_spaces.types import Array, JsonMapping, JsonObject
 
 __all__ = ["assess", "kendall_tau"]
 
-Array = npt.NDArray[Any]
 
 MIN_EVALUATIONS = 12
 _FOLDS = 5
@@ -35,7 +34,7 @@ def assess(
     feasible: Feasible,
     held_out: Callable[[list[Subnet]], Sequence[float]] | None = None,
     proposals: Mapping[str, int] | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """`trust` and `effects`, as plain containers for run.json.
 
     Kendall's tau of the score model on evaluations it was not fitted on (5 folds), beside that of each cost alone, with
@@ -44,7 +43,7 @@ def assess(
     the searcher's "repeated" and "repaired" proposals.
     """
     known = [e for e in evaluations if e.scored]
-    trust: dict[str, Any] = {"evaluations": len(known), "model": None, "by_cost": {}, "certificate": None}
+    trust: JsonObject = {"evaluations": len(known), "model": None, "by_cost": {}, "certificate": None}
     counts = {"new": len(evaluations), **(proposals or {})}
     counts |= {"failed": sum(e.status == "failed" for e in evaluations), "ruled_out": sum(not e.ok for e in known)}
     trust["proposals"] = counts
@@ -97,9 +96,7 @@ def _top_regret(predicted: Array, worth: Array) -> dict[str, float]:
     return {"top_k": _TOP, "top_k_regret": float(worth.max() - worth[top].max())}
 
 
-def _certificate(
-    feasible: Feasible, draws: Sequence[ChainTable], worth: Array, errors: Array, sign: int
-) -> dict[str, Any]:
+def _certificate(feasible: Feasible, draws: Sequence[ChainTable], worth: Array, errors: Array, sign: int) -> JsonObject:
     """Bound on how much better an unevaluated subnet may be, from scores drawn from the model and solved exactly."""
     best, size = float(worth.max()), feasible.count()
     optima = np.array([float(draw.of(feasible.best(draw))) for draw in draws])
@@ -118,13 +115,13 @@ def _certificate(
     }
 
 
-def _effects(table: ChainTable, draws: Sequence[ChainTable], vectors: Array, sign: int) -> dict[str, Any]:
+def _effects(table: ChainTable, draws: Sequence[ChainTable], vectors: Array, sign: int) -> JsonObject:
     """The effect of each choice, averaged over the others and relative to the mean choice, in units of the score."""
     space = table.space
     chosen = space.chosen(vectors)
     means, spreads = _mean_effects(table), [_mean_effects(draw) for draw in draws]
 
-    def rows(key: Any, labels: Sequence[Mapping[str, Any]], indices: Array) -> list[dict[str, Any]]:
+    def rows(key: Any, labels: Sequence[JsonMapping], indices: Array) -> list[JsonObject]:
         std = np.std([each[key] for each in spreads], axis=0)
         return [
             {**label, "effect": sign * float(means[key][i]), "std": float(std[i]), "count": int((indices == i).sum())}
@@ -167,7 +164,7 @@ def _mean_effects(table: ChainTable) -> dict[Any, Array]:
 
 def _rescored(
     known: Sequence[Evaluation], objective: Objective, held_out: Callable[[list[Subnet]], Sequence[float]]
-) -> dict[str, Any]:
+) -> JsonObject:
     """The best few and as many of the others, scored again on speech that the search did not use."""
     ranked = sorted((e for e in known if e.ok), key=objective.worth, reverse=True)
     rest = ranked[_RESCORED:]
@@ -188,7 +185,7 @@ def _rescored(
     }
 
 
-def _words(trust: Mapping[str, Any]) -> list[str]:
+def _words(trust: JsonMapping) -> list[str]:
     """The same as sentences."""
     words = []
     model = trust["model"]

@@ -7,11 +7,11 @@ are measured, best first; the first that keeps every such budget is the winner.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from nas.objective import Objective
 from nas.runs.ledger import Evaluation
 from search_spaces import Budget, PredictedCost
+from search_spaces.types import JsonMapping, JsonObject
 
 __all__ = ["MAX_CANDIDATES", "missed", "verify"]
 
@@ -23,7 +23,7 @@ def verify(
     objective: Objective,
     budgets: Sequence[Budget],
     predicted: Mapping[str, PredictedCost],
-) -> dict[str, Any] | None:
+) -> JsonObject | None:
     """The `winner` (index, or None), the first of the best evaluations that keeps its budgets, and all measurements.
 
     None if no budget is on a predicted cost, or nothing was scored.
@@ -32,7 +32,7 @@ def verify(
     ranked = sorted((e for e in evaluations if e.ok), key=objective.worth, reverse=True)[:MAX_CANDIDATES]
     if not checked or not ranked:
         return None
-    candidates: list[dict[str, Any]] = []
+    candidates: list[JsonObject] = []
     for evaluation in ranked:
         measurements = {str(b): dict(predicted[b.cost].verify(evaluation.subnet, float(b.limit))) for b in checked}
         candidates.append({"index": evaluation.index, "id": evaluation.subnet.id, "budgets": measurements})
@@ -41,7 +41,7 @@ def verify(
     return {"winner": None, "candidates": candidates}
 
 
-def missed(verification: Mapping[str, Any]) -> str:
+def missed(verification: JsonMapping) -> str:
     """One line: by how much the nearest of the candidates missed its budget."""
     worst = [
         max(

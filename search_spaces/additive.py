@@ -22,12 +22,11 @@ from search_spaces.errors import InfeasibleError, SpaceError
 from search_spaces.space import Space
 from search_spaces.subnet import Subnet
 from search_spaces.trellis import Trellis, build_trellis, integers_below, unranked
+from search_spaces.types import Array, Number
 
 __all__ = ["AdditiveTable", "Feasible", "FrontPoint"]
 
-Number = int | float
 Limits = Sequence[tuple["AdditiveTable", Number]]
-Array = npt.NDArray[Any]
 
 _INTEGER_BITS = 61  # sums stay below, so that the lowest of `paths` plus a sum is lowest still, and wraps nowhere
 _GROUP_ENTRIES = 1 << 12  # of sums over some layers: more layers in a group are fewer gathers, from a larger table

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from search_spaces.errors import NasError
+from search_spaces.types import Number
 
 __all__ = ["Budget", "KNOWN_COSTS", "budgets_on"]
 
-Number = int | float
 
 KNOWN_COSTS = ("params", "macs", "memory_bytes", "latency_ms")
 """The costs a budget may name where the search at hand does not say which it has."""

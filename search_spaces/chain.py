@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from search_spaces.additive import AdditiveTable
 from search_spaces.errors import SpaceError
+from search_spaces.types import Array
 
 __all__ = ["ChainTable"]
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)

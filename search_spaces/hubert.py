@@ -9,6 +9,7 @@ from typing import Any
 
 from search_spaces.errors import SpaceError
 from search_spaces.space import Network, Space
+from search_spaces.types import JsonMapping, JsonObject
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -36,7 +37,7 @@ def _conv_layers(channels: int) -> list[list[int]]:
 
 _HUBERT_BASE = {"conv_layers": _conv_layers(512), "width": 768, "heads": 12, "ffn_dim": 3072}
 
-SPACES: dict[str, dict[str, Any]] = {
+SPACES: dict[str, JsonObject] = {
     "lighthubert-base": {
         "embed_dims": [512, 640, 768],
         "heads": [8, 10, 12],
@@ -84,7 +85,7 @@ def get_space(name: str) -> Space:
     return space_from_dict({"name": path.stem, **fields})
 
 
-def space_from_dict(fields: Mapping[str, Any]) -> Space:
+def space_from_dict(fields: JsonMapping) -> Space:
     """The space that a TOML file (or a checkpoint's `config.json`) describes.
 
     Keys: `embed_dims`, `heads`, `ffn_ratios` (a list, or one list a layer), `depths` and/or `depth_map`
@@ -110,7 +111,7 @@ def space_from_dict(fields: Mapping[str, Any]) -> Space:
     )
 
 
-def _inherit(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+def _inherit(name: str, fields: JsonObject) -> JsonObject:
     base = fields.pop("base")
     if base not in SPACES:
         raise SpaceError(f"base of space '{name}' must be one of {', '.join(SPACES)}; got {base!r}")
@@ -123,7 +124,7 @@ def _inherit(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     return {**inherited, **fields, "network": {**inherited["network"], **network}}
 
 
-def _known_keys(what: str, fields: Mapping[str, Any], known: tuple[str, ...]) -> None:
+def _known_keys(what: str, fields: JsonMapping, known: tuple[str, ...]) -> None:
     unknown = [str(key) for key in fields if key not in known]
     if unknown:
         raise SpaceError(f"unknown key {', '.join(unknown)} in {what}; known: {', '.join(known)}")
@@ -158,7 +159,7 @@ def _per_layer(name: str, key: str, values: object, num_layers: int, whole: bool
     return (tuple(_numbers(name, key, values, whole)),) * num_layers
 
 
-def _depth_map(name: str, fields: Mapping[str, Any], num_layers: int) -> dict[int, tuple[int, ...]]:
+def _depth_map(name: str, fields: JsonMapping, num_layers: int) -> dict[int, tuple[int, ...]]:
     defaults = DEPTH_MAP if num_layers == 12 else {num_layers: tuple(range(1, num_layers + 1))}
     values = fields.get("depth_map", {})
     if not isinstance(values, Mapping) or not all(str(depth).isdigit() for depth in values):

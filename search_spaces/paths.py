@@ -16,14 +16,11 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from search_spaces.trellis import Table, Trellis
+from search_spaces.types import Array, Number
 
 __all__ = ["front", "ranked", "undominated_by_group"]
-
-Array = npt.NDArray[Any]
-Number = int | float
 
 
 class _Scored:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +20,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from search_spaces.errors import NasError
+from search_spaces.types import JsonMapping, JsonObject
 
 __all__ = ["Option", "Settings", "option", "option_of"]
 
@@ -70,12 +71,12 @@ class Settings:
         for setting in fields(self):
             _check_range(setting.name, getattr(self, setting.name), option_of(setting))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain values by field; paths are absolute, and values that were parsed from text are text again."""
         return {setting.name: _plain(getattr(self, setting.name), option_of(setting)) for setting in fields(self)}
 
     @classmethod
-    def from_dict(cls: type[S], values: Mapping[str, Any], source: str = "settings") -> S:
+    def from_dict(cls: type[S], values: JsonMapping, source: str = "settings") -> S:
         """Settings from plain values; fields that are absent have their defaults.
 
         Raises `NasError` naming `source` for unknown keys (listing the known) and values of another type.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from search_spaces.errors import SpaceError
 from search_spaces.subnet import Subnet
+from search_spaces.types import JsonObject
 
 __all__ = ["Network", "Space"]
 
@@ -73,7 +74,7 @@ class Network:
             samples = (samples - kernel) // stride + 1 if samples >= kernel else 0
         return samples
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         return {
             "conv_layers": [list(layer) for layer in self.conv_layers],
             "width": self.width,
@@ -299,7 +300,7 @@ class Space:
 
     # ---------------------------------------------------------------- as data
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain containers, as a TOML space file spells them (layers count from 1)."""
         return {
             "name": self.name,

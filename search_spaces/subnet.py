@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.errors import SpaceError
+from search_spaces.types import JsonMapping, JsonObject
 
 __all__ = ["Subnet", "ffn_ratio"]
 
@@ -67,7 +68,7 @@ class Subnet:
         object.__setattr__(subnet, "ffn_ratios", ffn_ratios)
         return subnet
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain containers, in the canonical key order."""
         return {"embed_dim": self.embed_dim, "heads": list(self.heads), "ffn_ratios": list(self.ffn_ratios)}
 
@@ -76,7 +77,7 @@ class Subnet:
         return json.dumps(self.to_dict(), separators=(",", ":"))
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Subnet:
+    def from_dict(cls, fields: JsonMapping) -> Subnet:
         """The subnet that `to_dict` wrote; unknown and missing keys are refused."""
         _check_keys(fields, _KEYS, "a subnet")
         for key in ("heads", "ffn_ratios"):
@@ -97,7 +98,7 @@ class Subnet:
             fields = fields["subnet"]  # a run's best.json
         return cls.from_dict(fields)
 
-    def to_lighthubert(self, head_dim: int = 64) -> dict[str, Any]:
+    def to_lighthubert(self, head_dim: int = 64) -> JsonObject:
         """LightHuBERT's subnet dict, with global attention in every layer."""
         return {
             "atten_dim": [head_dim * heads for heads in self.heads],
@@ -109,7 +110,7 @@ class Subnet:
         }
 
     @classmethod
-    def from_lighthubert(cls, fields: Mapping[str, Any], head_dim: int = 64) -> Subnet:
+    def from_lighthubert(cls, fields: JsonMapping, head_dim: int = 64) -> Subnet:
         """The subnet in LightHuBERT's dict. Entries beyond `layer_num` belong to no layer and are dropped.
 
         `atten_dim`, `slide_wsz` and the release's `ffn_ratio` may be missing, but may not contradict the rest.

@@ -19,15 +19,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
+
+from search_spaces.types import Array, Number
 
 __all__ = ["Account", "Table", "Trellis", "build_trellis", "integers_below", "unranked"]
 
-Number = int | float
-Array = npt.NDArray[Any]
 
 MAX_STATES = 1 << 16
 MAX_SUMS = 1 << 11

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces import AudioError
+from search_spaces.types import JsonObject
 
 __all__ = ["LABELS", "RATE", "Utterance", "batches", "load_audio", "normalise", "read_manifest", "seconds_of"]
 
@@ -68,7 +69,7 @@ def read_manifest(path: Path | str, split: str | None = None) -> list[Utterance]
 
 def _utterance(path: Path, number: int, line: str) -> Utterance:
     try:
-        record: dict[str, Any] = json.loads(line)
+        record: JsonObject = json.loads(line)
         audio, seconds = str(record["audio"]), float(record["seconds"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise AudioError(

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from search_spaces import CheckpointError, NasError, Space, SpaceError, space_from_dict
 from search_spaces.files import replacing, write_json
+from search_spaces.types import JsonMapping, JsonObject
 from supernet.calibration import load_calibration
 from supernet.foreign import from_hugging_face, from_pickle
 from supernet.model import HubertSupernet
@@ -75,9 +75,7 @@ def save_supernet(model: HubertSupernet, folder: Path | str, dtype: torch.dtype 
     return write_folder(folder, model.state_dict(), config, dtype)
 
 
-def write_folder(
-    folder: Path | str, weights: Mapping[str, Tensor], config: Mapping[str, Any], dtype: torch.dtype
-) -> Path:
+def write_folder(folder: Path | str, weights: Mapping[str, Tensor], config: JsonMapping, dtype: torch.dtype) -> Path:
     """Writes `model.safetensors` and `config.json`, each completely or not at all."""
     folder = Path(folder)
     plain = {name: value.detach().to("cpu", dtype).contiguous() for name, value in weights.items()}
@@ -90,7 +88,7 @@ def write_folder(
     return folder
 
 
-def read_config(file: Path, form: str) -> dict[str, Any]:
+def read_config(file: Path, form: str) -> JsonObject:
     """The JSON object in a `config.json` of ours."""
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -118,7 +116,7 @@ def _from_folder(folder: Path, space: Space | None) -> HubertSupernet:
     return _from_ours(folder, read_config(config, FORMAT), space)
 
 
-def _from_ours(folder: Path, config: dict[str, Any], space: Space | None) -> HubertSupernet:
+def _from_ours(folder: Path, config: JsonObject, space: Space | None) -> HubertSupernet:
     try:
         heads, head_dim = tuple(int(n) for n in config["head_layers"]), int(config["head_dim"])
         stored = space_from_dict(config["space"])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from search_spaces import CheckpointError, SpaceError, Subnet, space_from_dict
+from search_spaces.types import JsonMapping
 from supernet.checkpoint import read_config, write_folder
 from supernet.layers import FRAME_MASKS, Hubert
 from supernet.model import HubertSupernet
@@ -25,7 +24,7 @@ def extract_subnet(model: HubertSupernet, subnet: Subnet | None = None) -> Huber
 
 
 def save_extracted(
-    net: Hubert, folder: Path | str, dtype: torch.dtype = torch.float32, about: Mapping[str, Any] | None = None
+    net: Hubert, folder: Path | str, dtype: torch.dtype = torch.float32, about: JsonMapping | None = None
 ) -> Path:
     """Writes `model.safetensors` and `config.json` (network, subnet, and what is known `about` it)."""
     config = {

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from search_spaces import CheckpointError, Space, ffn_ratio, get_space, space_from_dict
+from search_spaces.types import JsonMapping, JsonObject
 from supernet.model import HubertSupernet
 from supernet.weights import fill, pattern_of, read_tensors, renamed, tensors_of
 
@@ -90,7 +91,7 @@ def lighthubert_weights(model: HubertSupernet) -> dict[str, Tensor]:
 # -------------------------------------------------------------------- Hugging Face
 
 
-def from_hugging_face(folder: Path, config: dict[str, Any], space: Space | None) -> HubertSupernet:
+def from_hugging_face(folder: Path, config: JsonObject, space: Space | None) -> HubertSupernet:
     kind = config["model_type"]
     if kind not in ("hubert", "wav2vec2"):
         why = {"wavlm": ": its gated relative positions have no place here", "whisper": ": it can only be a teacher"}
@@ -126,7 +127,7 @@ def from_hugging_face(folder: Path, config: dict[str, Any], space: Space | None)
     return model
 
 
-def _hubert_space(folder: Path, config: dict[str, Any]) -> Space:
+def _hubert_space(folder: Path, config: JsonObject) -> Space:
     """`lighthubert-base` where the network is HuBERT Base's, else a space of the whole network alone."""
     try:
         width, heads = int(config.get("hidden_size", 768)), int(config.get("num_attention_heads", 12))
@@ -194,7 +195,7 @@ def from_pickle(file: Path, space: Space | None) -> HubertSupernet:
     return model
 
 
-def _identified(file: Path, settings: Mapping[str, Any], space: Space | None) -> tuple[str, Space]:
+def _identified(file: Path, settings: JsonMapping, space: Space | None) -> tuple[str, Space]:
     """What a `.pt` says it is, and its space; refused where its settings are not LightHuBERT's or HuBERT Base's."""
     for key, needed in (
         ("layer_norm_first", False),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from search_spaces import Network, Space, SpaceError, Subnet, ffn_ratio
+from search_spaces.types import JsonMapping, JsonObject
 from supernet.calibration import CalibrationSpeech
 from supernet.layers import FRAME_MASKS, Encoder, Features, FrontEnd, Hubert, fingerprint, frame_mask
 from supernet.slicing import slice_weights
@@ -52,7 +52,7 @@ class HubertSupernet(nn.Module):
         head_layers: tuple[int, ...] = (),
         head_dim: int = 0,
         frame_rule: str = "conv",
-        provenance: Mapping[str, Any] | None = None,
+        provenance: JsonMapping | None = None,
     ) -> None:
         super().__init__()
         if frame_rule not in FRAME_MASKS:
@@ -60,7 +60,7 @@ class HubertSupernet(nn.Module):
         network = space.network
         self.space, self.frame_rule = space, frame_rule
         self.head_layers, self.head_dim = head_layers, head_dim
-        self.provenance: dict[str, Any] = dict(provenance or {})
+        self.provenance: JsonObject = dict(provenance or {})
         self.calibration: CalibrationSpeech | None = None  # set by load_supernet where the folder brings one
         self.front_end = FrontEnd(network)
         full = Subnet(

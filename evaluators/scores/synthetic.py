@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluators.scores.context import ScoreContext, require_whole
 from search_spaces import AdditiveTable, NasError, Space, Subnet
+from search_spaces.types import Array
 
 __all__ = ["SyntheticScore", "make_synthetic"]
-
-Array = npt.NDArray[Any]
 
 
 class SyntheticScore:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from evaluators.tasks.features import HiddenStates
 from evaluators.tasks.heads import ActivityHead
 from evaluators.tasks.metrics import diarization_error
 from evaluators.tasks.task import Built, TaskContext
+from search_spaces.types import JsonObject
 from supernet.audio import batches, seconds_of
 
 __all__ = ["Diarization", "activity", "build_diarization", "permutation_free", "turns_of"]
@@ -67,7 +67,7 @@ class Diarization:
         return -float(np.average(losses, weights=[len(examples) for examples in chosen]))
 
     @torch.no_grad()
-    def test(self, heads: Sequence[nn.Module]) -> dict[str, Any]:
+    def test(self, heads: Sequence[nn.Module]) -> JsonObject:
         message: list[dict[str, list[Turn]]] = []
         for head in heads:
             result: dict[str, list[Turn]] = {}

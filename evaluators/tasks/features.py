@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from torch import Tensor
 from evaluators.tasks.data import Example
 from evaluators.tasks.fit import out_of_memory
 from search_spaces import AudioError, NasError, Subnet
+from search_spaces.types import JsonObject
 from supernet import Hubert, load_extracted, load_supernet
 from supernet.audio import RATE, load_audio, normalise
 from supernet.layers import fingerprint
@@ -30,7 +31,7 @@ class Upstream(Protocol):
     key: str
     layers: int
     dim: int
-    about: dict[str, Any]
+    about: JsonObject
 
     def __call__(self, samples: Samples) -> Tensor: ...
 

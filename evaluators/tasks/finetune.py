@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +30,7 @@ from evaluators.tasks.task import get_task
 from evaluators.tasks.transcription import ctc_loss, decode, fits, letters_of
 from search_spaces import AudioError, NasError, RunError
 from search_spaces.files import replacing, write_json, write_text
+from search_spaces.types import JsonObject
 from supernet import Hubert, load_extracted, save_extracted
 from supernet.audio import batches, load_audio, normalise, seconds_of
 from supernet.training.state import load_state, save_state
@@ -99,7 +99,7 @@ class _Problem:
         return -sum(size * float(loss) for size, loss in parts) / len(self.data.dev)
 
     @torch.no_grad()
-    def test(self, model: nn.Module) -> dict[str, Any]:
+    def test(self, model: nn.Module) -> JsonObject:
         message: dict[str, str] = {}
         for chosen in _batched(self.data.test):
             logits, lengths = model(self._waves(chosen))
@@ -177,7 +177,7 @@ def _train(
 ) -> bool:
     """Trains until all steps are done and the best weights are in `model`; False if the time was up before."""
     encoder = [value for value in model.net.parameters() if value.requires_grad]
-    groups: list[dict[str, Any]] = [
+    groups: list[JsonObject] = [
         {"params": encoder, "lr": settings.learning_rate},
         {"params": list(model.head.parameters())},
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from evaluators.tasks.settings import FitSettings
 from evaluators.tasks.task import Problem
 from search_spaces import NasError
+from search_spaces.types import JsonObject
 
 __all__ = ["Backward", "Loss", "fit", "fit_seeds", "out_of_memory"]
 
@@ -30,7 +31,7 @@ class Loss(Protocol):
 
 def fit_seeds(
     problem: Problem, settings: FitSettings, log: Log = lambda message: None
-) -> tuple[list[nn.Module], dict[str, Any]]:
+) -> tuple[list[nn.Module], JsonObject]:
     """One head for each seed, and how they came about."""
     tried = {rate: fit(problem, rate, 0, settings, log) for rate in settings.learning_rates}
     chosen = max(tried, key=lambda rate: tried[rate][1])

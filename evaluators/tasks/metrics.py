@@ -10,25 +10,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluators.tasks.data import Turn
 from search_spaces import NasError
+from search_spaces.types import Array, JsonObject
 
 __all__ = ["accuracy", "detection", "diarization_error", "edit_rates", "equal_error_rate"]
 
-Array = npt.NDArray[Any]
 _RESAMPLES = 1000
 _RESAMPLES_OF_TRIALS = 200
 
 
-def accuracy(right: Array) -> dict[str, Any]:
+def accuracy(right: Array) -> JsonObject:
     """Accuracy of `right` (seeds, N): true if the class is right."""
     right = np.asarray(right, dtype=np.float64)
     return {"accuracy": _measured(lambda counts: right @ counts / counts.sum(), right.shape[1], _RESAMPLES)}
 
 
-def edit_rates(references: Sequence[str], hypotheses: Sequence[Sequence[str]]) -> dict[str, Any]:
+def edit_rates(references: Sequence[str], hypotheses: Sequence[Sequence[str]]) -> JsonObject:
     """Character and word error rates of hypotheses (seeds, N): edits over reference length, all utterances together."""
     try:
         import jiwer
@@ -50,13 +49,13 @@ def edit_rates(references: Sequence[str], hypotheses: Sequence[Sequence[str]]) -
     return result
 
 
-def detection(same: Array, scores: Array, pairs: Array, utterances: int) -> dict[str, Any]:
+def detection(same: Array, scores: Array, pairs: Array, utterances: int) -> JsonObject:
     """Equal error rate and minimal detection cost of `scores` (seeds, trials); `same` (trials,) is the truth.
 
     `pairs` (trials, 2) are the utterances of each trial: one drawn twice counts its trials twice. minDCF as
     VoxCeleb's: P(target) 0.05, both costs 1, normalised by the best constant answer.
     """
-    result: dict[str, Any] = {}
+    result: JsonObject = {}
     for name, statistic in (("eer", _eer), ("min_dcf", _min_dcf)):
 
         def each(counts: Array, statistic: Callable[[Array, Array], float] = statistic) -> Array:
@@ -72,7 +71,7 @@ def detection(same: Array, scores: Array, pairs: Array, utterances: int) -> dict
 
 def diarization_error(
     truth: Sequence[Sequence[Turn]], predicted: Sequence[Sequence[Sequence[Turn]]], seconds: Sequence[float]
-) -> dict[str, Any]:
+) -> JsonObject:
     """Diarization error rate of `predicted` (seeds, N): missed, false and confused over all speech, pooled.
 
     Overlaps count, no collar is left out; `seconds` (N,) is how long the recordings are.
@@ -137,7 +136,7 @@ def _min_dcf(false_alarms: Array, misses: Array, target: float = 0.05) -> float:
     return float(min((target * misses + (1 - target) * false_alarms).min(), constant) / constant)
 
 
-def _measured(statistic: Callable[[Array], Array], utterances: int, resamples: int) -> dict[str, Any]:
+def _measured(statistic: Callable[[Array], Array], utterances: int, resamples: int) -> JsonObject:
     """`statistic` takes how often each utterance counts, and gives one number for each seed."""
     rng = np.random.default_rng(0)
     by_seed = statistic(np.ones(utterances))

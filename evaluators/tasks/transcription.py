@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby, pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from evaluators.tasks.heads import CtcHead
 from evaluators.tasks.metrics import edit_rates
 from evaluators.tasks.task import Built, TaskContext
 from search_spaces import AudioError, NasError
+from search_spaces.types import JsonObject
 from supernet.audio import batches
 
 __all__ = ["Transcription", "build_transcription", "ctc_loss", "decode", "fits", "letters_of"]
@@ -71,7 +71,7 @@ class Transcription:
         return -total / sum(len(e.label) for e in self._dev)
 
     @torch.no_grad()
-    def test(self, heads: Sequence[nn.Module]) -> dict[str, Any]:
+    def test(self, heads: Sequence[nn.Module]) -> JsonObject:
         message: list[list[str]] = []
         for head in heads:
             inputs = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from evaluators.tasks.heads import SpeakerHead, UtteranceHead
 from evaluators.tasks.metrics import accuracy, detection, equal_error_rate
 from evaluators.tasks.task import Built, TaskContext
 from search_spaces import AudioError
+from search_spaces.types import JsonObject
 
 __all__ = ["Classification", "Verification", "build_classification", "build_verification"]
 
@@ -60,7 +60,7 @@ class Classification:
         loss = float(F.cross_entropy(logits, self.labels["dev"]))
         return float((logits.argmax(1) == self.labels["dev"]).double().mean()) - 1e-6 * min(loss, 100.0)
 
-    def test(self, heads: Sequence[nn.Module]) -> dict[str, Any]:
+    def test(self, heads: Sequence[nn.Module]) -> JsonObject:
         guesses = [self._run(head, "test").argmax(1) for head in heads]
         return accuracy(torch.stack([guess == self.labels["test"] for guess in guesses]).numpy())
 
@@ -89,7 +89,7 @@ class Verification(Classification):
         pairs, same = self._dev
         return 1 - equal_error_rate(same, self._scores(head, "dev", pairs))
 
-    def test(self, heads: Sequence[nn.Module]) -> dict[str, Any]:
+    def test(self, heads: Sequence[nn.Module]) -> JsonObject:
         pairs, same = self._test
         scores = np.stack([self._scores(head, "test", pairs) for head in heads])
         return {**detection(same, scores, pairs, len(self.data.test)), "trials": len(same)}

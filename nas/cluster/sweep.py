@@ -20,22 +20,23 @@ from typing import Any
 from nas.cluster.connection import connected
 from nas.runs.mirror import is_url
 from search_spaces import NasError, RunError
+from search_spaces.types import JsonObject
 
 __all__ = ["grid", "sweep"]
 
-Report = Callable[[dict[str, Any]], None]
-Run = Callable[[dict[str, Any], str, Report], dict[str, Any]]
+Report = Callable[[JsonObject], None]
+Run = Callable[[JsonObject, str, Report], JsonObject]
 
 
 def grid(
     budgets: Sequence[str], targets: Sequence[str], searchers: Sequence[str], seeds: Sequence[int]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, JsonObject]:
     """Every combination, by a name that is fit for a folder.
 
     A budget may hold several limits, as in 'params<=27M and macs<=3G'. A target is appended to the latency limits of a
     budget: 'latency_ms<=20' on 'onnxruntime' is 'latency_ms<=20@onnxruntime'; other limits have no target.
     """
-    jobs: dict[str, dict[str, Any]] = {}
+    jobs: dict[str, JsonObject] = {}
     for budget, target, searcher, seed in product(budgets or [""], targets or [""], searchers, seeds):
         limits = [part.strip() for part in budget.split(" and ") if part.strip()]
         limits = [f"{limit}@{target}" if target and limit.startswith("latency") else limit for limit in limits]
@@ -45,14 +46,14 @@ def grid(
 
 
 def sweep(
-    jobs: Mapping[str, dict[str, Any]],
+    jobs: Mapping[str, JsonObject],
     run: Run,
     out: str,
     address: str = "local",
     cpus: float = 1.0,
     gpus: float = 0.0,
     max_failures: int = 3,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, JsonObject]:
     """Runs each job as a trial with `cpus` and `gpus`; the results of `run(job, folder, report)` by the job's name.
 
     `run` must continue from what the folder holds. A trial that dies, or whose node does, is retried `max_failures`
@@ -65,7 +66,7 @@ def sweep(
             out = str(Path(out).absolute())
             _check_seen(ray, Path(out))
 
-        def trial(config: dict[str, Any]) -> None:
+        def trial(config: JsonObject) -> None:
             name = config["job"]
             try:
                 matches = run(jobs[name], f"{out}/runs/{name}", tune.report)

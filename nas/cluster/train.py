@@ -5,17 +5,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from nas.cluster.connection import check_room, connected
 from search_spaces import NasError
+from search_spaces.types import JsonObject
 
 __all__ = ["train_on_ray"]
 
 
 def train_on_ray(
-    train: Callable[[dict[str, Any]], bool],
-    settings: dict[str, Any],
+    train: Callable[[JsonObject], bool],
+    settings: JsonObject,
     address: str,
     workers: int,
     cpus: float,
@@ -50,7 +50,7 @@ def train_on_ray(
     return done
 
 
-def _loop(config: dict[str, Any]) -> None:
+def _loop(config: JsonObject) -> None:
     """The main function of each process. A user's error is written to a file: Ray would retry it like a crash."""
     try:
         config["train"](config["settings"])

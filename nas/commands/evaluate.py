@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,6 +13,7 @@ from nas.commands.common import DeviceOption, JsonOption, read_subnet, require_d
 from nas.commands.console import counting, err, out, print_json
 from nas.commands.options import verb
 from search_spaces.files import write_json
+from search_spaces.types import JsonMapping
 
 __all__ = ["app"]
 
@@ -76,7 +76,7 @@ def evaluate_task(
         _show(task, record)
 
 
-def _show(task: str, record: Mapping[str, Any]) -> None:
+def _show(task: str, record: JsonMapping) -> None:
     data = record["data"]
     for name, value in record["results"].items():
         if name == "of_which":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from nas.commands.console import out, read_json, table
 from nas.commands.options import verb
 from nas.commands.search import run_settings
 from search_spaces import Budget, CheckFailed, NasError, Subnet
+from search_spaces.types import JsonObject
 
 if TYPE_CHECKING:
     from supernet import HubertSupernet
@@ -96,7 +97,7 @@ class _Source:
 
     supernet: str
     subnet: Subnet
-    about: dict[str, Any]
+    about: JsonObject
     speech: dict[str, str | None] = field(default_factory=lambda: {"audio": None, "teacher": None})
 
 
@@ -136,7 +137,7 @@ def _export_score(
     model: HubertSupernet,
     subnet: Subnet,
     speech: dict[str, str | None],
-    about: dict[str, Any],
+    about: JsonObject,
     messages: list[str],
 ) -> Callable[[Rounded], float]:
     """Scores exports whose weights are rounded; what they lose is printed, and goes into the model card."""

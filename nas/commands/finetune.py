@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from evaluators.tasks import TASKS, FinetuneSettings, get_task
 from nas.commands.common import DeviceOption, JsonOption, require_device
 from nas.commands.console import err, out, print_json
 from nas.commands.options import verb
+from search_spaces.types import JsonObject
 
 __all__ = ["app"]
 
@@ -44,7 +45,7 @@ def finetune(
     require_device(device)
     stop_after = math.inf if minutes is None else 60 * minutes
     try:
-        record: dict[str, Any] | None = tune(
+        record: JsonObject | None = tune(
             model, task, manifest, out_, settings, device, skip_missing, alphabet, stop_after, err.print
         )
     except KeyboardInterrupt:

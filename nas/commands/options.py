@@ -28,6 +28,7 @@ from rich.markup import escape
 from nas.commands.console import read_text, write_out
 from search_spaces.errors import NasError
 from search_spaces.settings import Option, Settings, option_of
+from search_spaces.types import JsonMapping, JsonObject
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -111,7 +112,7 @@ def _parameter(kind: type[Settings], setting: dataclasses.Field[Any], config: bo
     text = described.parse is not None
     shown = str if text else base
     flag = flag_of(setting.name, described)
-    about: dict[str, Any] = {"help": escape(_help(described)), "rich_help_panel": described.group}
+    about: JsonObject = {"help": escape(_help(described)), "rich_help_panel": described.group}
     if base is bool:
         about["show_default"] = bool(setting.default)
     if shown in (int, float):
@@ -173,9 +174,9 @@ def _on_command_line(context: typer.Context, name: str) -> bool:
 def _made(
     kind: type[Settings],
     own: Mapping[str, dataclasses.Field[Any]],
-    values: Mapping[str, Any],
+    values: JsonMapping,
     given: set[str],
-    stored: Mapping[str, Any],
+    stored: JsonMapping,
 ) -> Settings:
     """Settings from defaults, then the file, then what was given on the command line."""
     base = {name: value for name, value in stored.items() if name in own}
@@ -192,7 +193,7 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _check_partners(given: set[str], values: Mapping[str, Any], made: Iterable[Settings]) -> None:
+def _check_partners(given: set[str], values: JsonMapping, made: Iterable[Settings]) -> None:
     """Raises `NasError` for an option that has no effect without another, or beside another."""
     known = dict(values)
     described: dict[str, Option] = {}
@@ -215,7 +216,7 @@ def _check_partners(given: set[str], values: Mapping[str, Any], made: Iterable[S
 # -------------------------------------------------------------------- settings files
 
 
-def _read_config(file: Path, own: Owned) -> dict[str, Any]:
+def _read_config(file: Path, own: Owned) -> JsonObject:
     """The settings in a TOML or JSON file, or in a run.json; raises `NasError` for unknown keys and wrong types."""
     text = read_text(file)
     try:

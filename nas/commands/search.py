@@ -25,6 +25,7 @@ from nas.commands.options import Given, flag_of, verb
 from nas.settings import ClusterSettings, SearchSettings
 from search_spaces import Budget, Cost, NasError, PredictedCost, RunError, Score, Space
 from search_spaces.settings import Settings, option, option_of
+from search_spaces.types import JsonMapping
 
 if TYPE_CHECKING:
     from nas import SearchResult
@@ -55,7 +56,7 @@ def search(
 
     place = run.resume or run.out or str(_free_folder(Path("runs")))
     with Mirror(place) as mirror:
-        calibrations: Mapping[str, Any] = {}
+        calibrations: JsonMapping = {}
         if run.resume is not None:
             settings, calibrations = _resumed(mirror.folder, settings, given)
         with SearchProgress(settings.evals, json, mirror.sync) as progress:
@@ -87,7 +88,7 @@ def _free_folder(parent: Path) -> Path:
 # -------------------------------------------------------------------- resuming
 
 
-def run_settings(folder: Path) -> tuple[SearchSettings, Mapping[str, Any]]:
+def run_settings(folder: Path) -> tuple[SearchSettings, JsonMapping]:
     """The settings that a run was started with, and the latency calibrations that it keeps."""
     from nas.runs.folder import read_settings
 
@@ -98,7 +99,7 @@ def run_settings(folder: Path) -> tuple[SearchSettings, Mapping[str, Any]]:
     return SearchSettings.from_dict(own, str(folder / "run.json")), record.get("calibrations") or {}
 
 
-def _resumed(folder: Path, settings: SearchSettings, given: Given) -> tuple[SearchSettings, Mapping[str, Any]]:
+def _resumed(folder: Path, settings: SearchSettings, given: Given) -> tuple[SearchSettings, JsonMapping]:
     """The settings of the run in `folder`, of which only the number of evaluations may change."""
     read_json(folder / "run.json", "not a run folder of `nas search`")
     started, calibrations = run_settings(folder)
@@ -122,7 +123,7 @@ def run_search(
     resume: bool,
     progress: SearchProgress,
     cluster: ClusterSettings | None = None,
-    calibrations: Mapping[str, Any] | None = None,
+    calibrations: JsonMapping | None = None,
 ) -> SearchResult:
     """The search that `settings` describe, in `folder`; scored in this process, or by the evaluators of a cluster."""
     import nas
@@ -189,7 +190,7 @@ def _costs(
     settings: SearchSettings,
     space: Space,
     model: HubertSupernet,
-    calibrations: Mapping[str, Any],
+    calibrations: JsonMapping,
     cluster: ClusterSettings | None,
 ) -> dict[str, Cost]:
     """Params, MACs, and what budgets and objectives name beside them."""

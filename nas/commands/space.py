@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +12,7 @@ from nas.commands.common import BudgetOption, JsonOption, SecondsOption, limits
 from nas.commands.console import out, print_json
 from nas.commands.options import verb
 from search_spaces import AdditiveTable, Feasible, Space, get_space
+from search_spaces.types import JsonMapping, JsonObject
 
 __all__ = ["app"]
 
@@ -34,7 +35,7 @@ def space(
     within = limits(tables, budget or [])
     fits = Feasible(result, within)
     shown = [cost for cost in tables if cost != "memory_bytes" or any(t.name == cost for t, _ in within)]
-    record: dict[str, Any] = {
+    record: JsonObject = {
         "space": result.to_dict(),
         "size": result.size,
         "fits": fits.count(),
@@ -50,7 +51,7 @@ def space(
         fits.cheapest(tables["params"])  # raises, naming the nearest possible
 
 
-def _table(space: Space, record: Mapping[str, Any], within: Sequence[tuple[AdditiveTable, int | float]]) -> Table:
+def _table(space: Space, record: JsonMapping, within: Sequence[tuple[AdditiveTable, int | float]]) -> Table:
     shown = Table(title=f"space {space.name}", show_header=False, title_justify="left")
     description = space.to_dict()
     shown.add_row("embed dims", _joined(description["embed_dims"]))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json as json_
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,6 +13,7 @@ from nas.commands.common import JsonOption, costs_line
 from nas.commands.console import out, print_json
 from nas.commands.options import verb
 from search_spaces import RunError
+from search_spaces.types import JsonMapping, JsonObject
 
 __all__ = ["app"]
 
@@ -31,7 +31,7 @@ def status(
 
     sweep = read_file(run, "sweep.json")
     places = [run] if sweep is None else [f"{run}/runs/{name}" for name in json_.loads(sweep)["jobs"]]
-    records: list[dict[str, Any]] = []
+    records: list[JsonObject] = []
     with tempfile.TemporaryDirectory() as scratch:
         for number, place in enumerate(places):
             try:
@@ -47,7 +47,7 @@ def status(
         out.print(_line(record), highlight=False, soft_wrap=True)
 
 
-def _line(record: Mapping[str, Any]) -> str:
+def _line(record: JsonMapping) -> str:
     state = record["state"] + (f" (process {record['process']})" if record.get("process") else "")
     parts = [f"{record['run']}: {state}", f"{record['evaluations']} of {record.get('evals', '?')} evaluations"]
     if record.get("failed"):

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -20,6 +19,7 @@ from nas.commands.search import run_search, run_settings
 from nas.settings import WHERE, SearchSettings, parse_budget
 from search_spaces import CheckFailed, NasError, RunError
 from search_spaces.settings import Settings, option
+from search_spaces.types import JsonMapping, JsonObject
 
 __all__ = ["app", "run_trial"]
 
@@ -88,7 +88,7 @@ def sweep(
         _show(place, results, page)
 
 
-def _show(place: str, results: Mapping[str, Mapping[str, Any]], page: str | None) -> None:
+def _show(place: str, results: Mapping[str, JsonMapping], page: str | None) -> None:
     shown = table(f"sweep {place}", ("search", "evaluations", "score", "costs of the best"))
     for name, result in results.items():
         score = "" if result.get("score") is None else f"{result['score']:.6g}"
@@ -102,9 +102,7 @@ def _show(place: str, results: Mapping[str, Mapping[str, Any]], page: str | None
 # -------------------------------------------------------------------- jobs
 
 
-def _jobs(
-    place: str, resume: bool, grid: _GridSettings, base: SearchSettings, given: Given
-) -> dict[str, dict[str, Any]]:
+def _jobs(place: str, resume: bool, grid: _GridSettings, base: SearchSettings, given: Given) -> dict[str, JsonObject]:
     """The settings of each search by its name: those in the folder, or the grid's, written there."""
     from nas.cluster.sweep import grid as combinations
     from nas.runs.mirror import read_file, write_file
@@ -116,7 +114,7 @@ def _jobs(
         own = sorted(given & {*vars(grid), *vars(base)})
         if own:
             raise RunError(f"{place} is resumed with its own settings: leave {own[0]} out, or start another sweep")
-        jobs: dict[str, dict[str, Any]] = json_.loads(held)["jobs"]
+        jobs: dict[str, JsonObject] = json_.loads(held)["jobs"]
         return jobs
     if held is not None:
         again = shlex.join(["nas", "sweep", "--resume", place])
@@ -132,7 +130,7 @@ def _jobs(
     return jobs
 
 
-def run_trial(job: Mapping[str, Any], place: str, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def run_trial(job: JsonMapping, place: str, report: Callable[[JsonObject], None]) -> JsonObject:
     """One search of a sweep, on a worker: started, continued, or read if it is finished."""
     from nas.runs.mirror import Mirror
 
@@ -158,7 +156,7 @@ def run_trial(job: Mapping[str, Any], place: str, report: Callable[[dict[str, An
 class _TrialProgress(SearchProgress):
     """Reports to Ray Tune now and then, in place of a bar."""
 
-    def __init__(self, total: int, then: Callable[[], None], report: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, total: int, then: Callable[[], None], report: Callable[[JsonObject], None]) -> None:
         super().__init__(total, True, then)
         self._sync, self._report, self._reported = then, report, 0.0
 

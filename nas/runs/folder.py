@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from nas.runs.ledger import Evaluation, Ledger, read_ledger
 from search_spaces import NasError, RunError
 from search_spaces.files import write_json
+from search_spaces.types import JsonMapping, JsonObject
 
 __all__ = ["RunFolder", "read_run", "read_settings"]
 
@@ -52,9 +53,9 @@ class RunFolder:
 
     ledger: Ledger
 
-    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any], resume: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], settings: JsonMapping, resume: bool = False) -> None:
         self.path = Path(path)
-        self.settings: dict[str, Any] = dict(settings)
+        self.settings: JsonObject = dict(settings)
         self._resume = resume
         self._lock: int | None = None
 
@@ -75,7 +76,7 @@ class RunFolder:
         self.ledger.close()
         self._release()
 
-    def finish(self, best: Evaluation | None, front: Sequence[Evaluation], results: Mapping[str, Any]) -> None:
+    def finish(self, best: Evaluation | None, front: Sequence[Evaluation], results: JsonMapping) -> None:
         """Writes front.json, best.json if there is a best, and the `results` into run.json.
 
         If no candidate kept its budgets when measured again there is no best, and best.json is removed.
@@ -125,13 +126,13 @@ class RunFolder:
             self._lock = None
 
 
-def read_run(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Evaluation]]:
+def read_run(folder: str | os.PathLike[str]) -> tuple[JsonObject, list[Evaluation]]:
     """The settings and evaluations of the run in `folder`; reads only, so the run may still be in progress."""
     settings = read_settings(folder)
     return settings, read_ledger(Path(folder) / "ledger.jsonl", settings["costs"])
 
 
-def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_settings(path: str | os.PathLike[str]) -> JsonObject:
     """The settings in a folder's run.json; raises `RunError` if there is none, or it cannot be read."""
     file = Path(path) / "run.json"
     try:
@@ -176,7 +177,7 @@ def _write(path: Path, data: object) -> None:
         raise RunError(f"{error}; evaluations in the ledger are safe: make room, then continue with --resume") from None
 
 
-def _continued(path: Path, old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def _continued(path: Path, old: JsonObject, new: JsonMapping) -> JsonObject:
     """The settings of a resumed run: the old ones, with the new number of evaluations and the caller's own."""
     wanted = json.loads(json.dumps(new, default=str))  # as run.json spells them: lists, string keys
     for key in _COMPARED:
@@ -201,6 +202,6 @@ def _difference(key: str, old: Any, new: Any) -> str:
     return f"{key}: it was {json.dumps(old)}, now {json.dumps(new)}"
 
 
-def _chosen(evaluation: Evaluation) -> dict[str, Any]:
+def _chosen(evaluation: Evaluation) -> JsonObject:
     fields = evaluation.to_dict()
     return {key: fields[key] for key in ("subnet", "id", "costs", "score", "index")}

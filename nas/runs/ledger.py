@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import RunError, Subnet
+from search_spaces.types import JsonMapping, JsonObject, Number
 
 __all__ = ["Evaluation", "Ledger", "read_ledger"]
 
-Number = int | float
 
 _SCORED = ("ok", "ruled out")
 _STATUSES = (*_SCORED, "failed", "over budget")
@@ -61,13 +61,13 @@ class Evaluation:
         """Whether something can be learned from its score."""
         return self.status in _SCORED
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain containers, with the subnet's id."""
         fields = {**vars(self), "id": self.subnet.id, "subnet": self.subnet.to_dict(), "costs": dict(self.costs)}
         return {key: fields[key] for key in _KEYS}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Evaluation:
+    def from_dict(cls, fields: JsonMapping) -> Evaluation:
         """The evaluation that `to_dict` wrote; raises ValueError, KeyError or TypeError for anything else."""
         if set(fields) != set(_KEYS) or fields["status"] not in _STATUSES:
             raise ValueError(f"an evaluation has the keys {', '.join(_KEYS)}")

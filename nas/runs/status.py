@@ -7,18 +7,18 @@ import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from nas.objective import Objective
 from nas.runs.folder import read_run
 from nas.runs.ledger import Evaluation
+from search_spaces.types import JsonObject
 
 __all__ = ["run_status"]
 
 _RECENT = 50
 
 
-def run_status(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def run_status(folder: str | os.PathLike[str]) -> JsonObject:
     """Evaluations done and planned, their rate, the best so far, and the run's state.
 
     "state" is "running" if a process of this machine holds the folder, "finished", or "stopped". A run that is running

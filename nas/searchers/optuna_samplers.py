@@ -19,7 +19,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 import optuna
@@ -37,6 +36,7 @@ from nas.searchers.base import Searcher
 from nas.searchers.evolution import population
 from search_spaces import Feasible, Space, Subnet
 from search_spaces.files import replacing
+from search_spaces.types import JsonMapping
 
 __all__ = [
     "GPSearcher",
@@ -168,9 +168,9 @@ def write_study(
 def _trial(
     evaluation: Evaluation,
     objective: Objective,
-    params: Mapping[str, Any],
+    params: JsonMapping,
     distributions: Mapping[str, BaseDistribution],
-    attributes: Mapping[str, Any] | None = None,
+    attributes: JsonMapping | None = None,
 ) -> FrozenTrial:
     """The finished trial of an evaluation, at the time at which it was made."""
     known = {key: value for key, value in evaluation.to_dict().items() if key in ("id", "costs", "error")}
@@ -216,7 +216,7 @@ def _parameters(space: Space, subnet: Subnet) -> dict[str, int | float]:
     return params
 
 
-def _subnet(space: Space, params: Mapping[str, Any]) -> Subnet:
+def _subnet(space: Space, params: JsonMapping) -> Subnet:
     kept = space.kept_layers(params["depth"])
     heads = tuple(params[f"heads_{layer}"] for layer in kept)
     return Subnet(params["embed_dim"], heads, tuple(params[f"ffn_{layer}"] for layer in kept))

@@ -10,10 +10,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from search_spaces import NasError, RunError, Subnet
 from search_spaces.registry import Registry
+from search_spaces.types import JsonMapping
 from supernet.export.base import DTYPES, Exporter, ModelExporter, Rounded
 from supernet.export.card import card
 from supernet.model import HubertSupernet
@@ -45,7 +46,7 @@ def export_subnet(
     subnet: Subnet,
     folder: Path | str,
     formats: Sequence[str],
-    about: Mapping[str, Any],
+    about: JsonMapping,
     dtype: str = "fp32",
     score: Callable[[Rounded], float] | None = None,
 ) -> list[Path]:
@@ -91,7 +92,7 @@ def _write_cards(
     model: HubertSupernet,
     subnet: Subnet,
     formats: Sequence[str],
-    about: Mapping[str, Any],
+    about: JsonMapping,
     dtype: str,
     scores: Mapping[str, float],
 ) -> None:

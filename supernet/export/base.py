@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from search_spaces import CheckFailed, NasError, Subnet
+from search_spaces.types import JsonMapping
 from supernet.layers import frame_mask
 from supernet.model import HubertSupernet
 
@@ -42,7 +43,7 @@ class Exporter(ABC):
     dtypes: ClassVar[tuple[str, ...]] = ("fp32",)
 
     @abstractmethod
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, Any], dtype: str) -> None:
+    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
         """Writes the format's files into `folder`, which other formats may share."""
 
     @abstractmethod

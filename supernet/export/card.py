@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search_spaces import Subnet
+from search_spaces.types import JsonMapping
 from supernet.model import HubertSupernet
 
 __all__ = ["LOADING", "card"]
@@ -93,7 +94,7 @@ def card(
     model: HubertSupernet,
     subnet: Subnet,
     formats: Sequence[str],
-    about: Mapping[str, Any],
+    about: JsonMapping,
     dtype: str,
     scores: Mapping[str, float],
     inside: bool = False,
@@ -123,7 +124,7 @@ def card(
 
 
 def _facts(
-    model: HubertSupernet, subnet: Subnet, about: Mapping[str, Any], dtype: str, scores: Mapping[str, float]
+    model: HubertSupernet, subnet: Subnet, about: JsonMapping, dtype: str, scores: Mapping[str, float]
 ) -> list[str]:
     trust, whole = about.get("trust") or {}, about.get("score_fp32")
     origin = {key: value for key, value in (about.get("supernet") or model.provenance).items() if key != "recipes"}
@@ -151,7 +152,7 @@ def _facts(
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value != "")]
 
 
-def _measured(latency: Mapping[str, Any]) -> str:
+def _measured(latency: JsonMapping) -> str:
     """A latency as it was predicted, and as it was measured on the exported subnet."""
     return (
         f"{latency['measured_ms']:.4g} ms, at most {latency['measured_at_most_ms']:.4g} at "
@@ -160,12 +161,12 @@ def _measured(latency: Mapping[str, Any]) -> str:
     )
 
 
-def _licence(model: HubertSupernet, about: Mapping[str, Any]) -> str:
+def _licence(model: HubertSupernet, about: JsonMapping) -> str:
     known = model.provenance.get("licence") or _LICENCES.get(str(about.get("name")))
     return str(known or "not recorded in the checkpoint: that of its publisher holds for this subnet too")
 
 
-def _loading(name: str, model: HubertSupernet, subnet: Subnet, about: Mapping[str, Any], inside: bool) -> list[str]:
+def _loading(name: str, model: HubertSupernet, subnet: Subnet, about: JsonMapping, inside: bool) -> list[str]:
     from supernet.export.hugging_face import is_stock
 
     code = LOADING[name].format(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from search_spaces import Subnet
+from search_spaces.types import JsonMapping, JsonObject
 from supernet.export import modeling_subnet
 from supernet.export.base import ModelExporter, Runner
 from supernet.model import HubertSupernet
@@ -38,7 +38,7 @@ class HuggingFaceExporter(ModelExporter):
     frame_rule = "conv"
     first = 1
 
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, Any], dtype: str) -> None:
+    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
         from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
         target = folder / "hf"
@@ -89,7 +89,7 @@ def is_stock(model: HubertSupernet, subnet: Subnet) -> bool:
     return uniform and subnet.heads[0] * model.space.network.head_dim == subnet.embed_dim
 
 
-def _config(model: HubertSupernet, subnet: Subnet) -> dict[str, Any]:
+def _config(model: HubertSupernet, subnet: Subnet) -> JsonObject:
     network, stock = model.space.network, is_stock(model, subnet)
     channels, kernels, strides = zip(*network.conv_layers)
     config = {

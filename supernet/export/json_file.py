@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from search_spaces import CheckFailed, Subnet
+from search_spaces.types import JsonMapping
 from supernet.export.base import DTYPES, Exporter
 from supernet.model import HubertSupernet
 
@@ -19,7 +18,7 @@ class JsonExporter(Exporter):
 
     dtypes = DTYPES
 
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, Any], dtype: str) -> None:
+    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
         (folder / "subnet.json").write_text(subnet.to_json() + "\n", encoding="utf-8")
         foreign = subnet.to_lighthubert(model.space.network.head_dim)
         (folder / "lighthubert.json").write_text(json.dumps(foreign) + "\n", encoding="utf-8")

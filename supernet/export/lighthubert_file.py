@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from search_spaces import NasError, Subnet
+from search_spaces.types import JsonMapping
 from supernet.checkpoint import load_supernet
 from supernet.export.base import ModelExporter, Runner
 from supernet.foreign import lighthubert_weights
@@ -22,7 +21,7 @@ __all__ = ["LightHubertExporter"]
 class LightHubertExporter(ModelExporter):
     """`lighthubert.pt` (the whole supernet: LightHuBERT slices it itself) and `lighthubert.json` (the subnet)."""
 
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, Any], dtype: str) -> None:
+    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
         source = str(model.provenance.get("source", ""))
         if not source.startswith("LightHuBERT"):
             raise NasError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from search_spaces import Subnet
+from search_spaces.types import JsonMapping
 from supernet.export.base import DTYPES, ModelExporter, Runner, require
 from supernet.export.torch_export import INPUTS, OUTPUTS, attention_mask, traced
 from supernet.layers import Hubert
@@ -30,7 +31,7 @@ class OnnxExporter(ModelExporter):
     dtypes = DTYPES
     most = {"fp32": 5e-5, "fp16": 2e-2, "int8": 5e-1}  # noqa: RUF012 - what int8 loses is told in the score
 
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, Any], dtype: str) -> None:
+    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
         write_onnx(model.extract(subnet), folder / "model.onnx", dtype)
 
     def read(self, folder: Path, dtype: str) -> Runner:

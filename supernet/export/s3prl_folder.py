@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from search_spaces import Subnet
+from search_spaces.types import JsonMapping
 from supernet import layers
 from supernet.export import s3prl_expert
 from supernet.export.base import ModelExporter, Runner
@@ -37,7 +36,7 @@ def searched_hubert(ckpt=None, *args, **kwargs):
 class S3prlExporter(ModelExporter):
     """`s3prl/`: `expert.py`, `hubconf.py`, `subnet_layers.py` and `subnet.pt`."""
 
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, Any], dtype: str) -> None:
+    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
         target, network = folder / "s3prl", model.space.network
         target.mkdir()
         sizes = {"embed_dim": subnet.embed_dim, "heads": list(subnet.heads), "ffn_dims": list(subnet.ffn_dims)}

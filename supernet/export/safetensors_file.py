@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from search_spaces import Subnet
+from search_spaces.types import JsonMapping
 from supernet.export.base import ModelExporter, Runner
 from supernet.extract import load_extracted, save_extracted
 from supernet.layers import Hubert
@@ -26,7 +25,7 @@ class SafetensorsExporter(ModelExporter):
     dtypes = tuple(_DTYPES)
     most = {"fp32": 1e-5, "fp16": 1e-2}  # noqa: RUF012
 
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, Any], dtype: str) -> None:
+    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
         save_extracted(model.extract(subnet), folder, _DTYPES[dtype], about)
 
     def read(self, folder: Path, dtype: str) -> Runner:

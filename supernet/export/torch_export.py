@@ -5,14 +5,13 @@ TorchScript is not among the formats: torch 2.13's documentation calls it deprec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from search_spaces import Subnet
+from search_spaces.types import JsonMapping
 from supernet.export.base import ModelExporter, Runner
 from supernet.layers import Hubert, speech_frames
 from supernet.model import HubertSupernet
@@ -26,7 +25,7 @@ OUTPUTS = ("last_hidden_state", "hidden_states")
 class TorchExporter(ModelExporter):
     """`model.pt2`, read by `torch.export.load`."""
 
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, Any], dtype: str) -> None:
+    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
         torch.export.save(traced(model.extract(subnet)), folder / "model.pt2")
 
     def read(self, folder: Path, dtype: str) -> Runner:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from search_spaces import NasError, RunError
 from search_spaces.files import replacing
+from search_spaces.types import JsonObject
 
 __all__ = ["load_state", "save_state"]
 
@@ -25,7 +25,7 @@ def save_state(out: Path, state: Mapping[str, object]) -> None:
         ) from None
 
 
-def load_state(out: Path, settings: str) -> dict[str, Any] | None:
+def load_state(out: Path, settings: str) -> JsonObject | None:
     """The checkpoint in `out`, or None.
 
     Raises `RunError` for a file that is no checkpoint: one without an entry `settings`.
@@ -34,7 +34,7 @@ def load_state(out: Path, settings: str) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        state: JsonObject = torch.load(file, map_location="cpu", weights_only=True)
         state[settings].items()
     except Exception as error:  # pickles break in many ways
         raise RunError(

@@ -22,6 +22,7 @@ from evaluators.costs.latency.model import LatencyModel, SpaceFeatures
 from evaluators.costs.latency.target import Target, machine
 from search_spaces import InfeasibleError, NasError, Space, Subnet, space_from_dict
 from search_spaces.files import cache_folder, write_json
+from search_spaces.types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
     from supernet.model import HubertSupernet
@@ -47,7 +48,7 @@ class LatencyCalibration:
 
     space: Space
     timings: Timings
-    machine: Mapping[str, Any]
+    machine: JsonMapping
     versions: Mapping[str, str]
     made: str
 
@@ -60,7 +61,7 @@ class LatencyCalibration:
         """The model of these measurements."""
         return LatencyModel(SpaceFeatures(self.space), self.timings.subnets, self.timings.ms)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """The accuracy of its predictions, and the cost of each choice, as plain containers."""
         model, table = self.model, self.model.table()
         kinds = sorted({kind for choices in self.space.choices for kind in choices})
@@ -85,7 +86,7 @@ class LatencyCalibration:
             "layer_ms": rows,
         }
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         return {
             "format": FORMAT,
             "machine": dict(self.machine),
@@ -165,7 +166,7 @@ def latency_calibration_file(space: Space, target: Target) -> Path:
     return _folder() / f"{name}.json"
 
 
-def _facts(facts: Mapping[str, Any]) -> str:
+def _facts(facts: JsonMapping) -> str:
     return ", ".join(f"{key} {value}" for key, value in facts.items())
 
 

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from evaluators.costs.latency.target import Target
 from search_spaces import Subnet
+from search_spaces.types import Array, JsonObject
 
 if TYPE_CHECKING:
     from supernet.layers import Hubert
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Runners", "Timings", "measure", "onnx_session", "polish", "rounds_of"]
 
-Array = npt.NDArray[Any]
 Progress = Callable[[int, int], None]
 
 GROUP = 12
@@ -90,7 +89,7 @@ class Timings:
             result.append(f"{self.outliers:.0%} of the samples are outliers; medians pass over them")
         return result
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain containers, for `from_dict`."""
         return {
             "target": self.target.to_dict(),
@@ -109,7 +108,7 @@ class Timings:
         }
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Timings:
+    def from_dict(cls, fields: JsonObject) -> Timings:
         rows = fields["subnets"]
         ms, error, raw = (np.array([row[key] for row in rows], dtype=float) for key in ("ms", "error", "raw_ms"))
         return cls(

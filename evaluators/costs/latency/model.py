@@ -30,10 +30,10 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces import AdditiveTable, NasError, Space, Subnet
+from search_spaces.types import Array
 
 __all__ = ["CONFIDENCE", "ColumnFeatures", "LatencyModel", "SpaceFeatures", "accuracy", "fit_csv", "read_csv"]
 
-Array = npt.NDArray[Any]
 
 _ROOM = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the deviations, relative to a typical latency's scale
 _FOLDS = 10

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from search_spaces import NasError, Network, Subnet
+from search_spaces.types import JsonObject
 from supernet.layers import Hubert
 
 __all__ = ["OnnxTemplates"]
@@ -48,7 +49,7 @@ class OnnxTemplates:
             output.type.tensor_type.shape.dim[-1].dim_value = net.subnet.embed_dim
         return model.SerializeToString()  # type: ignore[no-any-return]
 
-    def _value(self, held: Any, weights: dict[str, Any], products: dict[str, str], subnet: Subnet) -> Any:
+    def _value(self, held: Any, weights: JsonObject, products: dict[str, str], subnet: Subnet) -> Any:
         """The value of the constant `held` in `subnet`, or None if it is the same in all."""
         from onnx import numpy_helper
 

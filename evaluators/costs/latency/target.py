@@ -12,7 +12,6 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import NasError
+from search_spaces.types import JsonMapping, JsonObject
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -81,7 +81,7 @@ class Target:
                 )
         return target
 
-    def _with(self, words: Mapping[str, Any]) -> Target:
+    def _with(self, words: JsonMapping) -> Target:
         known = [field.name for field in fields(self)]
         for key in words:
             if key not in known:
@@ -98,11 +98,11 @@ class Target:
         ]
         return ",".join([self.backend, *message])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, words: Mapping[str, Any]) -> Target:
+    def from_dict(cls, words: JsonMapping) -> Target:
         return cls()._with(words)
 
     def check_here(self) -> None:
@@ -129,9 +129,9 @@ class Target:
         return {name: _version(name) for name in names}
 
 
-def machine(device: str = "cpu") -> dict[str, Any]:
+def machine(device: str = "cpu") -> JsonObject:
     """The properties of this machine that latency depends on."""
-    result: dict[str, Any] = {"cpu": _cpu(), "cores": _cores(), "system": f"{platform.system()} {platform.machine()}"}
+    result: JsonObject = {"cpu": _cpu(), "cores": _cores(), "system": f"{platform.system()} {platform.machine()}"}
     if device == "cuda":
         import torch
 
@@ -176,8 +176,8 @@ def _value(key: str, value: str) -> Any:
         raise NasError(f"{key} of a target must be a number; got '{value}'") from None
 
 
-def _presets() -> dict[str, dict[str, Any]]:
-    result: dict[str, dict[str, Any]] = {}
+def _presets() -> dict[str, JsonObject]:
+    result: dict[str, JsonObject] = {}
     for file in (_SHIPPED, Path("targets.toml")):
         if file is not _SHIPPED and not file.is_file():
             continue
