@@ -94,24 +94,33 @@ def search(
     plan = _Plan(searcher, evals, seed, batch, asynchronous)
     plan.check(resume, out, executor)
     problem = Problem.of(space, score, costs or {}, budgets, objectives)
-    make = get_searcher(searcher)
+    get_searcher(searcher)  # raises for an unknown one before a folder is made
     with ExitStack() as stack:
         described = _described(problem, plan, settings or {})
         run = None if out is None else stack.enter_context(RunFolder(out, described, resume))
-        ledger = run.ledger if run else Ledger()
-        planned = run.settings["planned_evals"] if run else evals
-        entropy = [seed, len(ledger.evaluations)] if asynchronous else seed  # a replay needs the same draws again
-        proposer = make(problem.feasible, problem.objective, np.random.default_rng(entropy), planned)
-        evaluator = SubnetEvaluator(problem, executor or LocalExecutor(score))
-        chunks = _chunks_as_completed if asynchronous else _chunks
-        try:
-            for _ in chunks(proposer, ledger, evaluator, batch, evals):
-                if on_progress:
-                    on_progress(ledger.evaluations)
-        except KeyboardInterrupt:
-            _finish_interrupted(problem, ledger, run)
-            raise
-        return _finish(problem, proposer, ledger, run)
+        return _search(problem, plan, run, executor or LocalExecutor(score), on_progress)
+
+
+def _search(
+    problem: Problem, plan: _Plan, run: RunFolder | None, executor: Executor, on_progress: Progress | None
+) -> SearchResult:
+    """The search of a checked problem, in an open run folder or in memory."""
+    ledger = run.ledger if run else Ledger()
+    planned = run.settings["planned_evals"] if run else plan.evals
+    # a replay needs the same draws again; asynchronous runs are not replayed
+    entropy = [plan.seed, len(ledger.evaluations)] if plan.asynchronous else plan.seed
+    make = get_searcher(plan.searcher)
+    proposer = make(problem.feasible, problem.objective, np.random.default_rng(entropy), planned)
+    evaluator = SubnetEvaluator(problem, executor)
+    chunks = _chunks_as_completed if plan.asynchronous else _chunks
+    try:
+        for _ in chunks(proposer, ledger, evaluator, plan.batch, plan.evals):
+            if on_progress:
+                on_progress(ledger.evaluations)
+    except KeyboardInterrupt:
+        _finish_interrupted(problem, ledger, run)
+        raise
+    return _finish(problem, proposer, ledger, run)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest.register_assert_rewrite("nas.testing")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory):

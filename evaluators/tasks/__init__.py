@@ -1,6 +1,7 @@
 """Downstream tasks in the manner of SUPERB: a frozen upstream, a weighted sum of its hidden states, a small head.
 
 task.py           what a task is, and `TASKS`
+problem.py        what heads are trained on
 settings.py       how heads and subnets are trained
 evaluation.py     evaluate(): heads on a frozen upstream, from a manifest to figures on test
 data.py           labelled speech in the layouts people have

@@ -5,28 +5,19 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from evaluators.tasks.problem import Loss, Problem
 from evaluators.tasks.settings import FitSettings
-from evaluators.tasks.task import Problem
 from search_spaces import NasError
 from search_spaces.types import JsonObject
 
-__all__ = ["Backward", "Loss", "fit", "fit_seeds", "out_of_memory"]
+__all__ = ["Backward", "fit", "fit_seeds", "out_of_memory"]
 
 Log = Callable[[str], None]
-
-
-class Loss(Protocol):
-    """A mean loss of rows of the train split, and who is in them."""
-
-    def loss(self, head: nn.Module, rows: Sequence[int]) -> Tensor: ...
-
-    def ids(self, rows: Sequence[int]) -> list[str]: ...
 
 
 def fit_seeds(

@@ -11,41 +11,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
+from evaluators.tasks.problem import Problem
 from search_spaces import NasError
 from search_spaces.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor, nn
-
     from evaluators.tasks.data import Dataset
     from evaluators.tasks.features import HiddenStates
 
-__all__ = ["Built", "Problem", "TASKS", "Task", "TaskContext", "get_task"]
+__all__ = ["Built", "TASKS", "Task", "TaskContext", "get_task"]
 
 OPTIONS = {"hidden": 0, "beam": 1, "alphabet": None}
 """The options of tasks, with their defaults."""
-
-
-class Problem(Protocol):
-    """A problem for heads: batches of train rows, a loss, a figure on dev (greater is better), and the test."""
-
-    def head(self) -> nn.Module: ...
-
-    def plan(self, rng: np.random.Generator, batch: int) -> list[list[int]]: ...
-
-    def loss(self, head: nn.Module, rows: Sequence[int]) -> Tensor: ...
-
-    def ids(self, rows: Sequence[int]) -> list[str]: ...
-
-    def dev(self, head: nn.Module) -> float: ...
-
-    def test(self, heads: Sequence[nn.Module]) -> dict[str, object]: ...
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import pytest
 import nas
 from evaluators.scores import synthetic
 from nas.report.summary import summary
+from nas.testing.worlds import Counting, Ruling, content, params_of, tiny_space
 from search_spaces import InfeasibleError, NasError, RunError, SpaceError
-from tests.nas.helpers import Counting, Ruling, content, params_of, tiny_space
 
 SPACE = tiny_space()
 PARAMS = params_of(SPACE)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nas import hypervolume, pareto
-from tests.nas.helpers import evaluation, tiny_space
+from nas.testing.worlds import evaluation, tiny_space
 
 
 def brute_force(costs, scores):

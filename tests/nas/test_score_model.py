@@ -5,8 +5,8 @@ import pytest
 
 from evaluators.scores import synthetic
 from nas.score_model import ChoiceFeatures, ScoreModel
+from nas.testing.worlds import tiny_space
 from search_spaces import get_space
-from tests.nas.helpers import tiny_space
 
 SPACE = get_space("hubert-tiny")
 FEATURES = ChoiceFeatures(SPACE)

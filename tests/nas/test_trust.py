@@ -8,8 +8,8 @@ from scipy.stats import kendalltau
 
 import nas
 from evaluators.scores import synthetic
+from nas.testing.worlds import params_of, tiny_space
 from nas.trust import kendall_tau
-from tests.nas.helpers import params_of, tiny_space
 
 SPACE = tiny_space()
 PARAMS = params_of(SPACE)

@@ -6,8 +6,8 @@ import pytest
 
 import nas
 from nas.report.summary import summary
+from nas.testing.worlds import params_of, tiny_space
 from search_spaces import AdditiveTable, CheckFailed
-from tests.nas.helpers import params_of, tiny_space
 
 SPACE = tiny_space()
 PARAMS = params_of(SPACE)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluators import scores
-from tests.nas.helpers import tiny_space
+from nas.testing.worlds import tiny_space
 
 SPACE = tiny_space()
 SUBNETS = list(SPACE)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from nas.executors import LocalExecutor
+from nas.testing.worlds import Counting, tiny_space
 from search_spaces import NasError
-from tests.nas.helpers import Counting, tiny_space
 
 SUBNETS = list(tiny_space())[:4]
 

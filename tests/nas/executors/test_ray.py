@@ -21,8 +21,8 @@ from evaluators.scores import synthetic
 from nas.cluster.connection import connected
 from nas.cluster.remote_call import call_on
 from nas.executors.ray import RayExecutor
+from nas.testing.worlds import Ruling, content, params_of, tiny_space
 from search_spaces import NasError
-from tests.nas.helpers import Ruling, content, params_of, tiny_space
 
 pytestmark = [
     pytest.mark.slow,

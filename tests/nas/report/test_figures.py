@@ -6,7 +6,7 @@ import nas
 from nas.report.figures import PALETTES, figures, paint, run_names, short
 from nas.report.summary import summary
 from nas.runs.folder import read_run
-from tests.nas.helpers import params_of, tiny_space
+from nas.testing.worlds import params_of, tiny_space
 
 SPACE = tiny_space()
 CHOICES = [{"heads": 2, "ffn_ratio": 1.5, "effect": -0.02, "std": 0.01, "count": 3},

@@ -13,8 +13,8 @@ import pytest
 import nas
 from nas.report import html
 from nas.report.html import write_html, write_pngs
+from nas.testing.worlds import params_of, tiny_space
 from search_spaces import NasError, RunError
-from tests.nas.helpers import params_of, tiny_space
 from tests.nas.report.test_figures import EFFECTS, width
 
 SPACE = tiny_space()

@@ -10,8 +10,8 @@ from rich.console import Console
 import nas
 from evaluators.scores import synthetic
 from nas.report.summary import report_run, summary
+from nas.testing.worlds import params_of, tiny_space
 from search_spaces import RunError, space_from_dict
-from tests.nas.helpers import params_of, tiny_space
 
 SPACE = tiny_space()
 

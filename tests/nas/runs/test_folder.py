@@ -19,8 +19,8 @@ from evaluators.scores import synthetic
 from nas.report.summary import report_run
 from nas.runs.folder import RunFolder, read_settings
 from nas.runs.ledger import read_ledger
+from nas.testing.worlds import content, params_of, tiny_space
 from search_spaces import RunError
-from tests.nas.helpers import content, params_of, tiny_space
 
 ROOT = Path(nas.__file__).parents[1]
 SPACE = tiny_space()
@@ -29,7 +29,7 @@ SLOW_SEARCH = """
 import sys, time
 import nas
 from evaluators.scores import synthetic
-from tests.nas.helpers import params_of, tiny_space
+from nas.testing.worlds import params_of, tiny_space
 
 space = tiny_space()
 score = synthetic(space, seed=1)

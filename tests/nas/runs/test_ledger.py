@@ -6,8 +6,8 @@ import pytest
 
 from nas import Evaluation, Ledger
 from nas.runs.ledger import read_ledger
+from nas.testing.worlds import evaluation, tiny_space
 from search_spaces import RunError
-from tests.nas.helpers import evaluation, tiny_space
 
 SUBNETS = list(tiny_space())
 

@@ -8,8 +8,8 @@ import nas
 from evaluators.scores import synthetic
 from nas.report.summary import summary
 from nas.runs.mirror import Mirror, fetched, is_url, read_file, write_file
+from nas.testing.worlds import tiny_space
 from search_spaces import RunError
-from tests.nas.helpers import tiny_space
 
 SPACE = tiny_space()
 SCORE = synthetic(SPACE, seed=1)

@@ -5,7 +5,7 @@ import os
 import nas
 from evaluators.scores import synthetic
 from nas.runs.status import run_status
-from tests.nas.helpers import tiny_space
+from nas.testing.worlds import tiny_space
 
 SPACE = tiny_space()
 SCORE = synthetic(SPACE, seed=1)

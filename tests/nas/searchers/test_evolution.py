@@ -8,8 +8,8 @@ import pytest
 import nas
 from evaluators.scores import synthetic
 from nas import Objective, get_searcher
+from nas.testing.worlds import evaluation, params_of, tiny_space
 from search_spaces import Feasible, get_space
-from tests.nas.helpers import evaluation, params_of, tiny_space
 
 
 @pytest.mark.parametrize("interactions", [0.0, 0.3])

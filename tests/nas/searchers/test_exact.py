@@ -6,8 +6,8 @@ import pytest
 import nas
 from evaluators.costs import params
 from evaluators.scores import synthetic
+from nas.testing.worlds import params_of, tiny_space
 from search_spaces import Feasible, get_space
-from tests.nas.helpers import params_of, tiny_space
 
 SPACE = get_space("hubert-tiny")
 PARAMS = params(SPACE).table

@@ -4,8 +4,8 @@ import numpy as np
 
 from nas import Objective
 from nas.searchers.local import LocalSearcher
+from nas.testing.worlds import evaluation, tiny_space
 from search_spaces import Feasible, Subnet
-from tests.nas.helpers import evaluation, tiny_space
 
 SPACE = tiny_space()
 START = Subnet(128, (2, 6), (1.5, 3.5))

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 
 from nas import Objective, get_searcher
+from nas.testing.worlds import evaluation, tiny_space
 from search_spaces import Feasible
-from tests.nas.helpers import evaluation, tiny_space
 
 
 def tournaments(objective, value):

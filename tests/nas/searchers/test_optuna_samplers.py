@@ -16,8 +16,8 @@ import nas
 from evaluators.scores import synthetic
 from nas import Objective, get_searcher
 from nas.searchers.optuna_samplers import write_study
+from nas.testing.worlds import evaluation, params_of, tiny_space
 from search_spaces import Feasible, NasError, Subnet, get_space
-from tests.nas.helpers import evaluation, params_of, tiny_space
 from tests.nas.test_import import ROOT
 
 SPACE = tiny_space()

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 
 from nas import Objective, get_searcher
+from nas.testing.worlds import params_of, tiny_space
 from search_spaces import Feasible
-from tests.nas.helpers import params_of, tiny_space
 
 
 def test_draws_are_uniform_over_the_subnets_that_fit():

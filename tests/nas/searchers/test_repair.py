@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from nas.searchers.repair import repaired
+from nas.testing.worlds import params_of, tiny_space
 from search_spaces import Feasible
-from tests.nas.helpers import params_of, tiny_space
 
 
 @pytest.mark.parametrize("weight", [1, 4])

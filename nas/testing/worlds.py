@@ -1,11 +1,15 @@
-"""A space small enough to walk, a cost for it, and scores that misbehave on purpose."""
+"""A space small enough to enumerate, a cost for it, and scores for tests."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from nas import Evaluation
+from nas.runs.ledger import Evaluation
 from search_spaces import AdditiveTable, Space, Subnet, space_from_dict
+
+__all__ = ["Counting", "Ruling", "content", "evaluation", "params_of", "tiny_space"]
+
+Score = Callable[[list[Subnet]], Sequence[float]]
 
 
 def tiny_space(heads: Sequence[int] = (2, 4, 6)) -> Space:
@@ -38,23 +42,33 @@ def params_of(space: Space) -> AdditiveTable:
     )  # fmt: skip
 
 
-def evaluation(index: int, subnet: Subnet, score: float | None = 0.5, params: int = 1, **fields: str) -> Evaluation:
-    return Evaluation(index, subnet, {"params": params}, score, **fields)
+def evaluation(
+    index: int,
+    subnet: Subnet,
+    score: float | None = 0.5,
+    params: int = 1,
+    status: str = "ok",
+    error: str | None = None,
+    at: str = "",
+) -> Evaluation:
+    """An evaluation with the cost "params" alone."""
+    return Evaluation(index, subnet, {"params": params}, score, status, error, at=at)
 
 
 def content(evaluations: Sequence[Evaluation]) -> list[dict[str, object]]:
-    """Everything but the times."""
+    """The evaluations as plain containers, without their times."""
     timeless = ("seconds", "at")
     return [{k: v for k, v in e.to_dict().items() if k not in timeless} for e in evaluations]
 
 
 class Counting:
-    """A score that says how often each subnet was scored, and calls `hook` before each batch."""
+    """A score that records the subnets it scored, and calls `hook` before each batch."""
 
-    def __init__(self, score, hook=lambda batch: None):
-        self.score, self.hook, self.scored = score, hook, []
+    def __init__(self, score: Score, hook: Callable[[list[Subnet]], None] = lambda batch: None) -> None:
+        self.score, self.hook = score, hook
+        self.scored: list[Subnet] = []
 
-    def __call__(self, subnets: list[Subnet]) -> list[float]:
+    def __call__(self, subnets: list[Subnet]) -> Sequence[float]:
         self.hook(subnets)
         values = self.score(subnets)
         self.scored += subnets
@@ -62,16 +76,16 @@ class Counting:
 
 
 class Ruling:
-    """A score that rules out, with an estimate that is a little off, whatever is worse than the best known."""
+    """A score that rules out every subnet worse than the best known, with an estimate that is a little off."""
 
     higher_is_better, name = True, "ruling"
 
-    def __init__(self, score):
+    def __init__(self, score: Score) -> None:
         self.score = score
 
-    def __call__(self, subnets: list[Subnet]) -> list[float]:
+    def __call__(self, subnets: list[Subnet]) -> Sequence[float]:
         return self.score(subnets)
 
     def against(self, subnets: list[Subnet], best: Subnet, score: float) -> list[tuple[float, bool]]:
-        assert self.score([best]) == [score]
+        assert list(self.score([best])) == [score]
         return [(value - 0.001, True) if value < score else (value, False) for value in self.score(subnets)]
