@@ -68,7 +68,7 @@ def test_what_the_search_left_in_run_json_is_passed_on(tmp_path):
     trust = {"words": ["The model is right in [92 of 100] pairs."], "certificate": "Nothing beats it by 0.01."}
     effects = {"unit": "score", "layers": [], "embed_dims": [], "depths": []}
     nas.search(SPACE, synthetic(SPACE), evals=3, out=tmp_path, settings={"command": "nas search", "macs_seconds": 2.0})
-    assert "too few to say" in shown(tmp_path)
+    assert "3 scored subnets are too few" in shown(tmp_path)
     file = tmp_path / "run.json"
     left = {k: v for k, v in json.loads(file.read_text()).items() if k not in ("trust", "effects")}
     file.write_text(json.dumps(left))

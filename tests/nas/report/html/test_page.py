@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from nas.report.figures import PALETTES, Figure
 from nas.report.html.page import page
@@ -21,9 +22,7 @@ def test_the_document_holds_sections_plots_palettes_and_script(tmp_path):
     assert palettes == PALETTES
 
 
-def test_every_colour_of_the_style_sheet_is_in_the_palettes(tmp_path):
-    import re
-
+def test_every_colour_of_the_style_sheet_is_in_the_palettes():
     style = page("", [], {}, "").split("<style>", 1)[1].split("</style>", 1)[0]
     used = set(re.findall(r"var\(--([a-z-]+)\)", style))
     assert used
