@@ -1,7 +1,8 @@
-"""What every benchmark prints, and how it times."""
+"""What all benchmarks share: the command line, the line that identifies a result, and timing."""
 
 from __future__ import annotations
 
+import argparse
 import platform
 import shlex
 import statistics
@@ -10,29 +11,40 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-__all__ = ["header", "milliseconds", "spread"]
+__all__ = ["command_line", "header", "milliseconds", "spread"]
+
+
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """A parser that prints a benchmark's docstring as its help."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {_module()}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def header() -> str:
-    """Commit, command and machine, in one line."""
+    """Commit, command and processor, in one line."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     ).stdout.strip()
-    name = Path(sys.argv[0]).name
-    return f"commit {commit or 'unknown'}; python benchmarks/{shlex.join([name, *sys.argv[1:]])}; {platform.machine()}"
+    command = shlex.join(["python", "-m", _module(), *sys.argv[1:]])
+    return f"commit {commit or 'unknown'}; {command}; {platform.machine()}"
 
 
-def milliseconds(call: Callable[[], Any], repeats: int = 7) -> list[float]:
+def _module() -> str:
+    return f"benchmarks.{Path(sys.argv[0]).stem}"
+
+
+def milliseconds(call: Callable[[], object], repeats: int = 7) -> list[float]:
     """Wall times of `repeats` calls."""
     times = []
     for _ in range(repeats):
-        before = time.perf_counter()
+        start = time.perf_counter()
         call()
-        times.append(1e3 * (time.perf_counter() - before))
+        times.append(1e3 * (time.perf_counter() - start))
     return times
 
 
 def spread(times: list[float]) -> str:
+    """Median, least and greatest, in ms."""
     return f"{statistics.median(times):.1f} ms ({min(times):.1f} – {max(times):.1f})"

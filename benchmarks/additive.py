@@ -1,23 +1,26 @@
-"""How fast exact questions about whole spaces are.
+"""How fast exact questions about whole spaces are answered.
 
-python benchmarks/additive.py
+python -m benchmarks.additive
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice, pairwise
 
 import numpy as np
-from _common import header, milliseconds, spread
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks._common import command_line, header, milliseconds, spread
 from evaluators.costs import macs, params
-from search_spaces import AdditiveTable, ChainTable, Feasible, get_space
+from search_spaces import AdditiveTable, ChainTable, Feasible, Space, Subnet, get_space
+
+Answer = int | Subnet | list[Subnet]
 
 
-def main() -> None:
-    space = get_space("lighthubert-small")
+def questions(space: Space) -> dict[str, Callable[[], Answer]]:
+    """The questions, by what the table calls them."""
     rng = np.random.default_rng(0)
     cost, work = params(space).table, macs(space).table
     score = AdditiveTable.build(space, "score", "", lambda *_: float(rng.normal()), lambda *_: float(rng.normal()))
@@ -28,7 +31,7 @@ def main() -> None:
     chain = ChainTable(space, "chain", "", score.constant, score.layers, pairs)
     fits = Feasible(space, [(cost, 13_000_000)])
     limits = [(cost, 27_000_000), (work, 3_600_000_000), (latency, latency.of(space.middle))]
-    rows = {
+    return {
         "count, params<=13M": lambda: cost.count(13_000_000),
         "count, params<=27M": lambda: cost.count(27_000_000),
         "10,000 uniform draws, params<=13M": lambda: cost.sample(13_000_000, np.random.default_rng(0), 10_000),
@@ -43,17 +46,23 @@ def main() -> None:
             np.random.default_rng(0), 10_000
         ),
     }
+
+
+def answer_text(answer: Answer) -> str:
+    if isinstance(answer, int):
+        return f"{answer:,}"
+    return f"{len(answer)} subnets" if isinstance(answer, list) else answer.id
+
+
+def main() -> None:
+    command_line(__doc__).parse_args()
+    space = get_space("lighthubert-small")
     table = Table(title=f"all {space.size:,} subnets of {space.name}", title_justify="left")
     for column in ("question", "median (least – most)", "answer"):
         table.add_column(column)
-    for name, call in rows.items():
+    for name, call in questions(space).items():
         answer = call()
-        said = (
-            f"{answer:,}"
-            if isinstance(answer, int)
-            else (f"{len(answer)} subnets" if isinstance(answer, list) else answer.id)
-        )
-        table.add_row(name, spread(milliseconds(call)), said)
+        table.add_row(name, spread(milliseconds(call)), answer_text(answer))
     console = Console(width=120)
     console.print(table)
     console.print(header())

@@ -1,6 +1,6 @@
-"""Searches as others do them, for `search_quality.py`: each yields subnets that keep the budget, and is sent the score.
+"""Other people's search methods, for `search_quality`: each yields subnets within the budget and is sent their scores.
 
-They are written as their users write them, with one kindness: a proposal over the budget costs no evaluation.
+They are written as their users write them, with one advantage: a proposal over the budget costs no evaluation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Walk = Generator[Subnet, float, None]
 
 
 def uniform_draw(space: Space, rng: np.random.Generator) -> Subnet:
-    """As LightHuBERT samples: every choice uniformly by itself, depth and embed dim included."""
+    """LightHuBERT's sampling: each choice uniform and independent, including depth and embed dim."""
     kept = space.depth_map[space.depths[rng.integers(len(space.depths))]]
     layers = [space.choices[layer][rng.integers(len(space.choices[layer]))] for layer in kept]
     heads, ratios = zip(*layers, strict=True)
@@ -27,7 +27,7 @@ def uniform_draw(space: Space, rng: np.random.Generator) -> Subnet:
 
 
 def rejection(space: Space, table: AdditiveTable, limit: float, seed: int) -> Walk:
-    """LightHuBERT-style random search: draw until one is within the budget and new."""
+    """LightHuBERT-style random search: draw until a subnet is within the budget and new."""
     seen: set[Subnet] = set()
     for subnet in fitting(space, table, limit, seed):
         if subnet not in seen:
@@ -36,7 +36,7 @@ def rejection(space: Space, table: AdditiveTable, limit: float, seed: int) -> Wa
 
 
 def fitting(space: Space, table: AdditiveTable, limit: float, seed: int) -> Iterator[Subnet]:
-    """Draws within the budget, new or not."""
+    """Draws within the budget, with repetitions."""
     rng = np.random.default_rng(seed)
     while True:
         if table.of(subnet := uniform_draw(space, rng)) <= limit:
@@ -44,10 +44,10 @@ def fitting(space: Space, table: AdditiveTable, limit: float, seed: int) -> Iter
 
 
 def predictor(space: Space, table: AdditiveTable, limit: float, seed: int) -> Walk:
-    """LINAS-like (Cummings et al. 2022): evolve on a predictor of all evaluations so far, evaluate its best, repeat.
+    """LINAS-like (Cummings et al. 2022): evolve on a predictor fitted to all evaluations, evaluate its best, repeat.
 
-    Ridge regression on one-hot choices; rounds of 32 from 20 generations of 100 on the predictor, rejection for the
-    budget.
+    Ridge regression on one-hot choices; each round takes the best 32 of 20 generations of 100; children over the budget
+    are rejected.
     """
     rng = np.random.default_rng(seed)
     known: dict[Subnet, float] = {}
@@ -87,7 +87,7 @@ def ridge(space: Space, known: dict[Subnet, float]) -> Any:
 
 
 def raw_optuna(sampler: Any) -> Any:
-    """Optuna as its users write a constrained study: suggest, compute the cost, set the constraint, score what fits."""
+    """A constrained Optuna study: suggest, compute the cost, set the constraint, score if it fits."""
 
     def walk(space: Space, table: AdditiveTable, limit: float, seed: int) -> Walk:
         optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -1,9 +1,9 @@
 """How well latency is predicted, whether budgets on it hold, and what forms of one subnet cost.
 
-python benchmarks/latency.py measure --space hubert-tiny --target onnxruntime --out raw/   # once; minutes
-python benchmarks/latency.py fit raw/*.json                                                # ours beside others
-python benchmarks/latency.py searches --target onnxruntime                                 # 20 budgets, kept or broken
-python benchmarks/latency.py forms                                                         # exported, sliced, int8, ...
+python -m benchmarks.latency measure --space hubert-tiny --target onnxruntime --out raw/   # once; minutes
+python -m benchmarks.latency fit raw/*.json                                                # ours beside others
+python -m benchmarks.latency searches --target onnxruntime                                 # 20 budgets, kept or broken
+python -m benchmarks.latency forms                                                         # exported, sliced, int8, ...
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from _common import header
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from benchmarks._common import command_line, header
 from evaluators.costs import macs
 from evaluators.costs.latency.calibration import LatencyCalibration, calibrate_latency, design
 from evaluators.costs.latency.cost import LatencyCost
@@ -311,7 +311,7 @@ def formed(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parts = parser.add_subparsers(required=True)
     part = parts.add_parser("measure")
     part.set_defaults(call=measured)

@@ -1,9 +1,9 @@
-"""What the Ray executor costs: efficiency over actors, evaluations a second, driver memory, one against two actors.
+"""Overhead of the Ray executor: efficiency by actors, evaluations per second, driver memory, speed-up of two actors.
 
-python benchmarks/ray_overhead.py efficiency     # evaluations that sleep 50 ms, 2 to 64 actors of a part of a core
-python benchmarks/ray_overhead.py rate           # evaluations that do nothing
-python benchmarks/ray_overhead.py memory         # of the driver, over 100,000 evaluations that do nothing
-python benchmarks/ray_overhead.py pairs          # the real supernet, one and two actors in turn
+python -m benchmarks.ray_overhead efficiency     # evaluations that sleep 50 ms; 2 to 64 actors on two cores
+python -m benchmarks.ray_overhead rate           # evaluations that do nothing
+python -m benchmarks.ray_overhead memory         # driver memory over 100,000 evaluations that do nothing
+python -m benchmarks.ray_overhead pairs          # the real supernet, one and two actors alternating
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._common import header
+from benchmarks._common import command_line, header
 from search_spaces import Subnet, get_space
 
 SPACE = get_space("hubert-tiny")
 
 
 class Sleep:
-    """A score that sleeps, and gives the embed dim."""
+    """A score that sleeps; its value is the embed dim."""
 
     higher_is_better, name = True, "sleep"
 
@@ -42,7 +42,7 @@ class Sleep:
 
 @contextmanager
 def ready(score: Any, actors: int, cpus: float = 0.01) -> Iterator[Any]:
-    """An executor whose actors are all there."""
+    """An executor whose actors have all started."""
     from nas.executors.ray import RayExecutor
 
     with RayExecutor(score, "auto", actors=actors, cpus=cpus) as executor:
@@ -52,12 +52,12 @@ def ready(score: Any, actors: int, cpus: float = 0.01) -> Iterator[Any]:
 
 
 def search(executor: Any, evals: int, batch: int, asynchronous: bool = False) -> float:
-    """Seconds of a search by random draws, with a run folder, up to its last evaluation: trust is told afterwards."""
+    """Seconds of a random search with a run folder, up to its last evaluation (trust is computed afterwards)."""
     import nas
     from evaluators.costs import params
 
     with tempfile.TemporaryDirectory() as folder:
-        began = last = time.perf_counter()
+        start = last = time.perf_counter()
 
         def progress(evaluations: Sequence[Any]) -> None:
             nonlocal last
@@ -68,19 +68,19 @@ def search(executor: Any, evals: int, batch: int, asynchronous: bool = False) ->
             out=Path(folder) / "run", executor=executor, asynchronous=asynchronous,
             on_progress=progress,
         )  # fmt: skip
-        return last - began
+        return last - start
 
 
 def efficiency(args: argparse.Namespace) -> None:
-    """The time that sleeping alone would take, over the time taken."""
-    print("| actors | evaluations | batches of 32 an actor | of 64 | asynchronous |\n|---|---|---|---|---|")
+    """The time that sleeping alone would take, divided by the actual time."""
+    print("| actors | evaluations | batches of 32 per actor | of 64 | asynchronous |\n|---|---|---|---|---|")
     for actors in args.actors:
         evals = actors * 128
         with ready(Sleep(0.05), actors) as executor:
             search(executor, 4 * actors, 4 * actors)
             times = [search(executor, evals, n * actors, free) for n, free in ((32, False), (64, False), (32, True))]
-        said = " | ".join(f"{0.05 * 128 / seconds:.3f}" for seconds in times)
-        print(f"| {actors} | {evals:,} | {said} |", flush=True)
+        cells = " | ".join(f"{0.05 * 128 / seconds:.3f}" for seconds in times)
+        print(f"| {actors} | {evals:,} | {cells} |", flush=True)
 
 
 def rate(args: argparse.Namespace) -> None:
@@ -92,22 +92,24 @@ def rate(args: argparse.Namespace) -> None:
 
 
 def memory(args: argparse.Namespace) -> None:
-    """Of the executor alone; and of a whole search, where ledger and searcher hold every evaluation."""
+    """Memory of the executor alone, then of a whole search, whose ledger and searcher keep every evaluation."""
     rng = np.random.default_rng(0)
     with ready(Sleep(0), 2) as executor:
-        began = time.perf_counter()
+        start = time.perf_counter()
         for done in range(0, 100_001, 1000):
             if done % 20_000 == 0:
-                print(f"{done:,} evaluations: {resident():.1f} MB, {time.perf_counter() - began:.0f} s", flush=True)
+                print(f"{done:,} evaluations: {resident():.1f} MB, {time.perf_counter() - start:.0f} s", flush=True)
             subnets = [SPACE.sample(rng) for _ in range(1000)]
             assert sum(len(chunk) for chunk in executor.run(subnets)) == 1000
         before = resident()
         search(executor, 20_000, 1000)
-    print(f"a whole search of 20,000: {(resident() - before) / 20:.2f} MB for 1,000 evaluations in ledger and searcher")
+    print(
+        f"a whole search of 20,000: {(resident() - before) / 20:.2f} MB per 1,000 evaluations, in ledger and searcher"
+    )
 
 
 def resident() -> float:
-    """MB of this process in memory."""
+    """Resident memory of this process in MB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
@@ -125,25 +127,25 @@ def pairs(args: argparse.Namespace) -> None:
             subnets = [SPACE.sample(rng) for _ in range(args.evals)]
             times = []
             for executor in (one, two):
-                began = time.perf_counter()
+                start = time.perf_counter()
                 list(executor.run(subnets))
-                times.append(time.perf_counter() - began)
+                times.append(time.perf_counter() - start)
             ratios.append(times[0] / times[1])
             print(f"{times[0]:.2f} s with one actor, {times[1]:.2f} s with two: {ratios[-1]:.2f}x", flush=True)
     spread = f"{min(ratios):.2f} – {max(ratios):.2f}"
-    print(f"median {statistics.median(ratios):.2f}x ({spread}), {args.evals} subnets a run")
+    print(f"median {statistics.median(ratios):.2f}x ({spread}), {args.evals} subnets per run")
 
 
 def main() -> None:
-    from ray.cluster_utils import Cluster
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("part", choices=("efficiency", "rate", "memory", "pairs"))
     parser.add_argument("--actors", type=int, nargs="+", default=[2, 4, 8, 16, 32, 64])
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--evals", type=int, default=32)
     args = parser.parse_args()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     os.environ["RAY_ADDRESS"] = cluster.address
     try:

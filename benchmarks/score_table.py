@@ -1,30 +1,35 @@
-"""The score of every subnet of a small space, by walking shared first layers; killed and run again it goes on.
+"""Scores every subnet of a small space; subnets that share first layers are scored together.
 
-python benchmarks/score_table.py --space benchmarks/enumerable.toml --out benchmarks/enumerable.npz
+    python -m benchmarks.score_table --space benchmarks/enumerable.toml --out benchmarks/enumerable.npz
 
-The file holds `vectors` (N, entries) as `Space.encode` gives them, `scores` (N,), and `weights`, the fingerprint of the
-supernet that was scored.
+An interrupted run continues when the same command is run again. The file holds `vectors` (N, entries) from
+`Space.encode`, `scores` (N,), and `weights`, the fingerprint of the supernet that was scored.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from _common import header
 from rich.progress import track
 
+from benchmarks._common import command_line, header
 from evaluators import scores
-from evaluators.scores.teacher_distance import _path
-from search_spaces import get_space
+from search_spaces import Space, Subnet, get_space
+from search_spaces.files import replacing
 from supernet import load_supernet
 
 
+def path(space: Space, subnet: Subnet) -> tuple[tuple[int, int, float], ...]:
+    """Embed dim, then (layer, heads, FFN ratio): sorted by it, subnets with equal first layers are neighbours."""
+    layers = space.layers_of(subnet).items()
+    return ((subnet.embed_dim, 0, 0.0), *((layer, heads, ratio) for layer, (heads, ratio) in layers))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--supernet", default="hubert-tiny")
     parser.add_argument("--space", required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -36,27 +41,26 @@ def main() -> None:
     model = load_supernet(args.supernet)
     model.use_space(get_space(args.space))
     score = scores.distillation(model)
-    subnets = sorted(model.space, key=lambda subnet: _path(model.space, subnet))
+    subnets = sorted(model.space, key=lambda subnet: path(model.space, subnet))
     vectors = np.array([model.space.encode(subnet) for subnet in subnets], dtype=np.int8)
-    found = np.full(len(subnets), np.nan)
+    values = np.full(len(subnets), np.nan)
     if args.out.exists():
-        held = np.load(args.out)
-        if str(held["weights"]) == score.settings["weights"] and np.array_equal(held["vectors"], vectors):
-            found = held["scores"]
-    started, done = time.monotonic(), 0
+        saved = np.load(args.out)
+        if str(saved["weights"]) == score.settings["weights"] and np.array_equal(saved["vectors"], vectors):
+            values = saved["scores"]
+    start_time, done = time.monotonic(), 0
     for start in track(range(0, len(subnets), args.chunk), "scoring"):
         rows = slice(start, start + args.chunk)
-        if np.isnan(found[rows]).any():
-            found[rows] = score(subnets[rows])
-            done += len(found[rows])
-            partial = args.out.with_suffix(".partial.npz")
-            np.savez_compressed(partial, vectors=vectors, scores=found, weights=score.settings["weights"])
-            partial.replace(args.out)
-    seconds = time.monotonic() - started
+        if np.isnan(values[rows]).any():
+            values[rows] = score(subnets[rows])
+            done += len(values[rows])
+            with replacing(args.out) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, vectors=vectors, scores=values, weights=score.settings["weights"])
+    seconds = time.monotonic() - start_time
     print(
         f"{done:,} subnets in {seconds:.0f} s ({seconds / max(done, 1) * 1e3:.1f} ms each), {score.seconds} s of speech"
     )
-    print(f"scores {found.min():.4f} to {found.max():.4f}\n{header()}")
+    print(f"scores {values.min():.4f} to {values.max():.4f}\n{header()}")
 
 
 if __name__ == "__main__":

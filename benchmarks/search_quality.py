@@ -1,18 +1,17 @@
 """Which searcher finds the best subnet with the fewest evaluations?
 
-OMP_NUM_THREADS=1 python benchmarks/search_quality.py enumerable     # known optimum, real scores
-OMP_NUM_THREADS=1 python benchmarks/search_quality.py full           # whole spaces
-OMP_NUM_THREADS=1 python benchmarks/search_quality.py odd            # scores that are not additive
-OMP_NUM_THREADS=1 python benchmarks/search_quality.py overhead       # milliseconds a proposal
+    OMP_NUM_THREADS=1 python -m benchmarks.search_quality enumerable     # known optimum, real scores
+    OMP_NUM_THREADS=1 python -m benchmarks.search_quality full           # whole spaces
+    OMP_NUM_THREADS=1 python -m benchmarks.search_quality odd            # scores that are not additive
+    OMP_NUM_THREADS=1 python -m benchmarks.search_quality overhead       # milliseconds per proposal
 
-Every searcher gets the same number of true evaluations; a score that is looked up costs nothing, so quality is all that
-is compared. Regret: the best score within the budget less the best found. Medians over seeds and budgets, and the
-middle half of them in brackets.
+Every searcher gets the same number of true evaluations; scores come from a table and cost nothing, so only quality is
+compared. Regret: the best score within the budget minus the best score reached. Tables show medians over seeds and
+budgets, with quartiles in brackets.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -24,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import header
-from baselines import BASELINES
 
 import nas
+from benchmarks._common import command_line, header
+from benchmarks.baselines import BASELINES
 from evaluators.costs import params
 from evaluators.scores import synthetic
 from nas.runs.ledger import Evaluation
@@ -37,9 +36,9 @@ from search_spaces import AdditiveTable, Feasible, Space, Subnet, get_space
 
 EVALS = (32, 64, 128, 256, 512)
 REPORTED = (64, 256)  # of whole spaces
-MOST = {"enumerable": 512, "full": 256, "odd": 256}
-SLOW = {"optuna-gp": 64}  # at most so many evaluations, of 2-3 s each; three seeds; in the enumerable space alone
-BUDGETS = (0.05, 0.1, 0.3, 0.5, 0.8)  # shares of the subnets that fit
+MAX_EVALS = {"enumerable": 512, "full": 256, "odd": 256}
+SLOW = {"optuna-gp": 64}  # evaluations; each takes 2-3 s, so three seeds and the enumerable space only
+BUDGETS = (0.05, 0.1, 0.3, 0.5, 0.8)  # share of the subnets that fit
 
 Score = Callable[[Sequence[Subnet]], list[float]]
 
@@ -50,9 +49,9 @@ class Lookup:
     name, higher_is_better = "lookup", True
 
     def __init__(self, file: Path) -> None:
-        held = np.load(file)
+        data = np.load(file)
         self.space = get_space(str(Path(__file__).parent / "enumerable.toml"))
-        self.vectors, self.scores = held["vectors"].astype(np.int64), -held["scores"]
+        self.vectors, self.scores = data["vectors"].astype(np.int64), -data["scores"]
         self._of = {tuple(row): score for row, score in zip(self.vectors.tolist(), self.scores.tolist(), strict=True)}
 
     def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
@@ -60,7 +59,7 @@ class Lookup:
 
 
 class Odd:
-    """Scores no sum over layers can be: strong pairs, three-way terms, a hidden threshold, noise."""
+    """Scores that are not sums over layers: strong pairs, three-way terms, a hidden threshold, noise."""
 
     name, higher_is_better = "odd", True
 
@@ -79,7 +78,7 @@ class Odd:
         if self.kind == "three-way":
             triples = zip(chosen, chosen[1:], chosen[2:])
             return float(sum(self.threes[i][triple] for i, triple in enumerate(triples))) / len(chosen)
-        if self.kind == "threshold":  # half a point is lost by too few heads early, half by too narrow an FFN late
+        if self.kind == "threshold":  # too few heads early cost half a point, too narrow FFNs late the other half
             heads = sum(h > space.heads[0][0] for h in subnet.heads[:4])
             ratios = sum(r > space.ffn_ratios[0][0] for r in subnet.ffn_ratios[-4:])
             return -0.5 * (heads < 3) - 0.5 * (ratios < 3)
@@ -92,7 +91,7 @@ def names(kinds: str) -> list[str]:
     return [*SEARCHERS, *BASELINES] if kinds == "all" else kinds.split(",")
 
 
-def found(
+def scores_of(
     name: str, space: Space, score: Score, table: AdditiveTable, limit: float, evals: int, seed: int
 ) -> list[float]:
     """Scores in the order of evaluation."""
@@ -111,7 +110,7 @@ def found(
 
 
 def best_after(name: str, scores: Sequence[float], most: int) -> list[float]:
-    """The best of the first 32, 64, ...: a searcher that ends early keeps its best; NaN where it was cut short here."""
+    """The best of the first 32, 64, ... scores, NaN beyond `most`; a searcher that ends early keeps its best."""
     so_far, most = np.maximum.accumulate(scores), min(most, SLOW.get(name, most))
     return [float(so_far[min(n, len(so_far)) - 1]) if n <= most else float("nan") for n in EVALS]
 
@@ -129,7 +128,7 @@ def enumerable(job: tuple[str, int, Path]) -> dict[str, Any]:
     for share in BUDGETS:
         limit = int(np.quantile(costs, share))
         fits = score.scores[costs <= limit]
-        best = best_after(name, found(name, score.space, score, table, limit, EVALS[-1], seed), EVALS[-1])
+        best = best_after(name, scores_of(name, score.space, score, table, limit, EVALS[-1], seed), EVALS[-1])
         regret.append([float(fits.max()) - value for value in best])
         rank.append([int((fits > value).sum()) if value == value else -1 for value in best])
     return {"name": name, "seed": seed, "regret": regret, "rank": rank, "hypervolume": fronts(name, seed, score, table)}
@@ -150,28 +149,32 @@ def fronts(name: str, seed: int, score: Lookup, table: AdditiveTable) -> list[fl
 
 
 def full(job: tuple[str, int, str]) -> dict[str, Any]:
-    """The best found in whole spaces, under tight, middle and loose budgets; the optimum is known or unknown."""
+    """The best scores in whole spaces, under tight, middle and loose budgets."""
     name, seed, space_name = job
     space = get_space(space_name)
     score = synthetic(space, seed=seed, interactions=0.5)
-    return {"name": name, "seed": seed, "best": _under_budgets(name, space, score, seed, MOST["full"])}
+    return {"name": name, "seed": seed, "best": _under_budgets(name, space, score, seed, MAX_EVALS["full"])}
 
 
 def odd(job: tuple[str, int, str]) -> dict[str, Any]:
     name, seed, kind = job
     space = get_space("hubert-tiny")
-    return {"name": name, "seed": seed, "best": _under_budgets(name, space, Odd(space, kind, seed), seed, MOST["odd"])}
+    return {
+        "name": name,
+        "seed": seed,
+        "best": _under_budgets(name, space, Odd(space, kind, seed), seed, MAX_EVALS["odd"]),
+    }
 
 
 def _under_budgets(name: str, space: Space, score: Score, seed: int, most: int) -> list[list[float]]:
     table = params(space).table
     low, high = table.range()
     limits = [int(low + part * (high - low)) for part in (0.15, 0.35, 0.65)]
-    return [best_after(name, found(name, space, score, table, limit, most, seed), most) for limit in limits]
+    return [best_after(name, scores_of(name, space, score, table, limit, most, seed), most) for limit in limits]
 
 
 def overhead(name: str, most: int) -> Iterator[tuple[int, float]]:
-    """Milliseconds a proposal of the searcher alone, at so many evaluations."""
+    """(evaluations, milliseconds per proposal), of the searcher alone."""
     space = get_space("hubert-tiny")
     table, score = params(space).table, synthetic(space, seed=0, interactions=0.3)
     low, high = table.range()
@@ -179,7 +182,7 @@ def overhead(name: str, most: int) -> Iterator[tuple[int, float]]:
     searcher = nas.get_searcher(name)(
         Feasible(space, [(table, limit)]), nas.Objective(), np.random.default_rng(0), most
     )
-    if isinstance(searcher, ExactSearcher):  # which would end after a hundred: ask on, and count what asking costs
+    if isinstance(searcher, ExactSearcher):  # would end after a hundred: keep asking, and count what asking costs
         settled = searcher._settled
         searcher._settled = lambda *args: settled(*args) and False  # type: ignore[method-assign]
     done, spent, since = 0, 0.0, 0
@@ -198,7 +201,7 @@ def overhead(name: str, most: int) -> Iterator[tuple[int, float]]:
             done += len(asked)
             since += len(asked)
             if done < 0.9 * mark:
-                spent, since = 0.0, 0  # the last tenth counts
+                spent, since = 0.0, 0  # only the last tenth counts
         yield done, 1e3 * spent / since
         if done >= most:
             return
@@ -208,7 +211,7 @@ def overhead(name: str, most: int) -> Iterator[tuple[int, float]]:
 
 
 def show(title: str, rows: dict[str, list[list[float]]], scale: float = 1.0, sign: int = 1) -> None:
-    """One line a searcher, best at 64 first: median and middle half. `sign` -1 where more is better."""
+    """One line per searcher, best at 64 first: median and quartiles. `sign` is -1 if more is better."""
     some = [i for i in range(len(EVALS)) if any(np.isfinite(row[i]) for values in rows.values() for row in values)]
     print(f"\n{title}\n\n| searcher | {' | '.join(str(EVALS[i]) for i in some)} |\n|---|{'---|' * len(some)}")
     for name, values in sorted(rows.items(), key=lambda item: sign * float(np.mean(np.array(item[1])[:, 1]))):
@@ -238,7 +241,7 @@ def report_enumerable(results: Sequence[dict[str, Any]]) -> None:
 
 
 def report_best(results: Sequence[dict[str, Any]], key: str) -> None:
-    """Regret to the best that any searcher found with that seed and budget; sorted by its sum at the end."""
+    """Regret to the best score of any searcher with that seed and budget; sorted by the final regret."""
     columns = [(part, n) for part in range(3) for n in REPORTED]
     for kind in dict.fromkeys(result[key] for result in results):
         mine = [result for result in results if result[key] == kind]
@@ -260,13 +263,13 @@ def report_best(results: Sequence[dict[str, Any]], key: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("part", choices=("enumerable", "full", "odd", "overhead"))
     parser.add_argument("--table", type=Path, default=Path(__file__).parent / "enumerable.npz")
-    parser.add_argument("--searchers", default="all", help="names, comma-separated")
+    parser.add_argument("--searchers", default="all", help="Names, separated by commas.")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, help="JSON lines of every search; what it holds is not searched again")
+    parser.add_argument("--out", type=Path, help="JSON lines of every search; searches in it are not repeated.")
     args = parser.parse_args()
     chosen = names(args.searchers)
     if args.part == "overhead":
@@ -276,7 +279,7 @@ def main() -> None:
             print(f"| {name} | {' | '.join(f'{ms:.2f} ms' for _, ms in overhead(name, most))} |", flush=True)
         print(header())
         return
-    over = {
+    variants = {
         "enumerable": [args.table],
         "full": ["hubert-tiny", "lighthubert-small"],
         "odd": ["pairs", "three-way", "threshold", "noise"],
@@ -284,9 +287,9 @@ def main() -> None:
     run = {"enumerable": enumerable, "full": full, "odd": odd}[args.part]
     if args.part != "enumerable":
         chosen = [name for name in chosen if name not in SLOW]
-    jobs = [(n, s, o) for s, o, n in product(range(args.seeds), over[args.part], chosen) if n not in SLOW or s < 3]
-    held = args.out.read_text().splitlines() if args.out and args.out.exists() else []
-    results = [result for result in map(json.loads, held) if result["seed"] < args.seeds and result["name"] in chosen]
+    jobs = [(n, s, o) for s, o, n in product(range(args.seeds), variants[args.part], chosen) if n not in SLOW or s < 3]
+    saved = args.out.read_text().splitlines() if args.out and args.out.exists() else []
+    results = [result for result in map(json.loads, saved) if result["seed"] < args.seeds and result["name"] in chosen]
     have = {(r["name"], r["seed"], r.get("of")) for r in results}
     jobs = [job for job in jobs if (job[0], job[1], str(job[2])) not in have]
     with ProcessPoolExecutor(args.jobs) as pool:

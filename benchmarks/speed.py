@@ -1,12 +1,11 @@
-"""How fast scoring, counting and training are, against s3prl's LightHuBERT on the same speech, subnets and weights.
+"""Speed of scoring, counting and training, compared with s3prl's LightHuBERT on the same speech, subnets and weights.
 
-python benchmarks/speed.py --audio speech/manifest.jsonl [--only small base evolution table encoder memory count train
-    sharing successive processes cuda]
+python -m benchmarks.speed --audio speech/manifest.jsonl [--only small base evolution table encoder memory count
+    train sharing successive processes cuda]
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 import warnings
@@ -18,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from _common import header
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 import nas
+from benchmarks._common import command_line, header
 from evaluators import scores
 from evaluators.costs import macs, params
 from evaluators.scores.successive import SuccessiveScore
@@ -52,17 +51,17 @@ THEIRS = "s3prl's LightHuBERT"
 
 def speech(audio: Path, seconds: float, each: float = 4.0) -> Tensor:
     """(B, S): the first `each` seconds of as many recordings as `seconds` holds, so that nothing is padded."""
-    samples, found = round(16_000 * each), []
+    samples, waves = round(16_000 * each), []
     for utterance in read_manifest(audio, "dev"):
         if utterance.seconds >= each:
-            found.append(torch.from_numpy(normalise(load_audio(utterance.audio)[:samples])))
-        if len(found) == round(seconds / each):
-            return torch.stack(found)
-    raise SystemExit(f"{audio} has {len(found)} dev recordings of {each:g} s; {seconds:g} s are needed")
+            waves.append(torch.from_numpy(normalise(load_audio(utterance.audio)[:samples])))
+        if len(waves) == round(seconds / each):
+            return torch.stack(waves)
+    raise SystemExit(f"{audio} has {len(waves)} dev recordings of {each:g} s or more; {seconds:g} s are needed")
 
 
 def reference_of(kind: str) -> Any:
-    """s3prl's model with every weight at random, without dropout."""
+    """s3prl's model with random weights, without dropout."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from s3prl.upstream.lighthubert.lighthubert import LightHuBERT, LightHuBERTConfig
@@ -78,7 +77,7 @@ def reference_of(kind: str) -> Any:
 
 @cache
 def pair(kind: str) -> tuple[Any, HubertSupernet]:
-    """The reference, and its checkpoint as we read it."""
+    """The reference, and our supernet loaded from its checkpoint."""
     reference = reference_of(kind)
     cfg = {"_name": "hubert_pruner", "pruner_supernet": f"{kind}.yaml", "extractor_mode": "default"}
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +87,7 @@ def pair(kind: str) -> tuple[Any, HubertSupernet]:
 
 
 def reference_score(reference: Any, model: HubertSupernet, wav: Tensor) -> Callable[[Subnet], float]:
-    """Sets the subnet and runs it from the waveform; its head's error on the targets of `scores_of`."""
+    """Runs a subnet from the waveform; the error of its head on the targets of `scores_of`."""
     assert model.calibration is not None
     targets = torch.stack(model.calibration.targets)[:, :, 0].to(wav.device)
 
@@ -128,7 +127,7 @@ def evolution_rows(wav: Tensor, generations: int = 20, each: int = 32) -> Iterat
 
 
 def table_rows(free: int = 4) -> Iterator[Row]:
-    """Every subnet of hubert-tiny whose last `free` layers are free, an embed dim a turn."""
+    """Every subnet of hubert-tiny that differs in the last `free` layers only, one embed dim per turn."""
     model = load_supernet("hubert-tiny")
     space = free_layers(model.space, free)
     score = scores.distillation(model)
@@ -137,7 +136,7 @@ def table_rows(free: int = 4) -> Iterator[Row]:
     for D in space.embed_dims:
         race([subnet for subnet in subnets if subnet.embed_dim == D])
     work = f"table of a {free}-free-layer sub-space ({len(subnets):,} subnets), hubert-tiny"
-    yield from race.rows(work, "our single-subnet path, one by one", ">= 8x")
+    yield from race.rows(work, "our path for single subnets, one by one", ">= 8x")
 
 
 def encoder_rows(wav: Tensor) -> Iterator[Row]:
@@ -190,7 +189,7 @@ def training_rows(wav: Tensor, turns: int) -> Iterator[Row]:
 
 
 def sharing_rows() -> Iterator[Row]:
-    """How many times fewer half layers are run than one by one, in searches on a made-up score. Counts: no spread."""
+    """How many times fewer half layers run than one by one, in searches with a synthetic score (counts: no spread)."""
     space, batches = get_space("lighthubert-small"), []
     score = scores.synthetic(space)
 
@@ -214,7 +213,7 @@ def sharing_rows() -> Iterator[Row]:
 
 
 def successive_rows(seeds: int = 5, evals: int = 96) -> Iterator[Row]:
-    """Searches of hubert-tiny with and without ruling out on a quarter of the speech, in turns."""
+    """Searches of hubert-tiny with and without `--successive`, alternating."""
     model = load_supernet("hubert-tiny")
     whole, successive = scores.distillation(model), SuccessiveScore(model)
     for score in (whole, successive):
@@ -227,10 +226,10 @@ def successive_rows(seeds: int = 5, evals: int = 96) -> Iterator[Row]:
                 settings = {"searcher": searcher, "evals": evals, "seed": seed, "budgets": (f"params<={limit}",)}
                 spent, best = {}, {}
                 for score in (whole, successive):
-                    found = nas.search(model.space, score, costs=costs, **settings)
-                    spent[score] = sum(e.seconds for e in found.evaluations) / len(found.evaluations)
-                    best[score] = found.best.score if found.best else np.nan
-                    ruled_out += sum(e.status == "ruled out" for e in found.evaluations)
+                    result = nas.search(model.space, score, costs=costs, **settings)
+                    spent[score] = sum(e.seconds for e in result.evaluations) / len(result.evaluations)
+                    best[score] = result.best.score if result.best else np.nan
+                    ruled_out += sum(e.status == "ruled out" for e in result.evaluations)
                 ratios.append(spent[whole] / spent[successive])
                 lost.append(best[successive] - best[whole])
             note = (
@@ -241,12 +240,12 @@ def successive_rows(seeds: int = 5, evals: int = 96) -> Iterator[Row]:
 
 
 def _score_share(threads: int, chosen: list[str], barrier: Any, seconds: Any) -> None:
-    """One process's share of `processes_rows`: loads, warms up, waits for the others, scores."""
+    """One process of `processes_rows`: loads, warms up, waits for the others, scores its share."""
     torch.set_num_threads(threads)
     model = load_supernet("hubert-tiny")
     score = scores.distillation(model)
     score([model.space.middle])
-    subnets = [Subnet.from_json(words) for words in chosen]
+    subnets = [Subnet.from_json(text) for text in chosen]
     barrier.wait()
     before = time.perf_counter()
     score(subnets)
@@ -254,7 +253,7 @@ def _score_share(threads: int, chosen: list[str], barrier: Any, seconds: Any) ->
 
 
 def processes_rows(turns: int, n: int = 32) -> Iterator[Row]:
-    """One evaluator with all cores against one a core, each with half of the subnets; in turns, each built anew."""
+    """One process with all cores against one per core with its share of the subnets; new processes every turn."""
     space, rng, context = get_space("hubert-tiny"), np.random.default_rng(0), get_context("spawn")
     cores, ratios, notes = torch.get_num_threads(), [], []
     for _ in range(turns):
@@ -281,7 +280,7 @@ def processes_rows(turns: int, n: int = 32) -> Iterator[Row]:
 def cuda_rows(audio: Path, turns: int, device: str = "cuda", n: int = 64) -> Iterator[Row]:
     """64 subnets of the small space on 64 s of speech, the reference in fp16 autocast on the same GPU."""
     if device == "cuda" and not torch.cuda.is_available():
-        yield Row(f"score {n} random small-space subnets, CUDA", THEIRS, ">= 10x", [], "no GPU at hand: not measured")
+        yield Row(f"score {n} random small-space subnets, CUDA", THEIRS, ">= 10x", [], "not measured: no GPU")
         return
     reference, model = (each.to(device) for each in pair("small"))
     wav = speech(audio, 64.0).to(device)
@@ -309,35 +308,35 @@ def cuda_rows(audio: Path, turns: int, device: str = "cuda", n: int = 64) -> Ite
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=16.0)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    given = parser.parse_args()
-    wav = speech(given.audio, given.seconds)
+    args = parser.parse_args()
+    wav = speech(args.audio, args.seconds)
     makers: dict[str, Callable[[], Iterator[Row]]] = {
-        "small": lambda: random_rows("small", ">= 6x", wav, given.turns),
-        "base": lambda: random_rows("base", ">= 3x", wav, given.turns),
+        "small": lambda: random_rows("small", ">= 6x", wav, args.turns),
+        "base": lambda: random_rows("base", ">= 3x", wav, args.turns),
         "evolution": lambda: evolution_rows(wav),
         "table": table_rows,
         "encoder": lambda: encoder_rows(wav),
-        "memory": lambda: memory_rows(given.audio, given.seconds),
+        "memory": lambda: memory_rows(args.audio, args.seconds),
         "count": lambda: iter(count_rows(get_space("lighthubert-small"))),
-        "train": lambda: training_rows(wav, max(2, given.turns // 2)),
+        "train": lambda: training_rows(wav, max(2, args.turns // 2)),
         "sharing": sharing_rows,
         "successive": successive_rows,
-        "processes": lambda: processes_rows(given.turns),
-        "cuda": lambda: cuda_rows(given.audio, given.turns),
+        "processes": lambda: processes_rows(args.turns),
+        "cuda": lambda: cuda_rows(args.audio, args.turns),
     }
     console = Console(width=200)
-    table = Table(title=f"{given.seconds:g} s of speech, {torch.get_num_threads()} threads", title_justify="left")
+    table = Table(title=f"{args.seconds:g} s of speech, {torch.get_num_threads()} threads", title_justify="left")
     for column in ("work", "against", "goal", "median (least – most)", "note"):
         table.add_column(column, overflow="fold")
-    for part in given.only:
+    for part in args.only:
         for row in makers[part]():
-            table.add_row(row.work, row.against, row.goal, row.said, row.note)
-            console.print(f"{row.work}: {row.said}; {row.note}")
+            table.add_row(row.work, row.against, row.goal, row.summary, row.note)
+            console.print(f"{row.work}: {row.summary}; {row.note}")
     console.print(table)
     console.print(header())
 

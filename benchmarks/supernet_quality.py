@@ -1,24 +1,23 @@
 """Is the supernet trained? Teacher distance and linear probes of its subnets, beside log-mel and the teacher.
 
-python benchmarks/supernet_quality.py --audio speech/manifest.jsonl --teacher TEACHER --targets ckpt/targets \
-    --supernet untrained= --supernet 'stage 1=ckpt/stage1' --supernet 'shipped=hubert-tiny'
+    python -m benchmarks.supernet_quality --audio speech/manifest.jsonl --teacher TEACHER --targets ckpt/targets \
+        --supernet untrained= --supernet 'stage 1=ckpt/stage1' --supernet 'shipped=hubert-tiny'
 
-Probes are closed form (ridge on one-hot labels), fitted on utterances of the train split and tested on dev. Features:
-mean and standard deviation over time of every hidden state, joined. Speaker: the characters with at least 40
-utterances; language: the recordings that come in several languages (one or two speakers each, so that it is
-also a speaker probe).
+Probes are closed form (ridge regression on one-hot labels), fitted on utterances of the train split and tested on dev.
+Features: mean and standard deviation over time of every hidden state, concatenated. Speaker: characters with at least
+40 utterances. Language: the prompts recorded in several languages, by one or two speakers each, so this probe is partly
+a speaker probe.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
 from pathlib import Path
 
 import torch
-from _common import header
 
+from benchmarks._common import command_line, header
 from evaluators.scores.probes import pooled, ridge_probe
 from search_spaces import get_space
 from supernet import load_supernet
@@ -32,9 +31,9 @@ from supernet.training.stage import validate
 
 
 def chosen(audio: Path, label: str, per_label: int) -> tuple[list[Utterance], list[Utterance]]:
-    """Train and dev utterances with this label, at most `per_label` of each label in train."""
+    """Train and dev utterances with this label, at most `per_label` of each class in train."""
     train, dev = read_manifest(audio, "train"), read_manifest(audio, "dev")
-    if label == "language":  # the source that has several
+    if label == "language":  # the source with several languages
         train, dev = ([u for u in part if "asterisk" in u.id] for part in (train, dev))
     count = Counter(getattr(u, label) for u in train if getattr(u, label))
     known = {name for name, n in count.items() if n >= 40 and (label == "language" or name.startswith("queen"))}
@@ -49,18 +48,18 @@ def chosen(audio: Path, label: str, per_label: int) -> tuple[list[Utterance], li
 
 
 class Probes:
-    """Both probes, for anything that turns an utterance into hidden states."""
+    """Both probes, for any features of the utterances."""
 
     def __init__(self, audio: Path, per_label: int) -> None:
         self.sets = {label: chosen(audio, label, per_label) for label in ("speaker", "language")}
         self.utterances = list({u.id: u for train, dev in self.sets.values() for u in [*train, *dev]}.values())
 
     def __call__(self, vectors: dict[str, torch.Tensor]) -> dict[str, float]:
-        found = {}
+        accuracies = {}
         for label, (train, dev) in self.sets.items():
             x, y = (torch.stack([vectors[u.id] for u in part]) for part in (train, dev))
-            found[label] = ridge_probe(x, [getattr(u, label) for u in train], y, [getattr(u, label) for u in dev])
-        return found
+            accuracies[label] = ridge_probe(x, [getattr(u, label) for u in train], y, [getattr(u, label) for u in dev])
+        return accuracies
 
 
 def moments(states: list[torch.Tensor]) -> torch.Tensor:
@@ -81,7 +80,7 @@ def subnet_vectors(model: HubertSupernet, utterances: list[Utterance]) -> dict[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--targets", type=Path, required=True)
@@ -117,12 +116,12 @@ def main() -> None:
         distance = validate(model, dev, TrainingSpeech(dev, dev, cache, statistics), recipe)
         for subnet, vectors in subnet_vectors(model, probes.utterances).items():
             per_layer = distance[subnet]
-            said = " / ".join(f"{value:.3f}" for value in per_layer)
-            rows.append((f"{name}, {subnet}", f"{sum(per_layer) / len(per_layer):.3f}", said, probes(vectors)))
+            by_head = " / ".join(f"{value:.3f}" for value in per_layer)
+            rows.append((f"{name}, {subnet}", f"{sum(per_layer) / len(per_layer):.3f}", by_head, probes(vectors)))
             print(json.dumps(rows[-1]), flush=True)
     print("| features | teacher distance | by head | speaker | language |\n|---|---|---|---|---|")
-    for name, mean, per_head, found in rows:
-        print(f"| {name} | {mean} | {per_head} | {found['speaker']:.3f} | {found['language']:.3f} |")
+    for name, mean, per_head, accuracies in rows:
+        print(f"| {name} | {mean} | {per_head} | {accuracies['speaker']:.3f} | {accuracies['language']:.3f} |")
     sizes = {label: (len(a), len(b), len({getattr(u, label) for u in a})) for label, (a, b) in probes.sets.items()}
     print(f"\nprobe sets (train, dev, classes): {sizes}\n{header()}")
 

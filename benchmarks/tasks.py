@@ -1,19 +1,21 @@
-"""Does the found subnet serve? Downstream tasks on frozen subnets, and which score ranks subnets as the tasks do.
+"""Downstream evaluation of frozen subnets, and which score ranks subnets as the tasks do.
 
-python benchmarks/tasks.py table --audio speech/manifest.jsonl --teacher TEACHER --out runs/tasks
-python benchmarks/tasks.py diarization --audio speech/manifest.jsonl --teacher TEACHER --out runs/tasks
-python benchmarks/tasks.py correlation --audio speech/manifest.jsonl --out runs/tasks --subnets 60
+    python -m benchmarks.tasks table --audio speech/manifest.jsonl --teacher TEACHER --out runs/tasks
+    python -m benchmarks.tasks diarization --audio speech/manifest.jsonl --teacher TEACHER --out runs/tasks
+    python -m benchmarks.tasks correlation --audio speech/manifest.jsonl --out runs/tasks --subnets 60
 
 `table`: log-mel, the teacher, the largest subnet, and at 71 % and 29 % of its parameters the search's winner
-(`exact`, teacher distance), one uniform in width by hand, and one drawn at random; `--also` adds slices of other
+(`exact`, teacher distance), a hand-made subnet with equal layers, and a random one; `--also` adds slices of other
 supernets. `diarization`: the same upstreams on mixtures of two speakers. `correlation`: Kendall's tau of each score
-with each task's test result over random subnets. All keep what is done in OUT and go on from there.
+with each task's test result over random subnets. All store their results in OUT and continue from there.
 
-Small tasks made from the manifest (shared/corpora layout: ids begin with queen- or asterisk-):
-speaker: characters of the acted dialogue; verification: the same recordings, speakers of test unseen in train;
-language: the prompts that come in five languages (one voice each, two of them the same: also a speaker task);
-keyword: texts spoken at least ten times; asr: the speaker task's texts, a linear CTC head; diarization: two characters,
-the second of whom begins while the first speaks or up to half a second later, an LSTM of 128 units.
+The tasks are small ones made from the manifest, whose ids start with "queen-" or "asterisk-":
+speaker       characters of the acted dialogue
+verification  the same recordings; speakers of test do not occur in train
+language      the prompts recorded in five languages (one voice each, two of them the same: partly a speaker task)
+keyword       texts spoken at least ten times
+asr           the texts of the speaker task; a linear CTC head
+diarization   two characters; the second starts while the first speaks or up to half a second later; an LSTM of 128
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ from typing import Any, ClassVar
 import numpy as np
 import soundfile
 import torch
-from _common import header
 
 import nas
+from benchmarks._common import command_line, header
 from evaluators import costs, scores
 from evaluators.scores.probes import ridge
 from evaluators.tasks import evaluate
@@ -64,14 +66,14 @@ METRICS = {
     "diarization": "der",
 }  # fmt: skip
 SHARES = {"71 %": 0.71, "29 %": 0.29}
-ALSO = "search, 29 %"  # the subnet of other supernets
+ALSO = "search, 29 %"  # the subnet evaluated in other supernets
 
 
 # -------------------------------------------------------------------- the tasks
 
 
 def prepare(audio: Path, out: Path, sizes: dict[str, tuple[int, int, int]], longest: float) -> dict[str, Path]:
-    """Manifests of the tasks, of recordings of half a second to `longest`, written into `out`."""
+    """Writes the manifests of the tasks into `out`, with recordings of 0.5 s to `longest` seconds."""
     rows = [json.loads(line) for line in audio.read_text(encoding="utf-8").splitlines()]
     rows = [{**row, "audio": str(audio.absolute().parent / row["audio"])} for row in rows]
     rows = [row for row in rows if 0.5 <= row["seconds"] <= longest]
@@ -96,7 +98,7 @@ def prepare(audio: Path, out: Path, sizes: dict[str, tuple[int, int, int]], long
 
 
 def mixtures(audio: Path, out: Path) -> dict[str, Path]:
-    """Recordings of two characters each, mixed from acted dialogue of 1 to 4 s, and their manifest."""
+    """Writes mixtures of two characters, made from acted dialogue of 1 to 4 s, and their manifest."""
     rng, lines = np.random.default_rng(0), []
     rows = [json.loads(line) for line in audio.read_text(encoding="utf-8").splitlines()]
     rows = [row for row in rows if row["source"] == "queen" and row["speaker"] and 1 <= row["seconds"] <= 4]
@@ -133,18 +135,18 @@ def plain(text: str | None) -> str:
 
 
 def limited(rows: list[dict[str, Any]], label: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """At most so many of each class in train, dev and test."""
-    most, seen, kept = dict(zip(SPLITS, sizes, strict=True)), Counter(), []
+    """At most `sizes` recordings of each class in train, dev and test."""
+    limits, seen, kept = dict(zip(SPLITS, sizes, strict=True)), Counter(), []
     for row in rows:
         key = (row[label], row["split"])
-        if seen[key] < most[row["split"]]:
+        if seen[key] < limits[row["split"]]:
             seen[key] += 1
             kept.append(row)
     return kept
 
 
 def keywords(rows: list[dict[str, Any]], sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """Texts spoken often, split anew: the manifest's splits keep each text in one of them."""
+    """Texts spoken often, in new splits: the manifest keeps all recordings of a text in one split."""
     by_text = defaultdict(list)
     for row in rows:
         by_text[plain(row["text"])].append(row)
@@ -161,7 +163,7 @@ def keywords(rows: list[dict[str, Any]], sizes: Sequence[int]) -> list[dict[str,
 
 
 class LogMel:
-    """80 log-mel channels of Whisper's front end, at 100 frames a second: the floor."""
+    """The floor: 80 log-mel channels of Whisper's front end, at 100 frames per second."""
 
     key, layers, dim = "log-mel", 1, 80
     about: ClassVar = {"model": "log-mel"}
@@ -177,7 +179,7 @@ class LogMel:
 
 
 class WholeTeacher:
-    """All hidden states of the teacher: the ceiling."""
+    """The ceiling: all hidden states of the teacher."""
 
     def __init__(self, folder: Path) -> None:
         self.net = load_teacher(folder, tuple(range(7)))
@@ -189,7 +191,7 @@ class WholeTeacher:
 
 
 class SharedFront:
-    """Subnets of one supernet as upstreams; front-end features, the same for all, are computed once."""
+    """Subnets of one supernet as upstreams; front-end features are the same for all and computed once."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.known = model, {}
@@ -209,15 +211,15 @@ class SharedFront:
 
 
 def by_hand(space: Space, budget: float) -> Subnet:
-    """The widest subnet of full depth with the same heads and FFN ratio everywhere, in the proportions of its width."""
-    params, found = costs.params(space), []
+    """The largest subnet within the budget, by embed dim first, that has full depth and equal layers."""
+    params, candidates = costs.params(space), []
     for D in space.embed_dims:
         for heads in space.heads[0]:
             for ratio in space.ffn_ratios[0]:
                 subnet = Subnet(D, (heads,) * space.network.num_layers, (ratio,) * space.network.num_layers)
                 if params.of(subnet) <= budget:
-                    found.append((D, params.of(subnet), subnet))
-    return max(found, key=lambda row: row[:2])[2]
+                    candidates.append((D, params.of(subnet), subnet))
+    return max(candidates, key=lambda row: row[:2])[2]
 
 
 def chosen_subnets(model: Any, evals: int, out: Path) -> dict[str, Subnet]:
@@ -226,21 +228,21 @@ def chosen_subnets(model: Any, evals: int, out: Path) -> dict[str, Subnet]:
         return {name: Subnet.from_dict(fields) for name, fields in json.loads(file.read_text()).items()}
     space, table = model.space, costs.params(model.space).table
     largest = table.range()[1]
-    found = {"largest": space.largest}
+    subnets = {"largest": space.largest}
     for name, share in SHARES.items():
         budget = f"params<={int(share * largest)}"
         result = nas.search(
             space, scores.distillation(model), costs={"params": table}, budgets=(budget,), evals=evals, seed=0
         )
-        found[f"search, {name}"] = result.best.subnet
-        found[f"uniform by hand, {name}"] = by_hand(space, share * largest)
-        # at random among those that use the budget up: within 5 % of it
+        subnets[f"search, {name}"] = result.best.subnet
+        subnets[f"uniform by hand, {name}"] = by_hand(space, share * largest)
+        # random among the subnets that use at least 95 % of the budget
         rng, drawn = np.random.default_rng(0), space.smallest
         while costs.params(space).of(drawn) < 0.95 * share * largest:
             drawn = table.sample(int(share * largest), rng, 1)[0]
-        found[f"random, {name}"] = drawn
-    file.write_text(json.dumps({key: subnet.to_dict() for key, subnet in found.items()}))
-    return found
+        subnets[f"random, {name}"] = drawn
+    file.write_text(json.dumps({key: subnet.to_dict() for key, subnet in subnets.items()}))
+    return subnets
 
 
 # -------------------------------------------------------------------- the table
@@ -260,8 +262,8 @@ def judge(args: argparse.Namespace, manifests: dict[str, Path]) -> None:
     shared = SharedFront(model)
     subnets = chosen_subnets(model, args.evals, args.out)
     makers: dict[str, Any] = {name: lambda subnet=subnet: shared.of(subnet) for name, subnet in subnets.items()}
-    for words in args.also:
-        name, _, folder = words.partition("=")
+    for spec in args.also:
+        name, _, folder = spec.partition("=")
         other = SharedFront(load_supernet(folder))
         makers[name] = lambda other=other: other.of(subnets[ALSO])
     makers |= {"log-mel": lambda: LogMel(args.teacher), "teacher": lambda: WholeTeacher(args.teacher)}
@@ -275,8 +277,8 @@ def judge(args: argparse.Namespace, manifests: dict[str, Path]) -> None:
                 upstream = upstream or make()
                 options = OPTIONS.get(task, {})
                 recipe = RECIPES.get(task, FitSettings())
-                found = evaluate(upstream, task, manifests[task], recipe, cache=args.out / "states", **options)
-                done[name, task] = {"name": name, **found}
+                result = evaluate(upstream, task, manifests[task], recipe, cache=args.out / "states", **options)
+                done[name, task] = {"name": name, **result}
                 with file.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(done[name, task]) + "\n")
             rows.append(done[name, task])
@@ -290,12 +292,12 @@ def show(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> None:
     by_name = defaultdict(dict)
     for row in rows:
         by_name[row["name"]][row["task"]] = row
-    for name, found in by_name.items():
+    for name, results in by_name.items():
         cells = []
         for task in tasks:
-            value = found[task]["results"][METRICS[task]]
+            value = results[task]["results"][METRICS[task]]
             cells.append(f"{value['value']:.3f} ({value['low']:.3f}–{value['high']:.3f})")
-        params = found[tasks[0]]["upstream"].get("params")
+        params = results[tasks[0]]["upstream"].get("params")
         print(f"| {name} | {f'{params:,}' if params else ''} | {' | '.join(cells)} |")
     for task in tasks:
         data = next(row for row in rows if row["task"] == task)["data"]
@@ -305,7 +307,7 @@ def show(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> None:
     print(f"{sum(row['seconds'] for row in rows) / 60:.1f} minutes of evaluation\n{header()}", flush=True)
 
 
-# -------------------------------------------------------------------- which score ranks as the tasks do
+# -------------------------------------------------------------------- correlation of scores and tasks
 
 
 def correlation(args: argparse.Namespace) -> None:
@@ -322,7 +324,7 @@ def correlation(args: argparse.Namespace) -> None:
     rows = []
     for subnet in (model.space.sample(rng) for _ in range(args.subnets)):
         if subnet.id not in done:
-            began, upstream = time.monotonic(), shared.of(subnet)
+            start, upstream = time.monotonic(), shared.of(subnet)
             row: dict[str, Any] = {"id": subnet.id, "params": parameters.of(subnet), "macs": macs.of(subnet)}
             row["distillation"] = -distance([subnet])[0]
             for label in labels:
@@ -332,7 +334,7 @@ def correlation(args: argparse.Namespace) -> None:
                 row |= judged(label, problem)
             for task in ("verification", "asr"):
                 row |= judged_whole(task, upstream, manifests[task], args.out / "small" / "states")
-            row["seconds"] = time.monotonic() - began
+            row["seconds"] = time.monotonic() - start
             shutil.rmtree(args.out / "small" / "states")
             done[subnet.id] = row
             with file.open("a", encoding="utf-8") as stream:
@@ -343,7 +345,7 @@ def correlation(args: argparse.Namespace) -> None:
 
 
 def judged(label: str, problem: Classification) -> dict[str, float]:
-    """The task's test accuracy with SUPERB's head, and a ridge probe's figures on dev, of the same mean states."""
+    """Test accuracy of SUPERB's head, and the results of a ridge probe on dev, both on the same mean states."""
     head, _ = fit(problem, 1e-2, 0, FitSettings(seeds=1), print)
     x = {part: problem.means[part].double().flatten(1) for part in ("train", "dev")}
     y = {part: torch.nn.functional.one_hot(problem.labels[part], len(problem.classes)).double() for part in x}
@@ -357,11 +359,11 @@ def judged(label: str, problem: Classification) -> dict[str, float]:
 
 
 def judged_whole(task: str, upstream: Any, manifest: Path, cache: Path) -> dict[str, float]:
-    """What a head of one seed reaches on test, its sign turned so that more is better."""
+    """The test result of a head with one seed, negated so that greater is better."""
     options = OPTIONS.get(task, {})
     recipe = FitSettings((1e-2,), 1, epochs=15, patience=3, batch=16) if task == "asr" else FitSettings((1e-2,), 1)
-    found = evaluate(upstream, task, manifest, recipe, cache=cache, **options)
-    return {f"task:{task}": -found["results"][METRICS[task]]["value"]}
+    result = evaluate(upstream, task, manifest, recipe, cache=cache, **options)
+    return {f"task:{task}": -result["results"][METRICS[task]]["value"]}
 
 
 def show_correlation(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
@@ -378,25 +380,25 @@ def show_correlation(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> N
     for name, values in column.items():
         if not name.startswith("task:"):
             taus = [kendall_tau(values, column[task], np.random.default_rng(0)) for task in [*tasks, "task:mean rank"]]
-            print(f"| {name} | {' | '.join(said(tau) for tau in taus)} |")
+            print(f"| {name} | {' | '.join(tau_text(tau) for tau in taus)} |")
     for name in tasks:
         print(f"{name}: {column[name].min():.3f} to {column[name].max():.3f}, mean {column[name].mean():.3f}")
     seconds = np.median([row["seconds"] for row in rows])
     print(f"{len(rows)} subnets, {seconds:.1f} s each (median)\n{header()}", flush=True)
 
 
-def said(tau: dict[str, Any]) -> str:
+def tau_text(tau: dict[str, Any]) -> str:
     return f"{tau['tau']:.2f} ({tau['low']:.2f}–{tau['high']:.2f})" if "low" in tau else str(tau)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("table", "diarization", "correlation"))
+    parser = command_line(__doc__)
+    parser.add_argument("part", choices=("table", "diarization", "correlation"))
     parser.add_argument("--audio", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, help="Whisper's folder, for `table`.")
+    parser.add_argument("--teacher", type=Path, help="Folder of Whisper, for `table` and `diarization`.")
     parser.add_argument("--supernet", default="hubert-tiny")
-    parser.add_argument("--also", action="append", default=[], help="NAME=SUPERNET: its slice of 29 % as well.")
-    parser.add_argument("--only", nargs="+", help="Upstreams of the table, by name.")
+    parser.add_argument("--also", action="append", default=[], help="NAME=SUPERNET: add its 29 % slice.")
+    parser.add_argument("--only", nargs="+", help="Names of the upstreams to evaluate.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--evals", type=int, default=48, help="Evaluations of each search.")
     parser.add_argument("--subnets", type=int, default=60)
@@ -405,7 +407,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    {"table": table, "diarization": diarization, "correlation": correlation}[args.what](args)
+    {"table": table, "diarization": diarization, "correlation": correlation}[args.part](args)
 
 
 if __name__ == "__main__":

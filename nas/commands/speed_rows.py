@@ -2,7 +2,7 @@
 
 Fast and slow take turns in one process, on the same speech and the same subnets, and what is shown are the ratios of
 each turn. The slow way is `from_waveform` here (set the subnet, then waveform -> front end -> encoder -> heads, as
-LightHuBERT's own code does it); `benchmarks/speed.py` puts LightHuBERT's code itself in its place.
+LightHuBERT's own code does it); `benchmarks.speed` puts LightHuBERT's code itself in its place.
 """
 
 from __future__ import annotations
@@ -282,7 +282,7 @@ def free_layers(space: Space, free: int) -> Space:
 def machine_rows(seconds: float = 16.0) -> Iterator[Row]:
     """The rows of `nas bench`: random weights, and noise for speech, neither of which changes the time.
 
-    Fewer turns, subnets, generations and free layers than `benchmarks/speed.py` has, to finish in three minutes.
+    Fewer turns, subnets, generations and free layers than `benchmarks.speed` has, to finish in three minutes.
     """
     wav = torch.randn(round(seconds / 4), 64_000, generator=torch.Generator().manual_seed(0))
     against, rng = "waveform to head, one by one", np.random.default_rng(0)

@@ -22,7 +22,7 @@ def shown(folder, width=100):
     return console.file.getvalue()
 
 
-def test_the_report_tells_best_front_counts_and_share(tmp_path):
+def test_the_report_shows_best_front_counts_and_share(tmp_path):
     params = params_of(SPACE)
     result = nas.search(SPACE, synthetic(SPACE), {"params": params}, ["params<=400K"], evals=40, out=tmp_path)
     found = summary(tmp_path)
@@ -68,7 +68,7 @@ def test_what_the_search_left_in_run_json_is_passed_on(tmp_path):
     trust = {"words": ["The model is right in [92 of 100] pairs."], "certificate": "Nothing beats it by 0.01."}
     effects = {"unit": "score", "layers": [], "embed_dims": [], "depths": []}
     nas.search(SPACE, synthetic(SPACE), evals=3, out=tmp_path, settings={"command": "nas search", "macs_seconds": 2.0})
-    assert "too few to say" in shown(tmp_path)
+    assert "3 scored subnets are too few" in shown(tmp_path)
     file = tmp_path / "run.json"
     left = {k: v for k, v in json.loads(file.read_text()).items() if k not in ("trust", "effects")}
     file.write_text(json.dumps(left))
@@ -89,6 +89,28 @@ def test_trust_that_is_no_object_is_one_line(tmp_path):
     file.write_text(json.dumps({**json.loads(file.read_text()), "trust": ["sure"]}))
     with pytest.raises(RunError, match=r"trust in run.json must be an object"):
         summary(tmp_path)
+
+
+@pytest.mark.parametrize("added", [{"trust": {"words": 3}}, {"verification": {"candidates": [{}], "winner": 0}}])
+def test_what_no_search_writes_is_one_line(tmp_path, added):
+    nas.search(SPACE, synthetic(SPACE), evals=1, out=tmp_path)
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **added}))
+    with pytest.raises(RunError, match=r"run\.json are not as the search writes them"):
+        report_run(tmp_path)
+
+
+def test_a_long_front_is_thinned_with_both_ends(tmp_path):
+    def worth(subnets):
+        return [float(params_of(SPACE).of(subnet)) for subnet in subnets]
+
+    result = nas.search(SPACE, worth, {"params": params_of(SPACE)}, searcher="random", evals=60, out=tmp_path)
+    assert len(result.front) > 20
+    text = " ".join(shown(tmp_path, width=200).split())
+    assert f"{len(result.front)} subnets (20 shown)" in text
+    rows = text.split("Front")[1]
+    assert result.front[0].subnet.id in rows
+    assert result.front[-1].subnet.id in rows
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path):

@@ -1,0 +1,81 @@
+"""Numbers, costs, budgets, durations and runs as short plain text, for pages and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas.report.run import RunReport
+from nas.report.run_json import Measured
+from search_spaces.budget import Budget
+
+__all__ = ["budget_text", "budgets_text", "cost_name", "cost_title", "duration", "measurements", "run_names", "short"]
+
+_COSTS = {
+    "params": "parameters",
+    "macs": "MACs",
+    "memory_bytes": "memory (bytes)",
+    "latency_ms": "latency (ms)",
+}
+
+
+def short(value: float | None, digits: int = 3) -> str:
+    """A number with few digits: 2.48M, 196M, 20.5; "unknown" for None."""
+    if value is None:
+        return "unknown"
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 0.9995 * size:
+            return f"{value / size:.{digits}g}{letter}"
+    return f"{value:.{max(digits, 4)}g}"
+
+
+def cost_name(cost: str) -> str:
+    """A cost in words, with its unit; a cost without a word of its own, or with a target, is returned unchanged."""
+    return _COSTS.get(cost, cost)
+
+
+def cost_title(cost: str, macs_seconds: float | None) -> str:
+    """A cost as a title, with its unit; `macs_seconds` is the length of audio that the run's MACs are for."""
+    name, at, target = cost.partition("@")
+    if cost == "macs" and macs_seconds:
+        return f"MACs for {macs_seconds:g} s of audio"
+    title = cost_name(name) + (f", {target}" if at else "")
+    return title[:1].upper() + title[1:]
+
+
+def budget_text(budget: Budget) -> str:
+    """A budget as people write it: params ≤ 2.5M, latency_ms ≤ 20 on onnxruntime,threads=1."""
+    cost, at, target = budget.cost.partition("@")
+    return f"{cost} ≤ {short(budget.limit, 6)}" + (f" on {target}" if at else "")
+
+
+def budgets_text(budgets: Sequence[Budget]) -> str:
+    """Several budgets in one phrase; empty if there are none."""
+    return " and ".join(map(budget_text, budgets))
+
+
+def measurements(measured: Measured) -> list[str]:
+    """The prediction, its bound, the measurement and its upper bound, in ms."""
+    values = (
+        measured["predicted_ms"],
+        measured["bound_ms"],
+        measured["measured_ms"],
+        measured["measured_at_most_ms"],
+    )
+    return [f"{value:.4g}" for value in values]
+
+
+def duration(seconds: float) -> str:
+    """A time with the two units that matter: 12.5 s, 3 min 20 s, 1 h 5 min."""
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def run_names(runs: Sequence[RunReport]) -> list[str]:
+    """A name for each run by searcher and seed, with its folder where those are not unique."""
+    names = [f"{run.searcher}, seed {run.seed}" for run in runs]
+    return [f"{name} ({Path(run.folder).name})" if names.count(name) > 1 else name for name, run in zip(names, runs)]
