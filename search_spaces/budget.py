@@ -19,7 +19,7 @@ from decimal import Decimal
 from search_spaces.errors import NasError
 from search_spaces.types import Number
 
-__all__ = ["Budget", "KNOWN_COSTS", "budgets_on"]
+__all__ = ["Budget", "KNOWN_COSTS"]
 
 
 KNOWN_COSTS = ("params", "macs", "memory_bytes", "latency_ms")
@@ -85,12 +85,6 @@ class Budget:
     def __str__(self) -> str:
         cost, at, target = self.cost.partition("@")
         return f"{cost}<={self.limit}{at}{target}"
-
-
-def budgets_on(cost: str, texts: Iterable[str]) -> list[Budget]:
-    """Those of the budgets in `texts` that are on `cost`, target and all."""
-    budgets = (Budget.parse(text, [text.partition("<=")[0].strip()]) for text in texts)
-    return [budget for budget in budgets if budget.cost == cost]
 
 
 def _limit(text: str, cost: str, amount: str) -> Number:
