@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import typer
 
 from nas.commands.common import require_device
 from nas.commands.console import TrainingProgress, err, out
 from nas.commands.options import verb
-from search_spaces import AdditiveTable, Space
+from search_spaces import AdditiveCost, Space
 from search_spaces.settings import Settings, option
 from supernet.training.recipe import WHERE, TrainSettings
 
@@ -54,7 +53,7 @@ def train(settings: TrainSettings, cluster: _ClusterSettings) -> None:
         )
         raise typer.Exit(130) from None
     if finished:
-        out.print(f"supernet: {Path(settings.out) / 'supernet'}", soft_wrap=True)
+        out.print(f"supernet: {settings.out / 'supernet'}", soft_wrap=True)
     else:
         out.print(f"stopped; run the same command again to continue ({settings.out})", soft_wrap=True)
 
@@ -66,11 +65,10 @@ def run_training(settings: dict[str, object]) -> bool:
     typed = TrainSettings.from_dict(settings)
     require_device(typed.device)
     with TrainingProgress() as progress:
-        return distil(typed, _tables, progress) is not None
+        return distil(typed, _costs, progress) is not None
 
 
-def _tables(space: Space) -> dict[str, AdditiveTable]:
-    from evaluators.costs import macs, memory_bytes, params
+def _costs(space: Space) -> dict[str, AdditiveCost]:
+    from evaluators.costs import macs, params
 
-    costs = {"params": params(space), "macs": macs(space), "memory_bytes": memory_bytes(space)}
-    return {name: cost.table for name, cost in costs.items()}
+    return {"params": params(space), "macs": macs(space)}

@@ -1,4 +1,4 @@
-"""Recordings and their targets, in batches: planned from a seed, read ahead by a thread."""
+"""Speech for training: the manifest's splits, and batches with the teacher's standardised targets, read ahead."""
 
 from __future__ import annotations
 
@@ -6,22 +6,50 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from supernet.audio import Utterance, batches, load_audio, normalise
+from search_spaces import AudioError
+from supernet.audio import Utterance, batches, load_audio, normalise, read_manifest
 from supernet.teacher import TargetCache
+from supernet.training.processes import Processes
 from supernet.training.recipe import StageRecipe
 
-__all__ = ["Batch", "TrainingSpeech", "batch_plan", "prefetched"]
+__all__ = ["Batch", "StandardTargets", "TrainingData", "load_batch", "read_splits", "training_batches"]
+
+_DEV_SECONDS = 300  # validation uses about as much
+
+
+@dataclass(frozen=True)
+class StandardTargets:
+    """The teacher's targets, standardised by `mean` and `std` (K, dim)."""
+
+    cache: TargetCache
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, cache: TargetCache, utterances: Sequence[Utterance]) -> StandardTargets:
+        """Targets standardised by the statistics of `utterances`, all of which must be in the cache."""
+        return cls(cache, *cache.statistics(utterances))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Utterances to train on and to validate on, with their targets."""
+
+    train: Sequence[Utterance]
+    dev: Sequence[Utterance]
+    targets: StandardTargets
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded waveforms (B, S), their lengths, standardised targets (B, T, K, dim), and the ids of the utterances."""
+    """Padded waveforms (B, S), their lengths (B,), standardised targets (B, T, K, dim) and the utterances' ids."""
 
     wav: Tensor
     lengths: Tensor
@@ -29,44 +57,64 @@ class Batch:
     ids: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class TrainingSpeech:
-    """Training and validation utterances, the cache of their targets, and the targets' mean and deviation (K, dim)."""
-
-    train: Sequence[Utterance]
-    dev: Sequence[Utterance]
-    cache: TargetCache
-    statistics: tuple[Tensor, Tensor]
-
-    def batch(self, utterances: Sequence[Utterance], clip: float) -> Batch:
-        """Reads recordings and cached targets; waveforms are normalised, targets standardised and clipped."""
-        mean, std = self.statistics
-        waves = [torch.from_numpy(normalise(load_audio(utterance.audio))) for utterance in utterances]
-        targets = [torch.from_numpy(self.cache[utterance.id].astype(np.float32)) for utterance in utterances]
-        padded = pad_sequence(targets, batch_first=True)
-        return Batch(
-            pad_sequence(waves, batch_first=True),
-            torch.tensor([len(wave) for wave in waves]),
-            ((padded - mean) / std).clamp_(-clip, clip),
-            tuple(utterance.id for utterance in utterances),
-        )
+def load_batch(utterances: Sequence[Utterance], targets: StandardTargets, clip: float) -> Batch:
+    """Reads recordings and their cached targets; normalises waveforms, standardises and clips targets."""
+    waves = [torch.from_numpy(normalise(load_audio(utterance.audio))) for utterance in utterances]
+    lengths = torch.tensor([len(wave) for wave in waves])
+    states = [torch.from_numpy(targets.cache[utterance.id].astype(np.float32)) for utterance in utterances]
+    padded = pad_sequence(states, batch_first=True)
+    return Batch(
+        pad_sequence(waves, batch_first=True),
+        lengths,
+        ((padded - targets.mean) / targets.std).clamp_(-clip, clip),
+        tuple(utterance.id for utterance in utterances),
+    )
 
 
-def batch_plan(seconds: Sequence[float], recipe: StageRecipe) -> Iterator[list[int]]:
-    """Batches of indices for step 0, 1, 2, ...: epoch after epoch, without end."""
+def read_splits(manifest: Path) -> tuple[list[Utterance], list[Utterance]]:
+    """Utterances for training and validation: the manifest's splits, or every 20th held out if it has none.
+
+    Validation gets every n-th utterance of its split, about five minutes in all.
+    Raises `AudioError` if one of the two would be empty.
+    """
+    everything = read_manifest(manifest)
+    train, dev = ([u for u in everything if u.split == split] for split in ("train", "dev"))
+    if not train and not dev and len(everything) > 1:
+        train, dev = [u for i, u in enumerate(everything) if i % 20], everything[::20]
+    if not train or not dev:
+        raise AudioError(f"manifest {manifest} needs utterances of the splits train and dev (or no splits at all)")
+    return train, dev[:: max(1, round(sum(u.seconds for u in dev) / _DEV_SECONDS))]
+
+
+def training_batches(
+    data: TrainingData, recipe: StageRecipe, group: Processes, first_step: int
+) -> Generator[tuple[int, Batch], None, None]:
+    """For each step from `first_step` on: the number of utterances of its batch, and this process's share of them."""
+    train = data.train
+
+    def load(rows: list[int]) -> Batch:
+        own = group.share(rows) or rows[:1]  # a process without a share takes part with weight 0
+        return load_batch([train[row] for row in own], data.targets, recipe.target_clip)
+
+    plan = _plan([utterance.seconds for utterance in train], recipe)
+    return _read_ahead(islice(plan, first_step, None), load)
+
+
+def _plan(seconds: Sequence[float], recipe: StageRecipe) -> Iterator[list[int]]:
+    """Batches of indices for step 0, 1, 2, ...: epoch after epoch."""
     epoch = 0
     while True:
         yield from batches(seconds, recipe.batch_seconds, np.random.default_rng([recipe.seed, recipe.stage, epoch]))
         epoch += 1
 
 
-def prefetched(
+def _read_ahead(
     plan: Iterator[list[int]], load: Callable[[list[int]], Batch], ahead: int = 3
-) -> Generator[tuple[list[int], Batch], None, None]:
-    """Batches in order, with their indices, read by one thread while earlier steps run."""
+) -> Generator[tuple[int, Batch], None, None]:
+    """The batches of `plan` in order, with their sizes; one thread reads the next ones during a step."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = [(rows, pool.submit(load, rows)) for rows in islice(plan, ahead)]
+        pending = [(rows, pool.submit(load, rows)) for rows in islice(plan, ahead)]
         while True:
-            rows, batch = waiting.pop(0)
-            yield rows, batch.result()
-            waiting += [(rows, pool.submit(load, rows)) for rows in islice(plan, 1)]
+            rows, batch = pending.pop(0)
+            yield len(rows), batch.result()
+            pending += [(rows, pool.submit(load, rows)) for rows in islice(plan, 1)]

@@ -1,4 +1,4 @@
-"""LightHuBERT's two-stage distillation: masking, loss, and which subnets a step trains."""
+"""LightHuBERT's two-stage distillation: the mask, the losses, and the subnets that a step trains."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["distillation_loss", "span_mask", "step_subnets"]
 def span_mask(
     rng: np.random.Generator, lengths: Sequence[int], frames: int, prob: float, span: int = 10
 ) -> npt.NDArray[np.bool_]:
-    """(B, T), True where a frame is hidden: random spans covering about `prob` of each utterance before overlaps.
+    """(B, T), True for masked frames: random spans that cover about `prob` of each utterance if none overlap.
 
-    As wav2vec 2.0 does it: prob * T / span starts, rounded at random, drawn without replacement.
+    As in wav2vec 2.0: prob * T / span starts, rounded up or down at random, drawn without replacement.
     """
     mask = np.zeros((len(lengths), frames), dtype=bool)
     for row, length in zip(mask, lengths, strict=True):
@@ -31,14 +31,17 @@ def span_mask(
     return mask
 
 
-def step_subnets(space: Space, sampler: str, rng: np.random.Generator, within: Sequence[Feasible] = ()) -> list[Subnet]:
-    """The subnets one step of stage 2 trains: one drawn at random (LightHuBERT), or the sandwich (BigNAS).
+def step_subnets(
+    space: Space, sampler: str, rng: np.random.Generator, subsets: Sequence[Feasible] = ()
+) -> list[Subnet]:
+    """The subnets that one step of stage 2 trains: "uniform" (LightHuBERT) one at random, or the sandwich (BigNAS).
 
-    Each choice of the random one is uniform; given sets of subnets in `within`, it is drawn from one of them, chosen at
-    random: every width and depth in the set is equally likely, then every subnet of that width and depth.
+    The sandwich is the largest subnet, the smallest, and one at random. Each choice of the random subnet is uniform.
+    With `subsets`, it comes from one of them, chosen at random: first a combination of width and depth that occurs in
+    it, then a subnet of that combination, both uniformly.
     """
-    if within:
-        (drawn,) = within[int(rng.integers(len(within)))].sample(rng, 1, balanced=True)
+    if subsets:
+        (drawn,) = subsets[int(rng.integers(len(subsets)))].sample(rng, 1, balanced=True)
     else:
         drawn = space.sample(rng)
     return [drawn] if sampler == "uniform" else [space.largest, space.smallest, drawn]
@@ -49,7 +52,7 @@ def distillation_loss(
 ) -> Tensor:
     """The loss of each head against its standardised target, a mean over speech frames: (K,).
 
-    `targets` (B, T, K, dim) have mean 0 and variance 1, so a mean squared error of 1.0 means that nothing is known.
+    `targets` (B, T, K, dim) have mean 0 and variance 1, so predicting the mean gives a squared error of 1.0.
     `form`: "mse", "l1", or "l1+cosine", which adds -log sigmoid(cosine) as DistilHuBERT does (its equation 1).
     """
     losses = []

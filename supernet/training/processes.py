@@ -1,7 +1,7 @@
-"""Training in several processes: torch.distributed, as the few questions that training asks.
+"""Training in several processes: the few operations of torch.distributed that training needs.
 
-A step's batch is shared out: of n processes, number r takes every n-th utterance from the r-th. So the recipe says all
-there is to a run, and the number of processes changes nothing but the rounding.
+The processes share each batch: of n processes, number r takes every n-th utterance, starting with the r-th. So the
+recipe alone describes a run, and the number of processes changes only the rounding.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -25,31 +25,31 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many this one is."""
+    """A group of `count` processes, of which this one is number `rank`."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this one writes files and logs."""
+        """Whether this process writes files and logs."""
         return self.rank == 0
 
     def share(self, rows: Sequence[T]) -> Sequence[T]:
-        """This one's part; may be empty."""
+        """This process's part of `rows`; may be empty."""
         return rows[self.rank :: self.count]
 
     def in_order(self, own: Sequence[int]) -> list[int]:
-        """The numbers of all processes' parts, in the order before they were shared out."""
+        """The numbers of all processes' shares, in the order that they had before `share`."""
         if self.count == 1:
             return list(own)
-        parts: list[Any] = [None] * self.count
+        parts: list[list[int]] = [[]] * self.count
         dist.all_gather_object(parts, list(own))
         longest = max(map(len, parts))
         return [part[i] for i in range(longest) for part in parts if i < len(part)]
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum of all processes' values."""
+        """The sum of all processes' values; with several processes, `value` is overwritten."""
         if self.count > 1:
             dist.all_reduce(value)
         return value
@@ -58,18 +58,18 @@ class Processes:
         """The first process's value."""
         if self.count == 1:
             return value
-        box: list[Any] = [value]
-        dist.broadcast_object_list(box)
-        return box[0]  # type: ignore[no-any-return]
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
 
     def wait(self) -> None:
-        """Returns once all processes have come here."""
+        """Returns once every process has called it."""
         if self.count > 1:
             dist.barrier()
 
 
 def processes() -> Processes:
-    """Those of the process group that this process has joined, or this one alone."""
+    """The process group that this process has joined, or this process alone."""
     if dist.is_available() and dist.is_initialized():
         return Processes(dist.get_rank(), dist.get_world_size())
     return Processes()
@@ -77,13 +77,15 @@ def processes() -> Processes:
 
 @contextmanager
 def joined(device: str) -> Iterator[str]:
-    """Joins the process group that torchrun prepared, if it did, for the block; yields this process's device.
+    """Joins torchrun's process group, if there is one, for the block; yields this process's device.
 
-    Ray Train joins its own before; torchrun says in the environment who is who.
+    torchrun describes the group in the environment. Ray Train joins its own group before this is called.
+    Raises `NasError` for a device that this machine does not have, and if the processes cannot connect.
     """
-    local = os.environ.get("LOCAL_RANK")
-    if device == "cuda" and local is not None:
-        device = f"cuda:{local}"
+    _check_device(device)
+    local_rank = os.environ.get("LOCAL_RANK")
+    if device == "cuda" and local_rank is not None:
+        device = f"cuda:{local_rank}"
         torch.cuda.set_device(device)
     if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device
@@ -91,8 +93,15 @@ def joined(device: str) -> Iterator[str]:
     try:
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     except (RuntimeError, ValueError) as error:
-        raise NasError(f"WORLD_SIZE is set, but the processes cannot meet: {str(error).splitlines()[0]}") from None
+        raise NasError(f"WORLD_SIZE is set, but the processes cannot connect: {str(error).splitlines()[0]}") from None
     try:
         yield device
     finally:
         dist.destroy_process_group()
+
+
+def _check_device(device: str) -> None:
+    if device != "cpu" and not device.startswith("cuda"):
+        raise NasError(f"device must be cpu or cuda; got {device!r}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise NasError(f"device={device} is not on this machine; use --device cpu")

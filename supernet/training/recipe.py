@@ -1,39 +1,74 @@
-"""Settings of a training and of each of its stages: one source of defaults for Python and the command line.
+"""Settings of a training run and of its stages. Nothing here imports torch.
 
-The defaults are the measured ones of docs/log.md. Importing this imports no torch.
+TrainSettings    what `nas train` takes
+└── recipes()    a StageRecipe for each stage: what the training loop follows and what checkpoints keep
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 
-from search_spaces.budget import Budget
-from search_spaces.errors import NasError
+import numpy as np
+
+from search_spaces import AdditiveCost, Budget, Feasible, NasError, Space
 from search_spaces.settings import Settings, option
 
-__all__ = ["LOSSES", "PRECISIONS", "SAMPLERS", "StageRecipe", "TrainSettings", "parse_layers"]
+__all__ = [
+    "BudgetedSubnets",
+    "LOSSES",
+    "PRECISIONS",
+    "SAMPLERS",
+    "StageRecipe",
+    "TrainSettings",
+    "budgeted_subnets",
+    "parse_teacher_layers",
+]
 
 LOSSES = ("mse", "l1", "l1+cosine")
-SAMPLERS = ("uniform", "sandwich")
 PRECISIONS = ("fp32", "bf16", "fp16")
+SAMPLERS = ("uniform", "sandwich")
+_COSTS = ("params", "macs")  # those that budgets of a training run may name
 
-DATA = "Data"
-OPTIMISATION = "Optimisation"
-SUBNETS = "Which subnets are trained"
-WHERE = "Where it runs"
-_parse_budget = partial(Budget.parse, known=None)
+
+@dataclass(frozen=True)
+class BudgetedSubnets:
+    """A budget with the subnets of the trained space that keep it. Two are equal if their budgets are."""
+
+    budget: Budget
+    subnets: Feasible = field(compare=False, repr=False)
+
+
+def budgeted_subnets(
+    space: Space, budgets: Sequence[Budget], costs: Mapping[str, AdditiveCost]
+) -> tuple[BudgetedSubnets, ...]:
+    """For each budget, the subnets of `space` that keep it, by the tables in `costs`.
+
+    Raises `InfeasibleError` for a budget that no subnet keeps, and `NasError` for one on a cost that is not in `costs`.
+    """
+    budgeted = []
+    for budget in budgets:
+        if budget.cost not in costs:
+            raise NasError(f"unknown cost '{budget.cost}' in budget {budget}; known: {', '.join(costs) or 'none'}")
+        subnets = Feasible(space, [(costs[budget.cost].table, budget.limit)])
+        subnets.sample(np.random.default_rng(0), 1)  # raises if there is none
+        budgeted.append(BudgetedSubnets(budget, subnets))
+    return tuple(budgeted)
 
 
 @dataclass(frozen=True)
 class StageRecipe:
-    """Settings of one stage. Stage 1 trains the largest subnet, stage 2 the supernet.
+    """Settings of one stage. Stage 1 trains the largest subnet, stage 2 the whole supernet.
 
-    `in_place`: share of the largest subnet's predictions in the targets of the others (BigNAS has 1; 0 is the teacher
-    alone). `ema`: decay of the running mean of the weights that is validated and kept; 0 for none. `budgets`: the
-    randomly drawn subnet keeps one of them in turn; without budgets, each of its choices is uniform. `mask_prob`: share
-    of masked frames, from `mask_from` of the steps on.
+    `batch_seconds`: seconds of speech in a batch, padding included. `warmup`: share of the steps before the learning
+    rate reaches its peak. `mask_prob`: share of the frames to mask, from the share `mask_from` of the steps on.
+    `in_place`: weight of the sandwich's largest subnet's predictions in the targets of the other subnets; the teacher
+    has the rest (BigNAS uses 1, the default is the teacher alone). `ema`: decay of the running mean of the weights,
+    which is what is validated and saved; 0: no mean. `budgets`: stage 2 draws its random subnet from those that keep
+    one of them, chosen at random in each step; without budgets each of its choices is uniform. `target_clip`: largest
+    absolute value of a standardised target. `layer_weights`: weights of the heads in the loss, the last head last.
     """
 
     stage: int
@@ -49,9 +84,9 @@ class StageRecipe:
     loss: str = "mse"
     in_place: float = 0.0
     ema: float = 0.0
-    budgets: tuple[Budget, ...] = ()
+    budgets: tuple[BudgetedSubnets, ...] = ()
     target_clip: float = 4.0
-    layer_weights: tuple[float, ...] = field(default=(1.0, 1.0, 1.0))
+    layer_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     precision: str = "bf16"
     seed: int = 0
     validate_every: int = 250
@@ -62,106 +97,173 @@ class StageRecipe:
             raise NasError(
                 f"a recipe needs stage 1 or 2 and at least one step; got stage={self.stage}, steps={self.steps}"
             )
-        for name, known in (("sampler", SAMPLERS), ("loss", LOSSES), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                raise NasError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
+        _check_choice("sampler", self.sampler, SAMPLERS)
+        _check_choice("loss", self.loss, LOSSES)
+        _check_choice("precision", self.precision, PRECISIONS)
         if not (0 <= self.in_place <= 1 and 0 <= self.ema < 1):
             raise NasError(f"in_place must be in 0..1 and ema in 0..1 (below 1); got {self.in_place} and {self.ema}")
         if self.in_place and self.stage == 2 and self.sampler != "sandwich":
-            raise NasError(f"in_place needs the largest subnet in each step: sampler sandwich; got {self.sampler!r}")
+            raise NasError(
+                f"in_place needs the largest subnet in each step, which sampler sandwich has; got {self.sampler!r}"
+            )
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values by field, as checkpoints and provenance keep them: budgets are text."""
+        values: dict[str, object] = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {**values, "budgets": tuple(str(each.budget) for each in self.budgets)}
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up over `warmup` of the steps, then a half cosine down to 2 % of the peak."""
         warm = max(1, round(self.warmup * self.steps))
         if step < warm:
             return self.learning_rate * (step + 1) / warm
-        done = (step - warm) / max(1, self.steps - warm)
-        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        progress = (step - warm) / max(1, self.steps - warm)
+        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def mask_prob_at(self, step: int) -> float:
-        """No mask up to `mask_from` of the steps, then `mask_prob`: masking from the start collapses (docs/log.md)."""
+        """0 up to `mask_from` of the steps, then `mask_prob`: masking from the start collapses (docs/log.md)."""
         return self.mask_prob if step >= self.mask_from * self.steps else 0.0
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values, as checkpoints and provenance keep them."""
-        return {**asdict(self), "budgets": tuple(map(str, self.budgets))}
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise NasError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
 
 
-def parse_layers(text: str) -> tuple[tuple[int, ...], ...]:
-    """`2,4,6` is three targets, `2+4+6` one: their mean."""
+def parse_teacher_layers(text: str | None) -> tuple[tuple[int, ...], ...] | None:
+    """The teacher's hidden states for each target: `2,4,6` gives three targets, `2+4+6` one, their mean."""
+    if text is None:
+        return None
     try:
-        return tuple(tuple(int(layer) for layer in word.split("+")) for word in text.split(","))
+        return tuple(tuple(int(layer) for layer in target.split("+")) for target in text.split(","))
     except ValueError:
-        raise NasError(f"--teacher-layers must be whole numbers such as 2,4,6 or 2+4+6; got {text!r}") from None
+        raise NasError(f"teacher_layers must be whole numbers such as 2,4,6 or 2+4+6; got {text!r}") from None
+
+
+def _parse_budget(text: str) -> Budget:
+    return Budget.parse(text, _COSTS)
+
+
+DATA, MODEL, OPTIMISATION = "Data", "Model", "Optimisation"
+_SUBNETS, WHERE = "Sampling of subnets", "Where it runs"
 
 
 @dataclass(frozen=True)
 class TrainSettings(Settings):
-    """What `nas train` takes: both stages of a distillation."""
+    """What `nas train` takes. Defaults that a stage has too are those of `StageRecipe`."""
 
-    teacher: str = option(help="Hugging Face folder: HuBERT, wav2vec 2.0, WavLM or Whisper.", group=DATA, path=True)
-    audio: str = option(help="Manifest of speech with the splits train and dev.", group=DATA, path=True)
-    out: str = option(help="Folder to write; run the same command again to continue.", group=DATA, output=True)
-    targets: str | None = option(None, "Folder of the teacher's targets; default: in --out.", group=DATA, output=True)
-    teacher_layers: str | None = option(None, "Hidden states to regress: 2,4,6; or 2+4+6, their mean.", group=DATA)
-    space: str = option("hubert-tiny", "A named space, or a TOML file.", group=SUBNETS, path=True)
+    teacher: Path = option(  # noqa: RUF009 - a call that makes a field
+        help="Hugging Face folder of the teacher: HuBERT, wav2vec 2.0, WavLM or Whisper.", group=DATA, path=True
+    )
+    audio: Path = option(  # noqa: RUF009
+        help="Manifest of speech with the splits train and dev.", group=DATA, path=True
+    )
+    out: Path = option(  # noqa: RUF009
+        help="Folder for checkpoints and the supernet; run the same command again to resume.", group=DATA, output=True
+    )
+    space: str = option("hubert-tiny", "Name of the supernet's space, or a .toml file.", group=MODEL, path=True)
     init: str | None = option(
-        None, "Trained supernet to start from: stage 2 only, in its own space.", group=SUBNETS, path=True
+        None, "Trained supernet to continue from, in its own space; trains stage 2 only.", group=MODEL, path=True
     )
-    sampler: str = option(
-        StageRecipe.sampler, "Subnets of a step in stage 2: uniform (LightHuBERT) or sandwich.", group=SUBNETS
+    stage1_steps: int = option(
+        2600, "Steps of stage 1, which trains the largest subnet.", group=OPTIMISATION, minimum=1
     )
-    budgets: tuple[Budget, ...] = option(
-        (),
-        "Stage 2 draws subnets within it; repeated, they take turns.",
-        group=SUBNETS,
-        flag="--budget",
-        parse=_parse_budget,
-    )
-    in_place: float = option(
-        StageRecipe.in_place,
-        "Share of the largest subnet's predictions in the targets of the others.",
-        group=SUBNETS,
-        minimum=0,
-        maximum=1,
-    )
-    stage1_steps: int = option(2600, "Steps of stage 1.", group=OPTIMISATION, minimum=1)
-    stage2_steps: int = option(1700, "Steps of stage 2.", group=OPTIMISATION, minimum=1)
+    stage2_steps: int = option(1700, "Steps of stage 2, which trains all subnets.", group=OPTIMISATION, minimum=1)
     batch_seconds: float = option(
-        StageRecipe.batch_seconds, "Seconds of speech in a batch.", group=OPTIMISATION, minimum=1
+        StageRecipe.batch_seconds, "Seconds of speech in a batch, with padding.", group=OPTIMISATION, minimum=1
     )
     learning_rate: float = option(
         StageRecipe.learning_rate, "Peak learning rate of stage 1.", group=OPTIMISATION, minimum=0
     )
     stage2_learning_rate: float = option(6e-4, "Peak learning rate of stage 2.", group=OPTIMISATION, minimum=0)
     mask_prob: float = option(
-        StageRecipe.mask_prob, "Share of masked frames, late in each stage.", group=OPTIMISATION, minimum=0, maximum=1
-    )
-    mask_from: float = option(
-        StageRecipe.mask_from, "Part of a stage's steps without a mask.", group=OPTIMISATION, minimum=0, maximum=1
-    )
-    loss: str = option(StageRecipe.loss, f"One of {', '.join(LOSSES)}.", group=OPTIMISATION)
-    ema: float = option(
-        StageRecipe.ema,
-        "Decay of a running mean of the weights (0.999); 0: none.",
+        StageRecipe.mask_prob,
+        "Share of frames to mask in the last part of each stage.",
         group=OPTIMISATION,
         minimum=0,
+        maximum=1,
     )
-    precision: str = option(StageRecipe.precision, f"One of {', '.join(PRECISIONS)}.", group=OPTIMISATION)
-    seed: int = option(StageRecipe.seed, "Seed of weights, batches, masks and subnets.", group=OPTIMISATION, minimum=0)
-    device: str = option("cpu", "cpu or cuda.", group=WHERE)
-    minutes: float | None = option(None, "Stop with a checkpoint after this long.", group=WHERE, minimum=0)
+    mask_from: float = option(
+        StageRecipe.mask_from,
+        "Share of each stage's steps that are trained without a mask.",
+        group=OPTIMISATION,
+        minimum=0,
+        maximum=1,
+    )
+    sampler: str = option(
+        StageRecipe.sampler,
+        "Subnets of a step of stage 2: uniform (one at random, as LightHuBERT), or sandwich (the largest, the smallest "
+        "and one at random).",
+        group=_SUBNETS,
+    )
+    budgets: tuple[Budget, ...] = option(
+        (),
+        "Stage 2 draws its random subnets from those that keep the budget, such as 'params<=27M'; if repeated, each "
+        "step draws from one of the budgets.",
+        flag="--budget",
+        group=_SUBNETS,
+        parse=_parse_budget,
+    )
+    loss: str = option(StageRecipe.loss, "Loss against the targets: mse, l1 or l1+cosine.", group=OPTIMISATION)
+    in_place: float = option(
+        StageRecipe.in_place,
+        "Weight of the largest subnet's predictions in the targets of the other subnets.",
+        group=_SUBNETS,
+        minimum=0,
+        maximum=1,
+    )
+    ema: float = option(
+        StageRecipe.ema,
+        "Decay (below 1, such as 0.999) of a running mean of the weights, which is validated and saved; 0: no mean.",
+        group=OPTIMISATION,
+        minimum=0,
+        maximum=1,
+    )
+    teacher_layers: str | None = option(
+        None,
+        "Hidden states of the teacher to predict: 2,4,6, or 2+4+6 for their mean. Default: three, spread over its "
+        "depth.",
+        group=MODEL,
+    )
+    targets: Path | None = option(  # noqa: RUF009
+        None, "Folder to keep the teacher's targets in. Default: targets in the output folder.", group=DATA, output=True
+    )
+    precision: str = option(StageRecipe.precision, "Precision of the forward pass: fp32, bf16 or fp16.", group=WHERE)
+    device: str = option("cpu", "cpu, cuda, or one GPU such as cuda:1.", group=WHERE)
+    seed: int = option(
+        StageRecipe.seed, "Seed of the initial weights and of every random choice.", group=WHERE, minimum=0
+    )
+    minutes: float | None = option(None, "Write a checkpoint and stop after this many minutes.", group=WHERE, minimum=0)
 
-    def recipes(self) -> list[StageRecipe]:
-        """Both stages; with `init`, stage 2 alone."""
-        shared = {
-            name: getattr(self, name)
-            for name in (
-                "batch_seconds", "mask_prob", "mask_from", "sampler", "loss", "in_place", "ema", "precision", "seed",
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_teacher_layers(self.teacher_layers)
+        for stage in (1, 2):
+            self._recipe(stage, ())  # raises for values that no stage can have
+
+    def recipes(self, budgeted: Sequence[BudgetedSubnets] = ()) -> tuple[StageRecipe, ...]:
+        """The stages to train: both, or stage 2 alone with `init`. `budgeted`: `budgeted_subnets` of the budgets."""
+        if tuple(each.budget for each in budgeted) != self.budgets:
+            raise NasError(
+                f"settings with {len(self.budgets)} budgets need the subnets that keep each of them; "
+                f"got {len(budgeted)} sets of subnets"
             )
-        }  # fmt: skip
-        first = StageRecipe(1, self.stage1_steps, learning_rate=self.learning_rate, **shared)
-        second = StageRecipe(
-            2, self.stage2_steps, learning_rate=self.stage2_learning_rate, budgets=self.budgets, **shared
+        recipes = self._recipe(1, ()), self._recipe(2, tuple(budgeted))
+        return recipes if self.init is None else recipes[1:]
+
+    def _recipe(self, stage: int, budgeted: tuple[BudgetedSubnets, ...]) -> StageRecipe:
+        return StageRecipe(
+            stage=stage,
+            steps=self.stage1_steps if stage == 1 else self.stage2_steps,
+            batch_seconds=self.batch_seconds,
+            learning_rate=self.learning_rate if stage == 1 else self.stage2_learning_rate,
+            mask_prob=self.mask_prob,
+            mask_from=self.mask_from,
+            sampler=self.sampler,
+            loss=self.loss,
+            in_place=self.in_place,
+            ema=self.ema,
+            budgets=budgeted,
+            precision=self.precision,
+            seed=self.seed,
         )
-        return [second] if self.init is not None else [first, second]

@@ -1,162 +1,110 @@
-"""One stage of a training: steps, validations and checkpoints, resumable to the bit.
+"""The training loop of one stage: resumable to the bit, validated, logged.
 
-Everything random comes from (seed, stage, step) or (seed, epoch), so that a run that is killed at any moment and
-resumed from its last checkpoint is, on a CPU, bit for bit the run that was not killed. Several processes (torchrun, Ray
-Train) share each batch, and give the same run up to rounding: see `supernet.training.processes`.
+Everything random depends on (seed, stage, step) or (seed, stage, epoch). So a run that is killed at any time and
+resumed from its last checkpoint is, on a CPU, equal to the bit to a run that was not killed. Several processes
+(torchrun, Ray Train) share each batch and give the same run up to rounding: see `supernet.training.processes`.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from search_spaces import AdditiveTable, Feasible, NasError, RunError, Space
+from search_spaces import RunError, Subnet
 from search_spaces.files import write_text
 from supernet.audio import Utterance, batches
 from supernet.checkpoint import save_supernet
 from supernet.model import HubertSupernet
-from supernet.training.batches import Batch, TrainingSpeech, batch_plan, prefetched
+from supernet.training.batches import Batch, StandardTargets, TrainingData, load_batch, training_batches
+from supernet.training.context import Progress, RunContext, TrainingRecord
 from supernet.training.losses import distillation_loss
 from supernet.training.processes import processes
 from supernet.training.recipe import StageRecipe
 from supernet.training.state import load_state, save_state
-from supernet.training.step import DTYPES, Trainer, optimiser_of
+from supernet.training.step import AUTOCAST, Learner, optimiser_of, update
 
-__all__ = ["Progress", "subnets_within", "train_stage", "validate"]
+__all__ = ["train_stage", "validate"]
 
-Progress = Callable[[dict[str, object]], None]
+_ADDED_LATER: Mapping[str, object] = {"loss": "mse", "in_place": 0.0, "ema": 0.0, "budgets": ()}
+"""Settings that the first checkpoints lack, with what they were trained with."""
+_MAY_CHANGE = ("validate_every", "checkpoint_every")
+_ON_CPU = RunContext()
 
 
 def train_stage(
-    model: HubertSupernet,
-    recipe: StageRecipe,
-    speech: TrainingSpeech,
-    out: Path,
-    device: str = "cpu",
-    progress: Progress = lambda record: None,
-    stop_after: float = math.inf,
-    tables: Mapping[str, AdditiveTable] | None = None,
+    model: HubertSupernet, recipe: StageRecipe, data: TrainingData, out: Path, run: RunContext = _ON_CPU
 ) -> bool:
-    """Trains one stage into `out`, from its last checkpoint on; True when all steps are done.
+    """Trains one stage into `out`, from its last checkpoint if there is one; True once all steps are done.
 
-    `out` gets `state.pt` (weights, optimiser, step), `log.jsonl` (one line a step or validation) and, when
-    finished, the supernet itself. After `stop_after` seconds it writes a checkpoint and returns False. `tables`: the
-    costs that the recipe's budgets are on.
-    Raises `NasError` naming the batch's recordings if the loss is not finite.
+    `out` gets `state.pt` (weights, optimiser, step), `log.jsonl` (a line for each step and each validation) and, once
+    all steps are done, the supernet itself. After `run.stop_after` seconds it writes a checkpoint and returns False.
+    Raises `NasError` naming the batch's recordings if the loss is not finite, and `RunError` for a checkpoint of other
+    settings.
     """
     group = processes()
     out.mkdir(parents=True, exist_ok=True)
-    model.to(device).train()
-    within = subnets_within(model.space, recipe, tables or {})
-    trainer = Trainer(model, recipe, optimiser_of(model, recipe), group, device, within)
-    average = copy.deepcopy(model).eval() if recipe.ema else None
-    step = _restore(out, trainer, average)
+    model.to(run.device).train()
+    state = _State(out, recipe, model, optimiser_of(model, recipe), _running_mean(model, recipe))
+    step = state.restore()
     if step != group.agreed(step):
         raise RunError(f"not every process sees the checkpoint in {out}: they need a folder that all nodes share")
     if group.first:
         _trim_log(out / "log.jsonl", step)
-    step = _run(trainer, speech, out, step, average, progress, stop_after)
-    if step == recipe.steps and average is not None:
-        model.load_state_dict(average.state_dict())
-    if group.first and step == recipe.steps:
+    step = _run_steps(Learner.of(model, recipe, state.optimiser, group, run.device), state, step, data, run)
+    finished = step == recipe.steps
+    if finished and state.average is not None:
+        model.load_state_dict(state.average.state_dict())
+    if finished and group.first:
         save_supernet(model, out)
     group.wait()
-    return step == recipe.steps
+    return finished
 
 
-def subnets_within(space: Space, recipe: StageRecipe, tables: Mapping[str, AdditiveTable]) -> list[Feasible]:
-    """The subnets that keep each of the recipe's budgets, one set a budget.
-
-    Raises `NasError` for a budget on another cost, and `InfeasibleError` if nothing keeps it.
-    """
-    within = []
-    for budget in recipe.budgets:
-        if budget.cost not in tables:
-            raise NasError(
-                f"unknown cost '{budget.cost}' in budget '{budget}'; known here: {', '.join(tables) or 'none'}"
-            )
-        within.append(Feasible(space, [(tables[budget.cost], budget.limit)]))
-        within[-1].cheapest(tables[budget.cost])  # raises if nothing fits
-    return within
-
-
-def _run(
-    trainer: Trainer,
-    speech: TrainingSpeech,
-    out: Path,
-    step: int,
-    average: HubertSupernet | None,
-    progress: Progress,
-    stop_after: float,
-) -> int:
-    """The steps from `step` on; the number of the step it came to."""
-    recipe, group, device, model = trainer.recipe, trainer.group, trainer.device, trainer.model
-    data = _batches(trainer, speech, step)
+def _run_steps(learner: Learner, state: _State, step: int, data: TrainingData, run: RunContext) -> int:
+    """Trains from `step` on, until all steps are done or the time is up; the number of steps done."""
+    model, recipe, group = learner.model, learner.recipe, learner.group
     started = time.monotonic()
-    with (out / "log.jsonl" if group.first else Path(os.devnull)).open("a", encoding="utf-8") as log:
-
-        def write(record: dict[str, object]) -> None:
-            log.write(json.dumps(record) + "\n")
-            log.flush()
-            progress(record)
-
+    with (
+        _log(state.out / "log.jsonl" if group.first else Path(os.devnull), run.progress) as report,
+        closing(training_batches(data, recipe, group, step)) as upcoming,
+    ):
         while step < recipe.steps:
-            rows, batch = next(data)
-            write({"step": step, **trainer.step(step, batch, len(rows))})
+            utterances, batch = next(upcoming)
+            report({"step": step, **update(learner, step, batch, utterances)})
             step += 1
-            if average is not None:
-                _follow(average, model, recipe, step)
+            _move_mean(state.average, model, recipe, step)
             if group.first and (step % recipe.validate_every == 0 or step == recipe.steps):
-                write({"step": step, "dev": validate(average or model, speech.dev, speech, recipe, device)})
-            late = group.agreed(time.monotonic() - started > stop_after)
+                dev = validate(state.average or model, data.dev, data.targets, recipe, run.device)
+                report({"step": step, "dev": dev})
+            late = group.agreed(time.monotonic() - started > run.stop_after)
             if group.first and (step % recipe.checkpoint_every == 0 or step == recipe.steps or late):
-                _checkpoint(out, trainer, step, average)
+                state.save(step)
             if late:
                 break
-    data.close()
     return step
-
-
-def _batches(trainer: Trainer, speech: TrainingSpeech, step: int):  # type: ignore[no-untyped-def]
-    """This process's share of the batches from `step` on."""
-    recipe, group = trainer.recipe, trainer.group
-    plan = batch_plan([utterance.seconds for utterance in speech.train], recipe)
-    for _ in range(step):
-        next(plan)
-
-    def load(rows: list[int]) -> Batch:
-        own = group.share(rows) or rows[:1]  # a process without a share takes part with weight 0
-        return speech.batch([speech.train[row] for row in own], recipe.target_clip)
-
-    return prefetched(plan, load)
-
-
-@torch.no_grad()
-def _follow(average: HubertSupernet, model: HubertSupernet, recipe: StageRecipe, step: int) -> None:
-    """Moves the running mean on by a step; early on it is the plain mean of few steps, not of the initial weights."""
-    decay = min(recipe.ema, step / (step + 10))
-    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
-        mean.lerp_(value, 1 - decay)
 
 
 @torch.no_grad()
 def validate(
     model: HubertSupernet,
-    utterances: Sequence[Utterance],
-    speech: TrainingSpeech,
+    dev: Sequence[Utterance],
+    targets: StandardTargets,
     recipe: StageRecipe,
     device: str = "cpu",
 ) -> dict[str, list[float]]:
-    """Teacher distance of the smallest, middle and largest subnet on `utterances`: one number for each head.
+    """Teacher distance of the smallest, middle and largest subnet on `dev`: one number for each head.
 
-    Mean squared error on standardised targets over all speech frames, unmasked: 1.0 knows nothing.
+    That is the mean squared error of standardised targets over all speech frames, without a mask: predicting the mean
+    gives 1.0. `recipe` has the size of the batches and the precision.
     """
     was_training = model.training
     model.eval()
@@ -164,62 +112,101 @@ def validate(
     named = {"smallest": space.smallest, "middle": space.middle, "largest": space.largest}
     sums = {name: torch.zeros(len(model.head_layers), dtype=torch.float64) for name in named}
     total = 0
-    dtype = DTYPES[recipe.precision]
-    for rows in batches([utterance.seconds for utterance in utterances], recipe.batch_seconds):
-        batch = speech.batch([utterances[row] for row in rows], recipe.target_clip)
-        wav, targets = batch.wav.to(device), batch.targets.to(device)
-        with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
-            features = model.front_end(wav)
-            mask = model.frame_mask(batch.lengths.to(device), wav.shape[1], features.shape[1])
-            count = int(mask.sum()) if mask is not None else features.shape[0] * features.shape[1]
-            for name, subnet in named.items():
-                with model.active(subnet):
-                    predictions = model.predict(model.encode(features, mask).hidden_states)
-                    losses = distillation_loss(model, predictions, targets[:, : features.shape[1]], mask)
-                    sums[name] += losses.double().cpu() * count
-        total += count
+    for rows in batches([utterance.seconds for utterance in dev], recipe.batch_seconds):
+        batch = load_batch([dev[row] for row in rows], targets, recipe.target_clip)
+        losses, frames = _batch_distances(model, list(named.values()), batch, recipe, device)
+        for name, loss in zip(named, losses, strict=True):
+            sums[name] += loss.double().cpu() * frames
+        total += frames
     model.train(was_training)
     return {name: [round(value, 5) for value in (sums[name] / total).tolist()] for name in named}
 
 
-# -------------------------------------------------------------------- checkpoints
+def _batch_distances(
+    model: HubertSupernet, subnets: Sequence[Subnet], batch: Batch, recipe: StageRecipe, device: str
+) -> tuple[list[Tensor], int]:
+    """For each subnet the mean squared error of each head (K,), and the number of speech frames in the batch."""
+    wav, targets = batch.wav.to(device), batch.targets.to(device)
+    dtype = AUTOCAST[recipe.precision]
+    losses = []
+    with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
+        features = model.front_end(wav)
+        frames = features.shape[1]
+        mask = model.frame_mask(batch.lengths.to(device), wav.shape[1], frames)
+        for subnet in subnets:
+            with model.active(subnet):
+                predictions = model.predict(model.encode(features, mask).hidden_states)
+                losses.append(distillation_loss(model, predictions, targets[:, :frames], mask))
+    return losses, features.shape[0] * frames if mask is None else int(mask.sum())
 
 
-def _checkpoint(out: Path, trainer: Trainer, step: int, average: HubertSupernet | None) -> None:
-    state = {
-        "recipe": trainer.recipe.to_dict(),
-        "step": step,
-        "model": trainer.model.state_dict(),
-        "optimiser": trainer.optimiser.state_dict(),
-    }
+def _running_mean(model: HubertSupernet, recipe: StageRecipe) -> HubertSupernet | None:
+    """A copy of the model for the running mean of its weights, if the recipe has one."""
+    return copy.deepcopy(model).eval() if recipe.ema else None
+
+
+@torch.no_grad()
+def _move_mean(average: nn.Module | None, model: nn.Module, recipe: StageRecipe, step: int) -> None:
+    """Updates the running mean after `step` steps. Early on its decay is smaller, to forget the initial weights."""
     if average is not None:
-        state["average"] = average.state_dict()
-    save_state(out, state)
+        decay = min(recipe.ema, step / (step + 10))
+        for mean, value in zip(average.parameters(), model.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
 
 
-def _restore(out: Path, trainer: Trainer, average: HubertSupernet | None) -> int:
-    """The step to resume from: that of the checkpoint in `out`, or 0."""
-    state = load_state(out, "recipe")
-    if state is None:
-        return 0
-    added_later = {"loss": "mse", "in_place": 0.0, "ema": 0.0, "budgets": ()}
-    was = {**added_later, **state["recipe"]}
-    for key, now in trainer.recipe.to_dict().items():
-        same = tuple(was.get(key, ())) == now if isinstance(now, tuple) else was.get(key) == now
-        if not same and key not in ("validate_every", "checkpoint_every"):
-            raise RunError(
-                f"{out} was started with {key}={was.get(key)}, now {key}={now}: "
-                "train into another folder, or set it back"
-            )
-    trainer.model.load_state_dict(state["model"])
-    trainer.optimiser.load_state_dict(state["optimiser"])
-    if average is not None:
-        average.load_state_dict(state["average"])
-    return int(state["step"])
+# -------------------------------------------------------------------- checkpoint and log
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the checkpoint in `out` holds, beside the step."""
+
+    out: Path
+    recipe: StageRecipe
+    model: HubertSupernet
+    optimiser: torch.optim.AdamW
+    average: HubertSupernet | None
+
+    def save(self, step: int) -> None:
+        state = {
+            "recipe": self.recipe.to_dict(),
+            "step": step,
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
+        save_state(self.out, state)
+
+    def restore(self) -> int:
+        """Loads the checkpoint; the number of steps done, 0 without a checkpoint.
+
+        Raises `RunError` if the checkpoint has other settings.
+        """
+        state = load_state(self.out, "recipe")
+        if state is None:
+            return 0
+        self._check_recipe({**_ADDED_LATER, **state["recipe"]})
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        return int(state["step"])
+
+    def _check_recipe(self, stored: Mapping[str, object]) -> None:
+        for key, value in self.recipe.to_dict().items():
+            before = stored.get(key)
+            if isinstance(before, list):  # tuples of some checkpoints
+                before = tuple(before)
+            if before != value and key not in _MAY_CHANGE:
+                raise RunError(
+                    f"{self.out} was started with {key}={before}, now {key}={value}: "
+                    "use another output folder, or the earlier value"
+                )
 
 
 def _trim_log(log: Path, step: int) -> None:
-    """Drops the lines of steps that the checkpoint does not have: they will be done again."""
+    """Removes lines of steps that are not in the checkpoint: these steps are done again."""
     if not log.exists():
         return
     kept = []
@@ -229,3 +216,16 @@ def _trim_log(log: Path, step: int) -> None:
             break
         kept.append(line)
     write_text(log, "".join(kept))
+
+
+@contextmanager
+def _log(file: Path, progress: Progress) -> Iterator[Progress]:
+    """Yields a function that appends a record to `file` and passes it on to `progress`."""
+    with file.open("a", encoding="utf-8") as log:
+
+        def report(record: TrainingRecord) -> None:
+            log.write(json.dumps(record) + "\n")
+            log.flush()
+            progress(record)
+
+        yield report

@@ -1,43 +1,42 @@
-"""The checkpoint of a training that may be killed at any moment: `state.pt`, complete, or the previous one."""
+"""The checkpoint of a training run that may be killed at any time: `state.pt`, the new one whole or the last one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from search_spaces import NasError, RunError
 from search_spaces.files import replacing
-from search_spaces.types import JsonObject
 
 __all__ = ["load_state", "save_state"]
 
 
 def save_state(out: Path, state: Mapping[str, object]) -> None:
-    """Writes the checkpoint. Raises `RunError` if it cannot, and keeps the previous one."""
+    """Writes the checkpoint. Raises `RunError` if it cannot be written; the last one is kept."""
     try:
         with replacing(out / "state.pt") as temporary:
-            torch.save(state, temporary)
-    except (NasError, RuntimeError) as error:
+            torch.save(dict(state), temporary)
+    except (NasError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
         raise RunError(
-            f"cannot write a checkpoint into {out}: {error}; the previous one is kept, run again to continue"
+            f"cannot write a checkpoint into {out}: {error}; the last checkpoint is kept, run again to resume from it"
         ) from None
 
 
-def load_state(out: Path, settings: str) -> JsonObject | None:
-    """The checkpoint in `out`, or None.
+def load_state(out: Path, settings: str) -> dict[str, Any] | None:
+    """The checkpoint in `out`, or None if there is none. Its entry `settings` is a dict.
 
-    Raises `RunError` for a file that is no checkpoint: one without an entry `settings`.
+    Raises `RunError` for a file that is not such a checkpoint.
     """
     file = out / "state.pt"
     if not file.exists():
         return None
     try:
-        state: JsonObject = torch.load(file, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         state[settings].items()
-    except Exception as error:  # pickles break in many ways
-        raise RunError(
-            f"cannot read checkpoint {file}: {str(error).splitlines()[0]}; delete it to start again"
-        ) from None
+    except Exception as error:  # a broken pickle raises errors of many kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunError(f"cannot read checkpoint {file}: {reason}; delete it to start over") from None
     return state

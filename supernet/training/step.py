@@ -1,10 +1,10 @@
-"""One update of the supernet, alone or as one of several processes."""
+"""One update of the weights, on one process's share of a batch."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,21 +12,51 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from search_spaces import Feasible, NasError, Subnet
+from search_spaces import NasError, Subnet
+from supernet.audio import RATE
 from supernet.model import HubertSupernet
 from supernet.training.batches import Batch
+from supernet.training.context import TrainingRecord
 from supernet.training.losses import distillation_loss, span_mask, step_subnets
 from supernet.training.processes import Processes
 from supernet.training.recipe import StageRecipe
 
-__all__ = ["DTYPES", "Trainer", "optimiser_of", "train_step"]
+__all__ = ["AUTOCAST", "Learner", "optimiser_of", "train_step", "update"]
 
-DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-StepRecord = dict[str, float | list[float]]
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""The dtype of `torch.autocast` for each precision of a recipe; None: no autocast."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What every update of a stage uses; `losses` is the forward pass, shared by the processes of `group`."""
+
+    model: HubertSupernet
+    recipe: StageRecipe
+    optimiser: torch.optim.AdamW
+    losses: nn.Module
+    group: Processes
+    device: str
+
+    @classmethod
+    def of(
+        cls,
+        model: HubertSupernet,
+        recipe: StageRecipe,
+        optimiser: torch.optim.AdamW,
+        group: Processes,
+        device: str,
+    ) -> Learner:
+        """The learner of one process. All processes of `group` must call this with equal weights."""
+        losses: nn.Module = _Losses(model, recipe)
+        if group.count > 1:
+            gpus = [torch.device(device)] if device.startswith("cuda") else None
+            losses = DistributedDataParallel(losses, device_ids=gpus, find_unused_parameters=True)  # by small subnets
+        return cls(model, recipe, optimiser, losses, group, device)
 
 
 class _Losses(nn.Module):
-    """The forward pass of a step, as one module, so that several processes can share it."""
+    """The forward pass of a step as one module, which is what DistributedDataParallel can share."""
 
     def __init__(self, model: HubertSupernet, recipe: StageRecipe) -> None:
         super().__init__()
@@ -35,7 +65,7 @@ class _Losses(nn.Module):
     def forward(
         self, wav: Tensor, lengths: Tensor, targets: Tensor, masked: Tensor | None, subnets: Sequence[Subnet]
     ) -> tuple[Tensor, int]:
-        """The loss of each subnet and head, and the number of frames it is the mean of."""
+        """The loss of each subnet and head (subnets, K), and the number of frames that it is the mean of."""
         model = self.model
         features = model.front_end(wav)
         frames = features.shape[1]
@@ -58,88 +88,82 @@ def optimiser_of(model: HubertSupernet, recipe: StageRecipe) -> torch.optim.Adam
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 
-@dataclass
-class Trainer:
-    """Updates a supernet by a recipe. `within`: the sets of subnets that the randomly drawn one comes from."""
-
-    model: HubertSupernet
-    recipe: StageRecipe
-    optimiser: torch.optim.AdamW
-    group: Processes = field(default_factory=Processes)
-    device: str = "cpu"
-    within: Sequence[Feasible] = ()
-
-    def __post_init__(self) -> None:
-        losses = _Losses(self.model, self.recipe)
-        self._losses: nn.Module = losses
-        if self.group.count > 1:
-            gpus = [torch.device(self.device)] if self.device.startswith("cuda") else None
-            # subnets leave some weights unused
-            self._losses = DistributedDataParallel(losses, device_ids=gpus, find_unused_parameters=True)
-
-    def step(self, step: int, batch: Batch, utterances: int) -> StepRecord:
-        """One update, on this process's share of a batch of `utterances`; what the log records of it."""
-        before, recipe = time.monotonic(), self.recipe
-        rng = np.random.default_rng([recipe.seed, recipe.stage, 1, step])
-        lengths = self.group.in_order(batch.lengths.tolist())[:utterances]
-        per_layer, frames, weights = self._forward(step, batch, lengths, rng)
-        own = torch.tensor(float(frames if self.group.rank < utterances else 0), device=self.device)
-        share = own / self.group.total(own.clone())
-        everyones = self.group.total(per_layer.detach() * share)
-        loss = (everyones * weights).sum(1).mean()
-        if not torch.isfinite(loss):
-            raise NasError(
-                f"loss is {loss.item()} at step {step} of stage {recipe.stage}; recordings: {', '.join(batch.ids)}"
-            )
-        scale = self.group.count * share  # gradients are averaged over processes: 1 for a single one
-        ((per_layer * weights).sum(1).mean() * scale).backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_norm)
-        self.optimiser.step()
-        return {
-            "loss": round(loss.item(), 5),
-            "layers": [round(value, 4) for value in everyones.mean(0).tolist()],
-            "grad_norm": round(float(norm), 4),
-            "seconds": round(time.monotonic() - before, 3),
-            "audio_seconds": round(sum(lengths) / 16000, 1),
-        }
-
-    def _forward(
-        self, step: int, batch: Batch, lengths: Sequence[int], rng: np.random.Generator
-    ) -> tuple[Tensor, int, Tensor]:
-        """Losses (subnets, K), the frames they are means of, and the weights of the K heads."""
-        recipe, space, device = self.recipe, self.model.space, self.device
-        subnets = [space.largest] if recipe.stage == 1 else step_subnets(space, recipe.sampler, rng, self.within)
-        wav, targets = self._padded(batch, max(lengths))
-        masked = self._masked(recipe.mask_prob_at(step), rng, lengths)
-        for settings in self.optimiser.param_groups:
-            settings["lr"] = recipe.learning_rate_at(step)
-        self.optimiser.zero_grad(set_to_none=True)
-        dtype = DTYPES[recipe.precision]
-        with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
-            per_layer, frames = self._losses(
-                wav.to(device), batch.lengths.to(device), targets.to(device), masked, subnets
-            )
-        weights = torch.tensor(recipe.layer_weights[-targets.shape[2] :], device=device)
-        return per_layer, frames, weights / weights.sum()
-
-    def _padded(self, batch: Batch, samples: int) -> tuple[Tensor, Tensor]:
-        """Waveforms and targets as long as the longest of all processes: group norm depends on the padding."""
-        frames = self.model.space.network.frames(samples)
-        wav = F.pad(batch.wav, (0, samples - batch.wav.shape[1]))
-        return wav, F.pad(batch.targets, (0, 0, 0, 0, 0, max(0, frames - batch.targets.shape[1])))
-
-    def _masked(self, prob: float, rng: np.random.Generator, lengths: Sequence[int]) -> Tensor | None:
-        """This process's rows of the mask, which is drawn for all: (B, T), True where a frame is hidden."""
-        if not prob:
-            return None
-        frames = [self.model.space.network.frames(length) for length in lengths]
-        mask = torch.from_numpy(span_mask(rng, frames, max(frames), prob))
-        rank, count = self.group.rank, self.group.count
-        return (mask[rank::count] if rank < len(mask) else mask[:1]).to(self.device)
-
-
 def train_step(
     model: HubertSupernet, recipe: StageRecipe, optimiser: torch.optim.AdamW, step: int, batch: Batch, device: str
-) -> StepRecord:
-    """One update in one process; what the log records of it."""
-    return Trainer(model, recipe, optimiser, device=device).step(step, batch, len(batch.ids))
+) -> TrainingRecord:
+    """One update in a single process."""
+    return update(Learner.of(model, recipe, optimiser, Processes(), device), step, batch, len(batch.ids))
+
+
+def update(learner: Learner, step: int, batch: Batch, utterances: int) -> TrainingRecord:
+    """One update on this process's share of a batch of `utterances`; returns the log's record of the step.
+
+    Random choices depend on the recipe's seed, the stage and `step` alone.
+    Raises `NasError` naming the batch's recordings if the loss is not finite.
+    """
+    started = time.monotonic()
+    recipe, group = learner.recipe, learner.group
+    rng = np.random.default_rng([recipe.seed, recipe.stage, 1, step])
+    subnets = _subnets(learner, rng)
+    lengths = group.in_order(batch.lengths.tolist())[:utterances]
+    masked = _own_mask(learner, recipe.mask_prob_at(step), rng, lengths)
+    for settings in learner.optimiser.param_groups:
+        settings["lr"] = recipe.learning_rate_at(step)
+    learner.optimiser.zero_grad(set_to_none=True)
+    per_head, frames = _forward(learner, batch, max(lengths), masked, subnets)
+    own = torch.tensor(float(frames if group.rank < utterances else 0), device=learner.device)
+    share = own / group.total(own.clone())
+    weights = torch.tensor(recipe.layer_weights[-per_head.shape[1] :], device=learner.device)
+    weights = weights / weights.sum()
+    overall = group.total(per_head.detach() * share)
+    loss = (overall * weights).sum(1).mean()
+    if not torch.isfinite(loss):
+        raise NasError(
+            f"loss is {loss.item()} at step {step} of stage {recipe.stage}; recordings: {', '.join(batch.ids)}"
+        )
+    scale = group.count * share  # gradients are averaged over processes; 1 in a single process
+    ((per_head * weights).sum(1).mean() * scale).backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(learner.model.parameters(), recipe.clip_norm)
+    learner.optimiser.step()
+    return {
+        "loss": round(loss.item(), 5),
+        "layers": [round(value, 4) for value in overall.mean(0).tolist()],
+        "grad_norm": round(float(norm), 4),
+        "seconds": round(time.monotonic() - started, 3),
+        "audio_seconds": round(sum(lengths) / RATE, 1),
+    }
+
+
+def _subnets(learner: Learner, rng: np.random.Generator) -> list[Subnet]:
+    recipe, space = learner.recipe, learner.model.space
+    if recipe.stage == 1:
+        return [space.largest]
+    return step_subnets(space, recipe.sampler, rng, [each.subnets for each in recipe.budgets])
+
+
+def _own_mask(learner: Learner, prob: float, rng: np.random.Generator, lengths: Sequence[int]) -> Tensor | None:
+    """This process's rows (B, T) of the mask, True for masked frames. The mask of the whole batch is drawn at once."""
+    if not prob:
+        return None
+    group = learner.group
+    frames = [learner.model.space.network.frames(length) for length in lengths]
+    mask = torch.from_numpy(span_mask(rng, frames, max(frames), prob))
+    return (mask[group.rank :: group.count] if group.rank < len(mask) else mask[:1]).to(learner.device)
+
+
+def _forward(
+    learner: Learner, batch: Batch, samples: int, masked: Tensor | None, subnets: Sequence[Subnet]
+) -> tuple[Tensor, int]:
+    """What `_Losses` returns, on the batch padded to `samples`: the longest of all processes' waveforms.
+
+    The front end's group norm depends on the padding.
+    """
+    device, dtype = learner.device, AUTOCAST[learner.recipe.precision]
+    frames = learner.model.space.network.frames(samples)
+    wav = F.pad(batch.wav, (0, samples - batch.wav.shape[1]))
+    targets = F.pad(batch.targets, (0, 0, 0, 0, 0, max(0, frames - batch.targets.shape[1])))
+    with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
+        losses: tuple[Tensor, int] = learner.losses(
+            wav.to(device), batch.lengths.to(device), targets.to(device), masked, subnets
+        )
+    return losses

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from evaluators.tasks.fit import Backward, fit, fit_seeds
-from evaluators.tasks.heads import CtcHead, UtteranceHead, WeightedSum, layer_weights
 from evaluators.tasks.settings import FitSettings
 from search_spaces import NasError
 
@@ -94,25 +93,3 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 
     with pytest.raises(RuntimeError, match="shapes differ"):
         Backward(Broken())(nn.Linear(1, 1), [0, 1])
-
-
-@pytest.mark.parametrize("wrong", [{"learning_rates": ()}, {"learning_rates": (0.0,)}, {"seeds": 0}, {"batch": 0}])
-def test_recipes_that_cannot_be_followed(wrong):
-    with pytest.raises(NasError):
-        FitSettings(**wrong)
-
-
-def test_a_weighted_sum_begins_with_the_mean_of_the_layers():
-    states = torch.randn(2, 5, 3, 4)
-    assert torch.allclose(WeightedSum(3)(states), states.mean(2), atol=1e-6)
-    assert layer_weights(UtteranceHead(4, 3, 2)) == [0.25] * 4
-
-
-def test_padding_does_not_change_what_the_blstm_hears():
-    torch.manual_seed(0)
-    head = CtcHead(3, 4, 5, hidden=6).eval()
-    states = torch.randn(2, 7, 3, 4)
-    together = head(states, torch.tensor([7, 4]))
-    alone = head(states[1:, :4], torch.tensor([4]))
-    assert torch.allclose(together[1, :4], alone[0], atol=1e-6)
-    assert torch.allclose(together.exp().sum(-1), torch.ones(2, 7), atol=1e-5)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.evaluators.tasks.conftest import exported, manifest, model, tones  # noqa: F401 - fixtures
 from tests.nas.commands.helpers import BUDGET, nas
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,10 +13,7 @@ import pytest
 import torch
 
 import nas
-import nas.executors.ray as ray_executor
 from evaluators.scores import synthetic
-from nas.cluster.connection import connected
-from nas.cluster.remote_call import call_on
 from nas.executors.ray import RayExecutor
 from nas.testing.worlds import Ruling, content, params_of, tiny_space
 from search_spaces import NasError
@@ -32,22 +26,6 @@ SPACE = tiny_space()
 SUBNETS = list(SPACE)[:40]
 SCORE = synthetic(SPACE, seed=1)
 SMALL = {"cpus": 0.1}
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """Two nodes of two cores; the second has a `device`."""
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_local_fs_capacity_threshold": "0.01"}
-    store = {"object_store_memory": 80 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **store})
-    cluster.add_node(num_cpus=2, resources={"device": 1}, **store)
-    ray.init(address=cluster.address, log_to_driver=False)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
 
 
 class Slow:
@@ -155,11 +133,6 @@ def test_evaluators_rule_out_as_one_process_does(cluster):
     assert {e.status for e in found} == {"ok", "ruled out"}
 
 
-def test_arrays_and_tensors_are_mapped_not_copied(cluster):
-    with RayExecutor(Mapped(), actors=1, **SMALL) as executor:
-        assert [outcome.score for outcome in outcomes(executor, SUBNETS[:1])] == [1.0]
-
-
 def test_what_a_killed_evaluator_held_is_scored_by_another(cluster, tmp_path):
     score = Slow(tmp_path)
     with RayExecutor(score, actors=2, **SMALL) as executor:
@@ -221,15 +194,6 @@ def resources_of(call):
     return call, dict(ray.get_runtime_context().get_assigned_resources())
 
 
-def test_calls_run_where_the_resource_is(cluster):
-    with RayExecutor(SCORE, actors=1, **SMALL):
-        assert call_on("device", False, resources_of, "measure") == ("measure", {"device": 1.0})
-        with pytest.raises(NasError, match="the device is broken"):
-            call_on("device", False, resources_of, "broken")
-        with pytest.raises(NasError, match="1 x 1 jetson asked for, and the cluster has 0 on 2 nodes"):
-            call_on("jetson", False, resources_of, "measure")
-
-
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -243,57 +207,3 @@ def test_calls_run_where_the_resource_is(cluster):
 def test_what_the_cluster_cannot_hold_is_told_before_waiting(cluster, options, says):
     with pytest.raises(NasError, match=says), RayExecutor(SCORE, **options):
         pytest.fail("began")
-
-
-def test_a_full_object_store_is_one_line(cluster):
-    class Big(Mapped):
-        def __init__(self) -> None:
-            self.arrays = [np.ones(2**27 // 8) for _ in range(2)]
-
-        def __call__(self, subnets):
-            return [1.0] * len(subnets)
-
-    with pytest.raises(NasError, match=r"\(268 MB\) does not fit Ray's object store"), RayExecutor(Big(), **SMALL):
-        pytest.fail("began")
-
-
-@pytest.mark.parametrize("name", ["Python", "lighthubert-nas"])
-def test_workers_with_another_version_than_the_driver_are_refused(cluster, monkeypatch, name):
-    driver = {**ray_executor.versions(), name: "9.9"}
-    monkeypatch.setattr(ray_executor, "versions", lambda: driver)
-    says = rf"has {name} .*, the driver has 9.9: install the same on every node"
-    with pytest.raises(NasError, match=says), RayExecutor(SCORE, actors=1, **SMALL) as executor:
-        outcomes(executor)
-
-
-def test_no_cluster_is_told_in_seconds():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    code = f"import nas.executors.ray as r; r.RayExecutor(len, {address!r}).__enter__()"
-    started = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert f"NasError: no Ray cluster at {address} (tried to connect: Connection refused)" in done.stderr
-    assert time.monotonic() - started < 20
-
-
-def test_without_ray_one_line_says_what_to_install():
-    code = "import sys; sys.modules['ray'] = None; import nas.cluster.connection as r; r.connected('auto').__enter__()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.splitlines()[-1].endswith("needs ray: pip install 'lighthubert-nas[ray]'")
-
-
-@pytest.mark.parametrize("address", ["ray://10.0.0.1:10001", "nowhere", "10.0.0.1:port"])
-def test_addresses_that_are_none_are_refused(address):
-    code = f"import nas.cluster.connection as r; r.connected({address!r}).__enter__()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "NasError" in done.stderr.splitlines()[-1]
-    assert address in done.stderr.splitlines()[-1]
-
-
-def test_a_connection_that_stands_is_used_and_left(cluster):
-    import ray
-
-    with connected("local") as same:
-        assert same.is_initialized()
-    assert ray.is_initialized()

@@ -1,0 +1,40 @@
+"""Hidden states of frozen upstreams."""
+
+import pytest
+import torch
+
+from evaluators.tasks import evaluate
+from evaluators.tasks.data import read_dataset
+from evaluators.tasks.features import HiddenStates, load_upstream
+from search_spaces import AudioError
+from supernet import load_extracted
+from supernet.audio import load_audio, normalise
+
+
+def test_hidden_states_are_those_of_the_subnet_and_are_computed_once(exported, manifest, tmp_path):
+    upstream = load_upstream(exported)
+    example = read_dataset(manifest, "speaker").train[0]
+    net = load_extracted(exported)
+    with torch.no_grad():
+        states = torch.stack(net(torch.from_numpy(normalise(load_audio(example.audio)))[None]).hidden_states, 2)[0]
+    kept = HiddenStates(upstream, pooled=False, folder=tmp_path)
+    kept.fill([example])
+    assert kept[example].dtype == torch.float16
+    assert torch.allclose(kept[example].float(), states, rtol=1e-2, atol=1e-2)
+    means = HiddenStates(upstream, pooled=True, folder=tmp_path)
+    means.fill([example])
+    assert torch.allclose(means[example][0].float(), states.mean(0), rtol=1e-2, atol=1e-2)
+    heard = []
+    upstream.net = lambda wav: heard.append(wav)
+    again = HiddenStates(upstream, pooled=False, folder=tmp_path)
+    again.fill([example])
+    assert not heard
+    assert torch.equal(again[example], kept[example])
+
+
+def test_hidden_states_that_are_not_finite_name_the_recording(exported, manifest):
+    upstream = load_upstream(exported)
+    with torch.no_grad():
+        upstream.net.encoder.norm.bias.fill_(torch.nan)
+    with pytest.raises(AudioError, match="hidden states of 'ann0' hold NaN"):
+        evaluate(upstream, "speaker", manifest)

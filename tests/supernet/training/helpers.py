@@ -1,0 +1,33 @@
+"""What several tests of training use."""
+
+import json
+
+from supernet.training.distil import untrained
+from supernet.training.recipe import StageRecipe
+
+RECIPE = StageRecipe(
+    stage=2,
+    steps=8,
+    batch_seconds=3,
+    checkpoint_every=3,
+    validate_every=4,
+    precision="fp32",
+    mask_prob=0.3,
+    mask_from=0.5,
+)
+
+
+def fresh(space):
+    """An untrained supernet with three heads."""
+    return untrained(space, (4, 8, 12), 16, seed=0)
+
+
+def space_toml(space):
+    """The space as a TOML file holds it."""
+    description = space.to_dict()
+    network = description.pop("network")
+    depths = description.pop("depth_map")
+    lines = [f"{key} = {json.dumps(value)}" for key, value in description.items()]
+    lines += ["[depth_map]", *(f"{depth} = {json.dumps(kept)}" for depth, kept in depths.items())]
+    lines += ["[network]", *(f"{key} = {json.dumps(value)}" for key, value in network.items())]
+    return "\n".join(lines)
