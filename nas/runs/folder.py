@@ -95,6 +95,9 @@ class RunFolder:
     def _begin(self) -> None:
         if self._resume:
             self.settings = _continued(self.path, read_settings(self.path), self.settings)
+            if self.settings["evals"] > len(read_ledger(self.path / "ledger.jsonl", self.settings["costs"])):
+                for name in ("best.json", "front.json"):  # no longer the best once more evaluations are made
+                    (self.path / name).unlink(missing_ok=True)
         else:
             result = sorted(entry.name for entry in self.path.iterdir() if entry.name not in ("lock", ".run.json.tmp"))
             if result:
@@ -102,7 +105,7 @@ class RunFolder:
                     f"{self.path} is not empty (it holds {result[0]}): continue with --resume, or take another folder"
                 )
         _write(self.path / "run.json", self.settings)
-        self.ledger = Ledger(self.path / "ledger.jsonl", self.settings["costs"])
+        self.ledger = Ledger(self.path / "ledger.jsonl", self.settings["costs"], self._check_lock)
 
     def _take_lock(self) -> None:
         try:
@@ -119,6 +122,15 @@ class RunFolder:
         except OSError as error:
             self._release()
             raise RunError(f"cannot use {self.path} as a run folder: {error.strerror or error}") from None
+
+    def _check_lock(self) -> None:
+        """Raises `RunError` if the lock file was deleted: another process could hold the folder too."""
+        try:
+            held = self._lock is not None and os.path.samestat((self.path / "lock").stat(), os.fstat(self._lock))
+        except OSError:
+            held = False
+        if not held:
+            raise RunError(f"{self.path / 'lock'} was deleted or replaced during the search: the run is no longer safe")
 
     def _release(self) -> None:
         if self._lock is not None:

@@ -1,8 +1,9 @@
 """The ledger of a run: one JSON line for each evaluation, append-only. Everything else is rebuilt from it.
 
-Lines are written and fsynced chunk by chunk. A crash can only tear the end off the last line: a torn end is cut when
-the ledger is next opened, and its evaluation is made again. A line that is broken anywhere else is not the result of
-a crash, so it is refused rather than guessed at.
+Each line holds a CRC-32 of itself, so that a changed digit is noticed; lines of earlier versions have none and are read
+without. Lines are written and fsynced chunk by chunk. A crash can only tear the end off the last line: a torn end is
+cut when the ledger is next opened, and its evaluation is made again. A line that is broken anywhere else is not the
+result of a crash, so it is refused rather than guessed at.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "seconds": (int, float),
     "at": str,
 }
+_CHECKSUM = "crc"
 _KEYS = ("index", "id", "subnet", "costs", "score", "status", "error", "seconds", "at")
 
 
@@ -88,12 +91,14 @@ class Evaluation:
 class Ledger:
     """The evaluations of a run in ask order, each subnet once; in a file if `path` is given, else in memory.
 
-    `costs` are the names that every evaluation with a score must hold.
+    `costs` are the names that every evaluation with a score must hold. `guard` is called before each write.
     Raises `RunError` for a file that is not a ledger, and when a write fails: earlier evaluations are safe.
     """
 
-    def __init__(self, path: Path | None = None, costs: Sequence[str] = ()) -> None:
-        self.path, self._costs = path, costs
+    def __init__(
+        self, path: Path | None = None, costs: Sequence[str] = (), guard: Callable[[], None] = lambda: None
+    ) -> None:
+        self.path, self._costs, self._guard = path, costs, guard
         self.evaluations: list[Evaluation] = []
         self._ids: set[str] = set()
         self._file: int | None = None
@@ -108,10 +113,27 @@ class Ledger:
             if evaluation.subnet.id in self._ids:
                 raise RunError(f"subnet {evaluation.subnet.id} was proposed twice; a searcher must not repeat itself")
             self._ids.add(evaluation.subnet.id)
-            lines.append(json.dumps(evaluation.to_dict(), separators=(",", ":"), allow_nan=False) + "\n")
+            lines.append(_line(evaluation))
         if self._file is not None:
+            self._check_file()
+            self._guard()
             self._write("".join(lines).encode())
         self.evaluations += evaluations
+
+    def _check_file(self) -> None:
+        """Raises `RunError` if the path no longer leads to the open file: its evaluations would be lost."""
+        assert self._file is not None
+        assert self.path is not None
+        try:
+            there = self.path.stat()
+            same = os.path.samestat(there, os.fstat(self._file))
+        except OSError:
+            same = False
+        if not same:
+            raise RunError(
+                f"{self.path} was deleted or replaced during the search; {len(self.evaluations)} evaluations are no "
+                "longer on disk: restore the file, or start another run"
+            )
 
     def close(self) -> None:
         if self._file is not None:
@@ -169,7 +191,12 @@ def _parse(path: Path, data: bytes, costs: Sequence[str]) -> tuple[list[Evaluati
     good = 0
     lines = [line + b"\n" for line in data.split(b"\n")]
     lines[-1] = lines[-1][:-1]
-    for number, line in enumerate(filter(None, lines), start=1):
+    number = 0
+    for line in filter(None, lines):
+        if not line.strip():  # a blank line, which an editor may leave
+            good += len(line)
+            continue
+        number += 1
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError):
@@ -185,15 +212,36 @@ def _parse(path: Path, data: bytes, costs: Sequence[str]) -> tuple[list[Evaluati
     return evaluations, good
 
 
+def _line(evaluation: Evaluation) -> str:
+    """The evaluation as JSON, with the checksum of the rest of the line at its end."""
+    body = json.dumps(evaluation.to_dict(), separators=(",", ":"), allow_nan=False)
+    return f'{body[:-1]},"{_CHECKSUM}":"{_crc(body)}"}}\n'
+
+
+def _crc(body: str) -> str:
+    return f"{zlib.crc32(body.encode()):08x}"
+
+
+def _check_crc(fields: JsonObject) -> None:
+    """Removes the checksum, and raises ValueError if it is not that of the other fields."""
+    if _CHECKSUM in fields:
+        checksum = fields.pop(_CHECKSUM)
+        if checksum != _crc(json.dumps(fields, separators=(",", ":"))):
+            raise ValueError(f"its checksum {checksum} is not that of the line: something changed it")
+
+
 def _evaluation(path: Path, number: int, fields: Any, costs: Sequence[str]) -> Evaluation:
     try:
+        if not isinstance(fields, dict):
+            raise ValueError(f"it is a {type(fields).__name__}")
+        _check_crc(fields)
         evaluation = Evaluation.from_dict(fields)
         if evaluation.index != number - 1:
             raise ValueError(f"its index is {evaluation.index}, and should be {number - 1}")
         missing = [name for name in costs if evaluation.scored and evaluation.costs.get(name) is None]
         if missing:
             raise ValueError(f"it has no {missing[0]}")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"line {number} of {path} is not an evaluation of this run: {error}") from None
     return evaluation
 

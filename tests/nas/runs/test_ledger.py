@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -100,3 +101,66 @@ def test_a_subnet_enters_once():
 def test_a_folder_that_is_not_there_is_one_clear_line(tmp_path):
     with pytest.raises(RunError, match="cannot open ledger"):
         Ledger(tmp_path / "missing" / "ledger.jsonl")
+
+
+def lines_of(path):
+    return path.read_text().splitlines(keepends=True)
+
+
+def written(tmp_path, count=3):
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path)
+    ledger.append([evaluation(i, subnet, 0.5 + i) for i, subnet in enumerate(list(tiny_space())[:count])])
+    ledger.close()
+    return path
+
+
+def test_a_changed_digit_is_noticed(tmp_path):
+    path = written(tmp_path)
+    path.write_text(path.read_text().replace('"score":1.5', '"score":1.6'))
+    with pytest.raises(RunError, match=r"line 2 of .* its checksum .* is not that of the line"):
+        Ledger(path)
+
+
+def test_lines_of_earlier_versions_have_no_checksum_and_are_read(tmp_path):
+    path = written(tmp_path)
+    old = [json.loads(line) for line in lines_of(path)]
+    for fields in old:
+        del fields["crc"]
+    path.write_text("".join(json.dumps(fields) + "\n" for fields in old))
+    assert len(read_ledger(path)) == 3
+
+
+def test_blank_lines_are_no_damage(tmp_path):
+    path = written(tmp_path)
+    first, *rest = lines_of(path)
+    path.write_text("\n" + first + "\n \n" + "".join(rest) + "\n")
+    assert len(read_ledger(path)) == 3
+    ledger = Ledger(path)
+    ledger.append([evaluation(3, list(tiny_space())[3])])
+    ledger.close()
+    assert len(read_ledger(path)) == 4
+
+
+@pytest.mark.parametrize("how", ["delete", "replace", "folder"])
+def test_a_ledger_that_goes_away_during_a_search_is_noticed(tmp_path, how):
+    path = tmp_path / "run" / "ledger.jsonl"
+    path.parent.mkdir()
+    ledger = Ledger(path)
+    ledger.append([evaluation(0, tiny_space().smallest)])
+    if how == "folder":
+        shutil.rmtree(path.parent)
+    else:
+        path.unlink()
+    if how == "replace":
+        path.write_text("")
+    with pytest.raises(RunError, match="was deleted or replaced during the search; 1 evaluations are no longer"):
+        ledger.append([evaluation(1, tiny_space().largest)])
+
+
+@pytest.mark.parametrize("line", ["[]", "3", '"x"', "null", '{"index":0}', "[" * 2000 + "]" * 2000])
+def test_lines_that_are_no_evaluation_are_one_error(tmp_path, line):
+    path = written(tmp_path)
+    path.write_text(line + "\n" + path.read_text())
+    with pytest.raises(RunError, match="line 1 of"):
+        read_ledger(path)
