@@ -24,7 +24,7 @@ from supernet import load_supernet
 from supernet.audio import Utterance, load_audio, normalise, read_manifest
 from supernet.model import HubertSupernet
 from supernet.teacher import TargetCache, load_teacher
-from supernet.training.batches import TrainingSpeech
+from supernet.training.batches import StandardTargets
 from supernet.training.distil import untrained
 from supernet.training.recipe import StageRecipe
 from supernet.training.stage import validate
@@ -94,7 +94,7 @@ def main() -> None:
     cache = TargetCache(args.targets, teacher, space.network.frames)
     train, dev = read_manifest(args.audio, "train"), read_manifest(args.audio, "dev")
     cache.fill([*dev, *train])
-    statistics = cache.statistics(train)
+    targets = StandardTargets.of(cache, train)
     probes = Probes(args.audio, args.per_label)
     rows: list[tuple[str, str, str, dict[str, float]]] = []
 
@@ -113,7 +113,7 @@ def main() -> None:
         name, _, path = spec.partition("=")
         model = (load_supernet(path) if path else untrained(space, (4, 8, 12), teacher.dim, 0)).eval()
         recipe = StageRecipe(stage=1, steps=1, batch_seconds=32.0, precision="fp32")
-        distance = validate(model, dev, TrainingSpeech(dev, dev, cache, statistics), recipe)
+        distance = validate(model, dev, targets, recipe)
         for subnet, vectors in subnet_vectors(model, probes.utterances).items():
             per_layer = distance[subnet]
             by_head = " / ".join(f"{value:.3f}" for value in per_layer)

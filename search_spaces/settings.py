@@ -100,6 +100,8 @@ class Settings:
 def _plain(value: Any, described: Option) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(each, described) for each in value]
+    if described.path and isinstance(value, Path):
+        return str(value.absolute())
     if described.path and value is not None:
         return str(value) if described.names and str(value) in described.names() else _absolute(str(value))
     if described.output and value is not None:

@@ -1,4 +1,4 @@
-"""What every format has in common: it writes a subnet, reads it back and compares it with the supernet's slice."""
+"""What every format has in common: write a subnet, read it back, compare it with the supernet's slice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from search_spaces import CheckFailed, NasError, Subnet
-from search_spaces.types import JsonMapping
 from supernet.layers import frame_mask
 from supernet.model import HubertSupernet
 
@@ -27,50 +26,67 @@ Runner = Callable[[Tensor, "Tensor | None"], Sequence[Tensor]]
 
 
 class Rounded(Protocol):
-    """The runner of a format that rounds its weights: it runs from front-end features (1, T, C) too, to be scored.
+    """The runner of a format that rounds its weights, which can be scored from calibration features too."""
 
-    `samples`: how many the features were made from.
-    """
+    def __call__(self, wav: Tensor, lengths: Tensor | None = None) -> Sequence[Tensor]:
+        """The hidden states of wav (B, S)."""
+        ...
 
-    def __call__(self, wav: Tensor, lengths: Tensor | None = None) -> Sequence[Tensor]: ...
-
-    def encode(self, features: Tensor, samples: int) -> Sequence[Tensor]: ...
+    def encode(self, features: Tensor, samples: int) -> Sequence[Tensor]:
+        """The hidden states of front-end features (1, T, C), which come from `samples` samples."""
+        ...
 
 
 class Exporter(ABC):
-    """One format. `export_subnet` calls `write`, then `check`, which reads back what was written."""
+    """One format. `export_subnet` calls `write`, then `check`, which reads back what was written.
+
+    The first line of a subclass's docstring is its description in `nas export --list`.
+    """
 
     dtypes: ClassVar[tuple[str, ...]] = ("fp32",)
+    loading: ClassVar[str] = ""
+    """Python code for the model card that loads the export from the folder of the card, as a template of `str.format`.
+
+    `{folder}`: the format's own folder, `{supernet!r}`: the supernet's name; more are added by `loading_fields`.
+    """
+    note: ClassVar[str] = ""
+    """A sentence for the model card, above the code."""
 
     @abstractmethod
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
+    def write(
+        self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, object], dtype: str
+    ) -> None:
         """Writes the format's files into `folder`, which other formats may share."""
 
     @abstractmethod
     def check(self, model: HubertSupernet, subnet: Subnet, folder: Path, dtype: str) -> None:
-        """Raises `CheckFailed` where what is read back is not the supernet's subnet."""
+        """Raises `CheckFailed` if what is read back is not the supernet's subnet."""
+
+    def loading_fields(self, model: HubertSupernet, subnet: Subnet) -> Mapping[str, object]:
+        """More values for the template `loading`."""
+        return {}
 
 
 class ModelExporter(Exporter):
-    """A format with weights in it: what is read back runs, and is compared."""
+    """A format that holds weights: what is read back runs, and its hidden states are compared with the slice's."""
 
-    most: ClassVar[Mapping[str, float]] = {"fp32": 1e-5}
-    """Largest difference from the slice that is let through, relative to the largest value of a hidden state."""
+    max_difference: ClassVar[Mapping[str, float]] = {"fp32": 1e-5}
+    """By dtype, the largest difference from the slice that passes, relative to the hidden state's largest value."""
     frame_rule: ClassVar[str | None] = None
-    """How frames of padding are told, where the format has a rule of its own (`layers.speech_frames`)."""
-    first: ClassVar[int] = 0
-    """The first hidden state that the format gives as we do."""
+    """The rule for frames of padding (`layers.speech_frames`), if the format has one of its own."""
+    first_state: ClassVar[int] = 0
+    """The first hidden state that the format defines as we do."""
 
     @abstractmethod
     def read(self, folder: Path, dtype: str) -> Runner:
-        """What was written, in the way that its users load it."""
+        """What was written, loaded as users of the format load it."""
 
     def check(self, model: HubertSupernet, subnet: Subnet, folder: Path, dtype: str) -> None:
-        difference = largest_difference(model, subnet, self.read(folder, dtype), self.frame_rule, self.first)
-        if not difference < self.most[dtype]:
+        difference = largest_difference(model, subnet, self.read(folder, dtype), self.frame_rule, self.first_state)
+        if not difference < self.max_difference[dtype]:
             raise CheckFailed(
                 f"the exported subnet {subnet.id} differs from the supernet's slice by {difference:.1e} (relative; "
-                f"allowed: {self.most[dtype]:.0e})"
+                f"allowed: {self.max_difference[dtype]:.0e})"
             )
 
 
@@ -78,9 +94,10 @@ class ModelExporter(Exporter):
 def largest_difference(
     model: HubertSupernet, subnet: Subnet, run: Runner, frame_rule: str | None = None, first: int = 0
 ) -> float:
-    """Largest difference of any hidden state, relative to its largest value, on noise.
+    """Largest difference of any hidden state from `first` on, relative to its largest value, on noise.
 
-    Once three seconds alone, once a padded batch of 1.5 and 0.9 s, each normalised as a feature extractor does.
+    The inputs are 3 s alone, and a padded batch of 1.5 and 0.9 s, normalised as by a feature extractor. A hidden state
+    that is not finite makes the difference infinite.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
@@ -97,11 +114,11 @@ def largest_difference(
         theirs = run(wav, lengths)
         for a, b in zip(ours[first:], theirs[first:], strict=True):
             differences.append(float((a.cpu() - b).abs().max() / a.abs().max()))
-    return max(d if math.isfinite(d) else math.inf for d in differences)  # max alone passes over NaN
+    return max(d if math.isfinite(d) else math.inf for d in differences)  # max ignores NaN
 
 
 def require(form: str, extra: str, *modules: str) -> None:
-    """Raises `NasError` naming the extra where one of `modules` is not installed."""
+    """Raises `NasError` naming the extra to install if one of `modules` is missing."""
     for module in modules:
         try:
             importlib.import_module(module)

@@ -1,89 +1,16 @@
-"""The model card: what the subnet is, what it costs and is worth, and how each file beside it is loaded."""
+"""The model card: what the subnet is, its costs and score, and how each format is loaded."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from search_spaces import Subnet
-from search_spaces.types import JsonMapping
+from supernet.export.formats import get_exporter
 from supernet.model import HubertSupernet
 
-__all__ = ["LOADING", "card"]
+__all__ = ["card"]
 
-LOADING = {
-    "json": """
-import json
-from search_spaces import Subnet
-from supernet import extract_subnet, load_supernet
-
-subnet = Subnet.from_json(open("subnet.json").read())
-net = extract_subnet(load_supernet({supernet!r}), subnet)
-LIGHTHUBERT = json.load(open("lighthubert.json"))  # for LightHuBERT's set_sample_config
-""",
-    "safetensors": """
-import torch
-from supernet import load_extracted
-
-net = load_extracted(".")
-hidden_states = net(torch.randn(1, 16_000)).hidden_states
-""",
-    "onnx": """
-import numpy as np
-import onnxruntime
-
-session = onnxruntime.InferenceSession("model.onnx")
-wav = np.random.randn(2, 16_000).astype(np.float32)  # each utterance with mean 0 and variance 1, then zeros
-mask = np.ones(wav.shape, dtype=np.int64)  # 0 where an utterance is padded
-last, hidden_states = session.run(None, {{"input_values": wav, "attention_mask": mask}})  # (B, T, D), (L + 1, B, T, D)
-""",
-    "torch-export": """
-import torch
-
-net = torch.export.load("model.pt2").module()
-wav = torch.randn(2, 16_000)  # each utterance with mean 0 and variance 1, then zeros
-last, hidden_states = net(wav, torch.ones(wav.shape, dtype=torch.int64))  # (B, T, D), (L + 1, B, T, D)
-""",
-    "hf": """
-import numpy as np
-from transformers import AutoFeatureExtractor, AutoModel
-
-extractor = AutoFeatureExtractor.from_pretrained("{folder}")
-net = AutoModel.from_pretrained("{folder}", trust_remote_code={remote_code})
-waves = [np.random.randn(16_000), np.random.randn(12_000)]
-batch = extractor(waves, sampling_rate=16_000, padding=True, return_tensors="pt")
-last = net(**batch).last_hidden_state
-""",
-    "s3prl": """
-import torch
-
-upstream = torch.hub.load("{folder}", "searched_hubert", source="local")
-hidden_states = upstream([torch.randn(16_000), torch.randn(12_000)])["hidden_states"]
-""",
-    "lighthubert": """
-import json
-import torch
-from s3prl.upstream.lighthubert.lighthubert import LightHuBERT, LightHuBERTConfig
-
-checkpoint = torch.load("lighthubert.pt", weights_only=True)
-config = LightHuBERTConfig(checkpoint["cfg"]["model"])
-config.supernet_type = {supernet_type!r}
-model = LightHuBERT(config)
-model.load_state_dict(checkpoint["model"], strict=False)
-model.set_sample_config(json.load(open("lighthubert.json")))
-hidden_states = model.eval().extract_features(torch.randn(1, 16_000), ret_hs=True)[0]
-""",
-}
-"""How a format is loaded, in the folder that holds the card. The tests run each."""
-_NOTES = {
-    "json": "The architecture alone; its weights are in the supernet.",
-    "hf": "`hidden_states[0]` stands behind the positional convolution, as in every HubertModel; padded batches are "
-    "masked by Hugging Face's rule.",
-    "s3prl": "For s3prl's runner, copy the folder to `s3prl/upstream/searched_hubert`, add "
-    "`from s3prl.upstream.searched_hubert.hubconf import *` to `s3prl/hub.py` and give it `-u searched_hubert`.",
-    "lighthubert": "The whole supernet, which LightHuBERT's code slices itself. Waveforms are normalised as above.",
-}
 _LICENCES = {
     "hubert-tiny": "MIT; trained on recordings under CC-BY-SA-3.0 and CC-BY-3.0 (Debian's asterisk-core-sounds) and on "
     "flight-of-the-amazon-queen, with Whisper base (MIT) as the teacher",
@@ -94,14 +21,16 @@ def card(
     model: HubertSupernet,
     subnet: Subnet,
     formats: Sequence[str],
-    about: JsonMapping,
+    about: Mapping[str, object],
     dtype: str,
     scores: Mapping[str, float],
     inside: bool = False,
 ) -> str:
-    """The text of README.md; `inside` the folder that its one format has to itself, instead of the one above.
+    """The text of README.md; `inside`: for the one format's own folder instead of the folder above it.
 
-    `scores`: those of the formats whose numbers are rounded, measured on the exports.
+    `about`, all of it optional: the supernet's "name" and "supernet" (provenance), the subnet's "costs", "score",
+    "budgets", "measured" (latencies by budget) and "trust", "score_fp32" with "score_of" (the speech it was computed
+    on), and the "command". `scores`: by format, the scores of the exports whose weights are rounded.
     """
     return "\n".join(
         [
@@ -109,9 +38,11 @@ def card(
             "",
             "One subnet of a once-for-all HuBERT, found and exported by lighthubert-nas. Input: speech at 16 kHz, each "
             f"utterance with mean 0 and variance 1; output: {subnet.depth + 1} hidden states of {subnet.embed_dim} "
-            f"dimensions, one frame each {model.space.network.hop} samples.",
+            f"dimensions, one frame every {model.space.network.hop} samples.",
             "",
-            *_facts(model, subnet, about, dtype, scores),
+            "| | |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in _facts(model, subnet, about, dtype, scores).items() if value),
             "",
             "## How to load it",
             *(line for name in formats for line in _loading(name, model, subnet, about, inside)),
@@ -124,61 +55,81 @@ def card(
 
 
 def _facts(
-    model: HubertSupernet, subnet: Subnet, about: JsonMapping, dtype: str, scores: Mapping[str, float]
-) -> list[str]:
-    trust, whole = about.get("trust") or {}, about.get("score_fp32")
-    origin = {key: value for key, value in (about.get("supernet") or model.provenance).items() if key != "recipes"}
-    message = [str(words) for words in (*trust.get("words", ()), trust.get("certificate")) if words]
-    rows = {
-        "embed dim": subnet.embed_dim,
+    model: HubertSupernet, subnet: Subnet, about: Mapping[str, object], dtype: str, scores: Mapping[str, float]
+) -> dict[str, str]:
+    """The rows of the table; those of unknown facts are empty."""
+    origin = {
+        key: value for key, value in (_mapping(about, "supernet") or model.provenance).items() if key != "recipes"
+    }
+    return {
+        "embed dim": str(subnet.embed_dim),
         "heads": ", ".join(map(str, subnet.heads)),
         "FFN ratios": ", ".join(f"{ratio:g}" for ratio in subnet.ffn_ratios),
-        **{str(name): _number(value) for name, value in (about.get("costs") or {}).items()},
-        "budgets": ", ".join(about.get("budgets") or []),
-        **{f"measured for {budget}": _measured(m) for budget, m in (about.get("measured") or {}).items()},
+        **{name: _number(value) for name, value in _mapping(about, "costs").items()},
+        "budgets": ", ".join(_texts(about.get("budgets"))),
+        **{f"measured for {budget}": _measured(latency) for budget, latency in _mapping(about, "measured").items()},
         "score": _number(about.get("score")),
-        "trust": " ".join(message),
+        "trust": _trust(_mapping(about, "trust")),
         "dtype": dtype,
-        **{
-            f"score of {name} in {dtype}": f"{_number(score)} ({score - whole:+.5f} of float32's {_number(whole)}, "
-            f"{about.get('score_of')})"
-            for name, score in scores.items()
-            if whole is not None
-        },
+        **_rounded_scores(about, dtype, scores),
         "source weights": json.dumps(origin),
         "their licence": _licence(model, about),
         "made by": f"`{about['command']}`" if about.get("command") else "",
     }
-    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items() if value != "")]
 
 
-def _measured(latency: JsonMapping) -> str:
-    """A latency as it was predicted, and as it was measured on the exported subnet."""
+def _rounded_scores(about: Mapping[str, object], dtype: str, scores: Mapping[str, float]) -> dict[str, str]:
+    whole = about.get("score_fp32")
+    if not isinstance(whole, (int, float)):
+        return {}
+    of = about.get("score_of")
+    return {
+        f"score of {name} in {dtype}": f"{_number(score)} ({score - whole:+.5f} of float32's {_number(whole)}, {of})"
+        for name, score in scores.items()
+    }
+
+
+def _trust(trust: Mapping[str, object]) -> str:
+    return " ".join([*_texts(trust.get("words")), *_texts([trust.get("certificate")])])
+
+
+def _measured(latency: object) -> str:
+    """A latency as predicted, and as measured on the exported subnet."""
+    values = latency if isinstance(latency, Mapping) else {}
     return (
-        f"{latency['measured_ms']:.4g} ms, at most {latency['measured_at_most_ms']:.4g} at "
-        f"{latency['measured_confidence']:.1%} confidence; predicted {latency['predicted_ms']:.4g}, at most "
-        f"{latency['bound_ms']:.4g} (on {latency['target']})"
+        f"{values['measured_ms']:.4g} ms, at most {values['measured_at_most_ms']:.4g} at "
+        f"{values['measured_confidence']:.1%} confidence; predicted {values['predicted_ms']:.4g}, at most "
+        f"{values['bound_ms']:.4g} (on {values['target']})"
     )
 
 
-def _licence(model: HubertSupernet, about: JsonMapping) -> str:
+def _licence(model: HubertSupernet, about: Mapping[str, object]) -> str:
     known = model.provenance.get("licence") or _LICENCES.get(str(about.get("name")))
     return str(known or "not recorded in the checkpoint: that of its publisher holds for this subnet too")
 
 
-def _loading(name: str, model: HubertSupernet, subnet: Subnet, about: JsonMapping, inside: bool) -> list[str]:
-    from supernet.export.hugging_face import is_stock
-
-    code = LOADING[name].format(
+def _loading(name: str, model: HubertSupernet, subnet: Subnet, about: Mapping[str, object], inside: bool) -> list[str]:
+    exporter = get_exporter(name)
+    code = exporter.loading.format(
         folder="." if inside else name,
         supernet=about.get("name") or "SUPERNET",
-        remote_code=not is_stock(model, subnet),
-        supernet_type=model.space.name.removeprefix("lighthubert-"),
-    )
-    return ["", f"### {name}", "", *([_NOTES[name], ""] if name in _NOTES else []), "```python", code.strip(), "```"]
+        **exporter.loading_fields(model, subnet),
+    ).strip()
+    lines = ["", f"### {name}"]
+    lines += ["", exporter.note] if exporter.note else []
+    return [*lines, "", "```python", code, "```"] if code else lines
 
 
-def _number(value: Any) -> str:
+def _mapping(about: Mapping[str, object], key: str) -> Mapping[str, object]:
+    value = about.get(key)
+    return {str(name): each for name, each in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _texts(values: object) -> list[str]:
+    return [str(each) for each in values if each] if isinstance(values, (list, tuple)) else []
+
+
+def _number(value: object) -> str:
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"

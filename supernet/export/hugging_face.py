@@ -1,17 +1,17 @@
-"""The subnet as a Hugging Face folder: a stock HubertModel where it can be one, else with one small file of code."""
+"""The subnet as a Hugging Face folder: a stock HubertModel if its layers allow it, else with a small file of code."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from search_spaces import Subnet
-from search_spaces.types import JsonMapping, JsonObject
 from supernet.export import modeling_subnet
 from supernet.export.base import ModelExporter, Runner
 from supernet.model import HubertSupernet
@@ -25,20 +25,42 @@ _LAYER = {
     "fc1.": "feed_forward.intermediate_dense.",
     "fc2.": "feed_forward.output_dense.",
 }
+_ENCODER = {
+    "input_norm": "feature_projection.layer_norm",
+    "projection": "feature_projection.projection",
+    "pos_conv": "encoder.pos_conv_embed.conv",
+    "norm": "encoder.layer_norm",
+}
 
 
 class HuggingFaceExporter(ModelExporter):
     """`hf/`, for `AutoModel` and `AutoFeatureExtractor`.
 
-    Padding is told in Hugging Face's way, whatever the supernet's: LightHuBERT counts one frame more. Their first
-    hidden state stands behind the positional convolution, ours before it.
+    Frames of padding follow Hugging Face's rule, whatever the supernet's: LightHuBERT counts one frame more. Hugging
+    Face's first hidden state comes after the positional convolution, ours before it.
     """
 
-    most = {"fp32": 2e-5}  # noqa: RUF012 - the feature extractor normalises with 1e-7 where we (and s3prl) add 1e-5
+    max_difference: ClassVar[Mapping[str, float]] = {"fp32": 2e-5}  # its extractor adds 1e-7 to the variance, we 1e-5
     frame_rule = "conv"
-    first = 1
+    first_state = 1
+    loading = """
+import numpy as np
+from transformers import AutoFeatureExtractor, AutoModel
 
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
+extractor = AutoFeatureExtractor.from_pretrained("{folder}")
+net = AutoModel.from_pretrained("{folder}", trust_remote_code={remote_code})
+waves = [np.random.randn(16_000), np.random.randn(12_000)]
+batch = extractor(waves, sampling_rate=16_000, padding=True, return_tensors="pt")
+last = net(**batch).last_hidden_state
+"""
+    note = (
+        "`hidden_states[0]` comes after the positional convolution, as in every HubertModel; padded batches are masked "
+        "by Hugging Face's rule."
+    )
+
+    def write(
+        self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, object], dtype: str
+    ) -> None:
         from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
         target = folder / "hf"
@@ -51,6 +73,9 @@ class HuggingFaceExporter(ModelExporter):
         Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(target)
         if not stock:
             shutil.copyfile(modeling_subnet.__file__, target / "modeling_subnet.py")
+
+    def loading_fields(self, model: HubertSupernet, subnet: Subnet) -> Mapping[str, object]:
+        return {"remote_code": not is_stock(model, subnet)}
 
     def read(self, folder: Path, dtype: str) -> Runner:
         from transformers import AutoFeatureExtractor, AutoModel
@@ -71,7 +96,7 @@ class HuggingFaceExporter(ModelExporter):
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """Without transformers' progress bars: the files are small."""
+    """Hides transformers' progress bars, since the files are small."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -84,18 +109,18 @@ def _without_bars() -> Iterator[None]:
 
 
 def is_stock(model: HubertSupernet, subnet: Subnet) -> bool:
-    """Whether transformers' own HubertModel is this subnet: the same in all layers, heads as wide as D together."""
+    """Whether transformers' own HubertModel can be this subnet: equal layers, whose heads together are as wide as D."""
     uniform = len(set(subnet.heads)) == len(set(subnet.ffn_dims)) == 1
     return uniform and subnet.heads[0] * model.space.network.head_dim == subnet.embed_dim
 
 
-def _config(model: HubertSupernet, subnet: Subnet) -> JsonObject:
+def _config(model: HubertSupernet, subnet: Subnet) -> dict[str, object]:
     network, stock = model.space.network, is_stock(model, subnet)
     channels, kernels, strides = zip(*network.conv_layers)
     config = {
         "hidden_size": subnet.embed_dim,
         "num_hidden_layers": subnet.depth,
-        "num_attention_heads": subnet.heads[0] if stock else 1,  # 1: replaced, but has to divide the embed dim
+        "num_attention_heads": subnet.heads[0] if stock else 1,  # 1: replaced later, but must divide the embed dim
         "intermediate_size": max(subnet.ffn_dims),
         "conv_dim": channels,
         "conv_kernel": kernels,
@@ -117,29 +142,28 @@ def _config(model: HubertSupernet, subnet: Subnet) -> JsonObject:
 
 
 def _weights(model: HubertSupernet, subnet: Subnet) -> dict[str, Tensor]:
-    """The subnet's weights under Hugging Face's names, with the mask embedding that training uses."""
-    named = {"masked_spec_embed": model.mask_embedding.detach()[: subnet.embed_dim].clone()}
+    """The subnet's weights under Hugging Face's names, and the mask embedding, which training uses."""
+    renamed = {"masked_spec_embed": model.mask_embedding.detach()[: subnet.embed_dim].clone()}
     for name, value in model.extract(subnet).state_dict().items():
-        room, _, rest = name.partition(".")
-        if room == "front_end":
-            new = rest.replace("convs.", "feature_extractor.conv_layers.").replace(".weight", ".conv.weight")
-            if rest.startswith("norm."):
-                new = f"feature_extractor.conv_layers.0.layer_{rest}"
-        elif rest.startswith("layers."):
-            _, layer, part = rest.split(".", 2)
-            stem = next(stem for stem in _LAYER if part.startswith(stem))
-            new = f"encoder.layers.{layer}.{_LAYER[stem]}{part.removeprefix(stem)}"
-        elif rest == "pos_conv.weight":
+        if name == "encoder.pos_conv.weight":  # a weight norm: magnitude and direction
             stored = "encoder.pos_conv_embed.conv.parametrizations.weight.original"
-            named[f"{stored}0"] = torch.linalg.vector_norm(value, dim=(0, 1), keepdim=True)
-            named[f"{stored}1"] = value
-            continue
+            renamed[f"{stored}0"] = torch.linalg.vector_norm(value, dim=(0, 1), keepdim=True)
+            renamed[f"{stored}1"] = value
         else:
-            new = {
-                "input_norm": "feature_projection.layer_norm",
-                "projection": "feature_projection.projection",
-                "pos_conv": "encoder.pos_conv_embed.conv",
-                "norm": "encoder.layer_norm",
-            }[rest.partition(".")[0]] + f".{rest.partition('.')[2]}"
-        named[new] = value
-    return {name: value.cpu() for name, value in named.items()}
+            renamed[_their_name(name)] = value
+    return {name: value.cpu() for name, value in renamed.items()}
+
+
+def _their_name(name: str) -> str:
+    """Hugging Face's name for a weight of `Hubert`."""
+    module, _, rest = name.partition(".")
+    if module == "front_end":
+        if rest.startswith("norm."):
+            return f"feature_extractor.conv_layers.0.layer_{rest}"
+        return rest.replace("convs.", "feature_extractor.conv_layers.").replace(".weight", ".conv.weight")
+    if rest.startswith("layers."):
+        _, layer, part = rest.split(".", 2)
+        stem = next(stem for stem in _LAYER if part.startswith(stem))
+        return f"encoder.layers.{layer}.{_LAYER[stem]}{part.removeprefix(stem)}"
+    part, _, kind = rest.partition(".")
+    return f"{_ENCODER[part]}.{kind}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from search_spaces import CheckFailed, Subnet
-from search_spaces.types import JsonMapping
 from supernet.export.base import DTYPES, Exporter
 from supernet.model import HubertSupernet
 
@@ -17,8 +17,20 @@ class JsonExporter(Exporter):
     """`subnet.json` (ours) and `lighthubert.json` (what LightHuBERT's `set_sample_config` takes)."""
 
     dtypes = DTYPES
+    loading = """
+import json
+from search_spaces import Subnet
+from supernet import extract_subnet, load_supernet
 
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
+subnet = Subnet.from_json(open("subnet.json").read())
+net = extract_subnet(load_supernet({supernet!r}), subnet)
+LIGHTHUBERT = json.load(open("lighthubert.json"))  # for LightHuBERT's set_sample_config
+"""
+    note = "The architecture alone; its weights are in the supernet."
+
+    def write(
+        self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, object], dtype: str
+    ) -> None:
         (folder / "subnet.json").write_text(subnet.to_json() + "\n", encoding="utf-8")
         foreign = subnet.to_lighthubert(model.space.network.head_dim)
         (folder / "lighthubert.json").write_text(json.dumps(foreign) + "\n", encoding="utf-8")
@@ -26,7 +38,7 @@ class JsonExporter(Exporter):
     def check(self, model: HubertSupernet, subnet: Subnet, folder: Path, dtype: str) -> None:
         own = Subnet.from_json((folder / "subnet.json").read_text(encoding="utf-8"))
         fields = json.loads((folder / "lighthubert.json").read_text(encoding="utf-8"))
-        # LightHuBERT's dict holds FFN dims, from which a ratio such as 1.55 cannot be told: compare as dicts.
+        # LightHuBERT's dict holds FFN dims, which do not determine a ratio such as 1.55: compare dicts.
         head_dim = model.space.network.head_dim
         foreign = Subnet.from_lighthubert(fields, head_dim).to_lighthubert(head_dim)
         if own != subnet or foreign != subnet.to_lighthubert(head_dim):

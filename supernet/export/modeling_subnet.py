@@ -1,4 +1,4 @@
-"""The code that a Hugging Face export brings along: a HubertModel whose layers differ in size. Copied as it is."""
+"""The code in a Hugging Face export: a HubertModel whose layers differ in size. The file is copied unchanged."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ __all__ = ["SubnetHubertModel"]
 
 
 class SubnetHubertModel(HubertModel):  # type: ignore[misc]
-    """`config.layer_heads` and `config.layer_ffn_dims`: one number a layer; heads have `config.layer_head_dim`."""
+    """`config.layer_heads` and `config.layer_ffn_dims` have a number per layer; a head has `config.layer_head_dim`."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

@@ -1,11 +1,10 @@
-"""The upstream that an s3prl export brings along; it needs torch and the files beside it, nothing else."""
+"""The upstream in an s3prl export. It needs torch and the files beside it, nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +19,10 @@ __all__ = ["UpstreamExpert"]
 class UpstreamExpert(nn.Module):
     """One subnet as an upstream of s3prl: waveforms at 16 kHz in, hidden states out.
 
-    `ckpt`: `subnet.pt`, the one beside this file where not given. What else s3prl's runner passes is not needed.
+    `ckpt`: a `subnet.pt`; default: the one beside this file. Other arguments of s3prl's runner have no effect.
     """
 
-    def __init__(self, ckpt: str | None = None, model_config: str | None = None, **ignored: Any) -> None:
+    def __init__(self, ckpt: str | None = None, model_config: str | None = None, **ignored: object) -> None:
         super().__init__()
         file = Path(ckpt) if ckpt else Path(__file__).with_name("subnet.pt")
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -33,11 +32,11 @@ class UpstreamExpert(nn.Module):
         self.model.load_state_dict(content["model"], strict=True)
 
     def get_downsample_rates(self, key: str | None = None) -> int:
-        """Samples a frame, for every key."""
+        """Samples per frame, for every key."""
         return int(self.hop)
 
-    def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
-        """`hidden_states` of wavs (S,) of any lengths: the projected input, then one a layer, each (B, T, D)."""
+    def forward(self, wavs: Sequence[Tensor]) -> dict[str, list[Tensor] | Tensor]:
+        """`hidden_states` of wavs (S,) of any lengths: the projected input, then one per layer, each (B, T, D)."""
         lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
         padded = pad_sequence([F.layer_norm(wav, wav.shape) for wav in wavs], batch_first=True)
         hidden = list(self.model(padded, lengths).hidden_states)

@@ -1,16 +1,16 @@
-"""The subnet as an upstream of s3prl: `UpstreamExpert`, `hubconf.py`, weights, and no need of this package."""
+"""The subnet as an upstream of s3prl: `UpstreamExpert`, `hubconf.py` and weights. It does not need this package."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from search_spaces import Subnet
-from search_spaces.types import JsonMapping
 from supernet import layers
 from supernet.export import s3prl_expert
 from supernet.export.base import ModelExporter, Runner
@@ -36,7 +36,20 @@ def searched_hubert(ckpt=None, *args, **kwargs):
 class S3prlExporter(ModelExporter):
     """`s3prl/`: `expert.py`, `hubconf.py`, `subnet_layers.py` and `subnet.pt`."""
 
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
+    loading = """
+import torch
+
+upstream = torch.hub.load("{folder}", "searched_hubert", source="local")
+hidden_states = upstream([torch.randn(16_000), torch.randn(12_000)])["hidden_states"]
+"""
+    note = (
+        "For s3prl's runner, copy the folder to `s3prl/upstream/searched_hubert`, add "
+        "`from s3prl.upstream.searched_hubert.hubconf import *` to `s3prl/hub.py` and give it `-u searched_hubert`."
+    )
+
+    def write(
+        self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, object], dtype: str
+    ) -> None:
         target, network = folder / "s3prl", model.space.network
         target.mkdir()
         sizes = {"embed_dim": subnet.embed_dim, "heads": list(subnet.heads), "ffn_dims": list(subnet.ffn_dims)}
@@ -68,7 +81,7 @@ class S3prlExporter(ModelExporter):
 
 
 def load_expert(folder: Path) -> torch.nn.Module:
-    """The folder's upstream, loaded as a package of its own: as s3prl loads it from `s3prl/upstream/NAME/`."""
+    """The folder's upstream, loaded as a package, as s3prl loads it from `s3prl/upstream/NAME/`."""
     name = "_s3prl_export"
     spec = importlib.util.spec_from_loader(name, None, is_package=True)
     assert spec is not None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from search_spaces import Subnet
-from search_spaces.types import JsonMapping
 from supernet.export.base import ModelExporter, Runner
 from supernet.extract import load_extracted, save_extracted
 from supernet.layers import Hubert
@@ -23,9 +24,18 @@ class SafetensorsExporter(ModelExporter):
     """`model.safetensors` and `config.json`, read by `supernet.load_extracted`."""
 
     dtypes = tuple(_DTYPES)
-    most = {"fp32": 1e-5, "fp16": 1e-2}  # noqa: RUF012
+    max_difference: ClassVar[Mapping[str, float]] = {"fp32": 1e-5, "fp16": 1e-2}
+    loading = """
+import torch
+from supernet import load_extracted
 
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
+net = load_extracted(".")
+hidden_states = net(torch.randn(1, 16_000)).hidden_states
+"""
+
+    def write(
+        self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, object], dtype: str
+    ) -> None:
         save_extracted(model.extract(subnet), folder, _DTYPES[dtype], about)
 
     def read(self, folder: Path, dtype: str) -> Runner:
@@ -33,6 +43,8 @@ class SafetensorsExporter(ModelExporter):
 
 
 class _Plain:
+    """`Rounded` for a plain module."""
+
     def __init__(self, net: Hubert) -> None:
         self.net = net
 

@@ -1,17 +1,17 @@
-"""The subnet as a traced graph of any batch and length: torch's `.pt2`, and what ONNX is made from.
+"""The subnet as a traced graph for any batch size and length: torch's `.pt2`, from which ONNX is made too.
 
-TorchScript is not among the formats: torch 2.13's documentation calls it deprecated, in favour of `torch.export`.
+TorchScript is not offered: torch 2.13's documentation calls it deprecated in favour of `torch.export`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from search_spaces import Subnet
-from search_spaces.types import JsonMapping
 from supernet.export.base import ModelExporter, Runner
 from supernet.layers import Hubert, speech_frames
 from supernet.model import HubertSupernet
@@ -25,7 +25,17 @@ OUTPUTS = ("last_hidden_state", "hidden_states")
 class TorchExporter(ModelExporter):
     """`model.pt2`, read by `torch.export.load`."""
 
-    def write(self, model: HubertSupernet, subnet: Subnet, folder: Path, about: JsonMapping, dtype: str) -> None:
+    loading = """
+import torch
+
+net = torch.export.load("model.pt2").module()
+wav = torch.randn(2, 16_000)  # each utterance with mean 0 and variance 1, then zeros
+last, hidden_states = net(wav, torch.ones(wav.shape, dtype=torch.int64))  # (B, T, D), (L + 1, B, T, D)
+"""
+
+    def write(
+        self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, object], dtype: str
+    ) -> None:
         torch.export.save(traced(model.extract(subnet)), folder / "model.pt2")
 
     def read(self, folder: Path, dtype: str) -> Runner:
@@ -48,13 +58,13 @@ def traced(net: Hubert) -> torch.export.ExportedProgram:
 
 
 def attention_mask(wav: Tensor, lengths: Tensor | None) -> Tensor:
-    """(B, S) of whole numbers: 1 where speech, 0 where padding."""
+    """(B, S) integers: 1 for samples of speech, 0 for padding."""
     samples = torch.arange(wav.shape[1])
     return torch.ones_like(wav, dtype=torch.int64) if lengths is None else (samples < lengths[:, None]).long()
 
 
 class _Graph(nn.Module):
-    """`Hubert` with Hugging Face's inputs, and all hidden states as one tensor: a graph has no optional ones."""
+    """`Hubert` with Hugging Face's inputs, both required, and all hidden states as one tensor, as a graph needs."""
 
     def __init__(self, net: Hubert) -> None:
         super().__init__()

@@ -152,13 +152,11 @@ _SUBNETS, WHERE = "Sampling of subnets", "Where it runs"
 class TrainSettings(Settings):
     """What `nas train` takes. Defaults that a stage has too are those of `StageRecipe`."""
 
-    teacher: Path = option(  # noqa: RUF009 - a call that makes a field
+    teacher: Path = option(
         help="Hugging Face folder of the teacher: HuBERT, wav2vec 2.0, WavLM or Whisper.", group=DATA, path=True
     )
-    audio: Path = option(  # noqa: RUF009
-        help="Manifest of speech with the splits train and dev.", group=DATA, path=True
-    )
-    out: Path = option(  # noqa: RUF009
+    audio: Path = option(help="Manifest of speech with the splits train and dev.", group=DATA, path=True)
+    out: Path = option(
         help="Folder for checkpoints and the supernet; run the same command again to resume.", group=DATA, output=True
     )
     space: str = option("hubert-tiny", "Name of the supernet's space, or a .toml file.", group=MODEL, path=True)
@@ -225,7 +223,7 @@ class TrainSettings(Settings):
         "depth.",
         group=MODEL,
     )
-    targets: Path | None = option(  # noqa: RUF009
+    targets: Path | None = option(
         None, "Folder to keep the teacher's targets in. Default: targets in the output folder.", group=DATA, output=True
     )
     precision: str = option(StageRecipe.precision, "Precision of the forward pass: fp32, bf16 or fp16.", group=WHERE)

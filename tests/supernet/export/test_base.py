@@ -1,43 +1,44 @@
-"""What every format has in common."""
+import sys
 
 import pytest
 import torch
 
-from search_spaces import CheckFailed, NasError
-from supernet.export.base import ModelExporter, largest_difference, require
+from search_spaces import NasError
+from supernet.export import export_subnet
+from supernet.export.base import largest_difference, require
 
 
-def runner(model, subnet, change=0.0):
-    net = model.extract(subnet)
+def test_a_weight_that_is_nan_is_a_difference(model, small_space):
+    net = model.extract(small_space.middle)
 
-    def run(wav, lengths=None):
-        with torch.no_grad():
-            return [state + change for state in net(wav, lengths).hidden_states]
+    def run(wav, lengths):
+        return net(wav, lengths).hidden_states
 
-    return run
-
-
-def test_the_slice_differs_from_itself_by_rounding_alone(supernet, small_space):
-    assert largest_difference(supernet, small_space.middle, runner(supernet, small_space.middle)) < 1e-5
+    assert largest_difference(model, small_space.middle, run) < 1e-5
+    with torch.no_grad():
+        net.encoder.layers[-1].fc2.bias[0] = float("nan")
+    assert largest_difference(model, small_space.middle, run) == float("inf")
 
 
-@pytest.mark.parametrize("change", [1.0, float("nan")])
-def test_other_numbers_are_a_difference_and_nan_is_one(supernet, small_space, change):
-    assert largest_difference(supernet, small_space.middle, runner(supernet, small_space.middle, change)) > 1e-3
+def test_the_difference_is_relative_and_starts_at_the_first_state(model, small_space):
+    net = model.extract(small_space.middle)
+
+    def run(wav, lengths):
+        first, *states = net(wav, lengths).hidden_states
+        return [first + first.abs().max(), *(1.25 * state for state in states)]
+
+    with torch.no_grad():
+        assert largest_difference(model, small_space.middle, run) == pytest.approx(1.0)
+        assert largest_difference(model, small_space.middle, run, first=1) == pytest.approx(0.25)
 
 
-def test_a_check_that_fails_says_by_how_much(supernet, small_space, tmp_path):
-    class Wrong(ModelExporter):
-        def write(self, model, subnet, folder, about, dtype): ...
-
-        def read(self, folder, dtype):
-            return runner(supernet, small_space.middle, 1.0)
-
-    with pytest.raises(CheckFailed, match=r"differs from the supernet's slice by .* allowed: 1e-05"):
-        Wrong().check(supernet, small_space.middle, tmp_path, "fp32")
+def test_a_missing_extra_is_named(model, small_space, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(NasError) as error:
+        export_subnet(model, small_space.middle, tmp_path / "out", ["json", "onnx"], {})
+    assert str(error.value) == "format 'onnx' needs onnxscript: pip install 'lighthubert-nas[onnx]'"
+    assert not list(tmp_path.iterdir())
 
 
-def test_missing_modules_name_their_extra():
-    require("onnx", "onnx", "json")
-    with pytest.raises(NasError, match=r"format 'x' needs not_there: pip install 'lighthubert-nas\[extra\]'"):
-        require("x", "extra", "not_there")
+def test_modules_that_are_installed_are_no_error():
+    require("json", "onnx", "json", "math")

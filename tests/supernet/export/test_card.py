@@ -11,8 +11,8 @@ import torch
 
 from search_spaces import Subnet, get_space
 from supernet import HubertSupernet, load_supernet
-from supernet.export import EXPORTERS, export_subnet
-from supernet.export.card import LOADING, card
+from supernet.export import EXPORTERS, export_subnet, get_exporter
+from supernet.export.card import card
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,13 +28,13 @@ def test_each_way_of_loading_runs(tmp_path):
     subnet = Subnet(128, (2,) * 5 + (4,) * 5, (1.5,) * 10)
     formats = [name for name in EXPORTERS if name != "lighthubert"]
     export_subnet(model, subnet, tmp_path / "out", formats, {"name": "hubert-tiny"})
-    found = loading((tmp_path / "out" / "README.md").read_text())
-    assert list(found) == formats
+    codes = loading((tmp_path / "out" / "README.md").read_text())
+    assert list(codes) == formats
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    code = "\n".join(found.values())
+    code = "\n".join(codes.values())
     command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, cwd=tmp_path / "out", env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(command, cwd=tmp_path / "out", env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("name", ["hf", "s3prl"])
@@ -42,8 +42,8 @@ def test_a_folder_that_is_taken_away_alone_says_how_it_is_loaded(supernet, small
     export_subnet(supernet, small_space.middle, tmp_path / "out", [name], {})
     code = loading((tmp_path / "out" / name / "README.md").read_text())[name]
     command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, cwd=tmp_path / "out" / name, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(command, cwd=tmp_path / "out" / name, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.slow
@@ -71,12 +71,12 @@ def test_a_card_says_what_the_subnet_is_worth_and_whose_weights_it_has(supernet,
         "score_of": "62 s of speech",
     }
     text = card(supernet, small_space.middle, ["onnx", "hf"], about, "int8", {"onnx": 0.61})
-    for said in (
+    for line in (
         "of mine", "| params | 12,345 |", "| latency_ms | 1.2346 |", "| budgets | params<=20K |", "| score | 0.61234 |",
         "| trust | Half of it is noise. |", "0.61 (+0.01000 of float32's 0.6, 62 s of speech)",
         '| source weights | {"teacher": "t"} |', "not recorded in the checkpoint", "| made by | `nas export runs/a` |",
     ):  # fmt: skip
-        assert said in text
+        assert line in text
     assert list(loading(text)) == ["onnx", "hf"]
 
 
@@ -85,11 +85,13 @@ def test_the_readmes_table_loads_as_the_cards_do():
     shown = {name: code for name, code in rows if name in EXPORTERS and name != "lighthubert"}
     assert set(shown) == set(EXPORTERS) - {"lighthubert"}
     for name, code in shown.items():
-        assert code in LOADING[name].replace("{remote_code}", "True").replace("{folder}", name)
+        assert code in get_exporter(name).loading.replace("{remote_code}", "True").replace("{folder}", name)
 
 
-def test_every_format_says_how_it_is_loaded():
-    assert list(LOADING) == list(EXPORTERS)
+def test_every_format_says_how_it_is_loaded(supernet, small_space):
+    text = card(supernet, small_space.middle, list(EXPORTERS), {}, "fp32", {})
+    assert list(loading(text)) == list(EXPORTERS)
+    assert all(code.strip() for code in loading(text).values())
 
 
 def test_a_latency_stands_in_the_card_as_predicted_and_as_measured(supernet, small_space):

@@ -1,14 +1,8 @@
-import json
-import sys
-from dataclasses import replace
-
 import pytest
 import torch
 
 from search_spaces import CheckFailed, NasError, RunError
-from supernet import HubertSupernet
 from supernet.export import export_subnet
-from supernet.export.base import largest_difference
 
 
 def test_exports_are_written_whole_or_not_at_all(model, small_space, tmp_path, monkeypatch):
@@ -28,34 +22,6 @@ def test_exports_are_written_whole_or_not_at_all(model, small_space, tmp_path, m
 def test_an_empty_folder_may_be_filled(model, small_space, tmp_path):
     export_subnet(model, small_space.middle, tmp_path, ["json"], {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "lighthubert.json", "subnet.json"]
-
-
-def test_a_weight_that_is_nan_is_a_difference(model, small_space):
-    net = model.extract(small_space.middle)
-
-    def run(wav, lengths):
-        return net(wav, lengths).hidden_states
-
-    assert largest_difference(model, small_space.middle, run) < 1e-5
-    with torch.no_grad():
-        net.encoder.layers[-1].fc2.bias[0] = float("nan")
-    assert largest_difference(model, small_space.middle, run) == float("inf")
-
-
-def test_ratios_that_an_ffn_dim_cannot_tell_are_exported(small_space, tmp_path):
-    """int(1.55 * 16) = 24 = int(1.5 * 16): LightHuBERT's dict holds 24, ours the ratio."""
-    space = replace(small_space, ffn_ratios=((1.55, 2.0),) * 12)
-    export_subnet(HubertSupernet(space).eval(), space.smallest, tmp_path / "out", ["json"], {})
-    assert json.loads((tmp_path / "out" / "subnet.json").read_text())["ffn_ratios"] == [1.55] * 10
-    assert json.loads((tmp_path / "out" / "lighthubert.json").read_text())["ffn_embed"] == [24] * 10
-
-
-def test_a_missing_extra_is_named(model, small_space, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(NasError) as told:
-        export_subnet(model, small_space.middle, tmp_path / "out", ["json", "onnx"], {})
-    assert str(told.value) == "format 'onnx' needs onnxscript: pip install 'lighthubert-nas[onnx]'"
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["torch-export", "hf", "s3prl"])
@@ -88,3 +54,17 @@ def test_scores_of_rounded_weights_are_put_into_the_card(model, small_space, tmp
     with torch.no_grad():
         export_subnet(model, small_space.middle, tmp_path / "out", ["json", "safetensors"], about, "fp16", score)
     assert "0.625 (+0.12500 of float32's 0.5, noise)" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_requests_that_no_format_can_meet_are_refused(model, small_space, tmp_path):
+    for formats, dtype, message in (
+        ([], "fp32", "no export format; known: json, safetensors, onnx"),
+        (["json"], "int4", "unknown dtype 'int4'; known: fp32, fp16, int8"),
+        (["json", "hf"], "fp16", "format 'hf' is written in fp32 only; got dtype 'fp16'"),
+    ):
+        with pytest.raises(NasError, match=message):
+            export_subnet(model, small_space.middle, tmp_path / "out", formats, {}, dtype)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="is not empty: use a new folder"):
+        export_subnet(model, small_space.middle, tmp_path / "file", ["json"], {})
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

@@ -63,6 +63,6 @@ def test_it_needs_torch_and_nothing_of_ours(folder, small_space, tmp_path):
         "print(len(up([torch.randn(16000)])['hidden_states']), up.get_downsample_rates('hidden_states'))\n"
     )
     command = [sys.executable, "-c", code, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(small_space.middle.depth + 1), "320"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(small_space.middle.depth + 1), "320"]

@@ -81,12 +81,7 @@ def test_settings_are_checked_when_they_are_made(changes, message):
 
 
 def test_settings_survive_a_file():
-    made = settings(
-        out=Path("/made/here"),
-        budgets=(Budget("params", 27_000_000), Budget("macs", 1e9)),
-        teacher_layers="2+4,6",
-        minutes=1.5,
-    )
+    made = settings(budgets=(Budget("params", 27_000_000), Budget("macs", 1e9)), teacher_layers="2+4,6", minutes=1.5)
     values = json.loads(json.dumps(made.to_dict()))
     assert values["budgets"] == ["params<=27000000", "macs<=1000000000.0"]
     assert TrainSettings.from_dict(values) == made
