@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -47,20 +46,6 @@ def test_two_processes_of_torchrun_have_the_loss_curve_of_one_with_the_doubled_b
     assert len(set(one)) > 10
     assert curve(tmp_path) == pytest.approx(one, rel=2e-4)
     assert (tmp_path / "supernet" / "calibration.safetensors").exists()
-
-
-@pytest.mark.slow
-def test_ray_train_has_the_same_loss_curve(command, tmp_path):
-    pytest.importorskip("ray")
-    arguments, one = command
-    nas = [sys.executable, "-m", "cli", *arguments, "--out", str(tmp_path), "--ray", "local", "--workers", "2"]
-    nas += ["--cpus-per-worker", "0.5"]
-    result = subprocess.run(
-        nas, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert result.returncode == 0, result.stderr
-    assert "supernet: " in result.stdout
-    assert curve(tmp_path) == pytest.approx(one, rel=2e-4)
 
 
 def test_shares_are_put_in_order_again():
