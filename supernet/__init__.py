@@ -1,27 +1,28 @@
-"""Weights: the once-for-all supernet, where it comes from and what is cut from it.
+"""Weights: the once-for-all supernet, the checkpoints it comes from and the subnets extracted from it.
 
-slicing.py      which slice of each weight a subnet keeps: the one truth
-layers.py       the plain network every subnet is
 model.py        HubertSupernet, with `active(subnet)`
-shared.py       many subnets on the same speech, what they share computed once
-checkpoint.py   load_supernet and save_supernet: our own folders
-foreign.py      checkpoints of LightHuBERT, Hugging Face and fairseq
-weights.py      every key of a file accounted for
-calibration.py  calibration speech as numbers
-extract.py      a subnet as a plain module of its own, saved and re-read
+layers.py       the plain network of one subnet
+slicing.py      which slice of each weight a subnet keeps: the only place that defines it
+shared.py       many subnets on the same speech, with shared computations done once
+extract.py      a subnet as a plain module of its own, in memory and on disk
 order.py        heads and FFN units by importance
+checkpoint.py   load_supernet, and our own folders
+foreign.py      checkpoints of Hugging Face, LightHuBERT and fairseq
+weights.py      tensors from files, with every key accounted for
+calibration.py  calibration speech as tensors
 audio.py        manifests, recordings, batches of similar length
 teacher.py      frozen teachers and the cache of their targets
 store.py        arrays of many recordings on disk
 training/       two-stage distillation
 export/         the chosen subnet in other formats
 
-Importing this package imports no torch: names are loaded when they are used.
+Names are imported on first use (PEP 562), so that `import supernet`, which every submodule implies, does not import
+torch.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,19 +44,25 @@ __all__ = [
 ]
 
 _MODULES = {
-    "checkpoint": ("load_supernet", "save_supernet", "shipped"),
-    "extract": ("extract_subnet", "load_extracted", "save_extracted"),
-    "layers": ("Features", "Hubert"),
-    "model": ("HubertSupernet",),
+    "Features": "supernet.layers",
+    "Hubert": "supernet.layers",
+    "HubertSupernet": "supernet.model",
+    "extract_subnet": "supernet.extract",
+    "load_extracted": "supernet.extract",
+    "load_supernet": "supernet.checkpoint",
+    "save_extracted": "supernet.extract",
+    "save_supernet": "supernet.checkpoint",
+    "shipped": "supernet.checkpoint",
 }
 
+if not TYPE_CHECKING:  # type checkers see the imports above, and report names that do not exist
 
-def __getattr__(name: str) -> object:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"supernet.{module}"), name)
-    raise AttributeError(f"module 'supernet' has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_MODULES[name]), name)
+        globals()[name] = value
+        return value
 
-
-def __dir__() -> list[str]:
-    return __all__
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""CalibrationSpeech speech as numbers: what a score needs, so that searching needs neither audio nor a teacher."""
+"""Calibration speech as tensors: all that a score needs, so that a search needs neither audio nor a teacher."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STEP = 1 / 31  # int8 targets: standardised and clipped to +-4, in steps of 1/3
 class CalibrationSpeech:
     """Front-end features (T, C) and standardised teacher targets (T, K, dim) of each utterance, float32.
 
-    `waves` (S,): the normalised speech itself, if it is available; files do not keep it.
+    `waves` (S,), normalised: only for speech that was read from recordings; no file stores them.
     """
 
     features: list[Tensor]
@@ -36,7 +36,7 @@ class CalibrationSpeech:
 def save_calibration(calibration: CalibrationSpeech, file: Path | str) -> None:
     """Writes features as float16 and targets as int8 (rounding adds 1e-4 of their variance)."""
     tensors = {
-        "lengths": torch.tensor([len(features) for features in calibration.features], dtype=torch.int32),
+        "lengths": _lengths(calibration),
         "features": torch.cat(calibration.features).half(),
         "targets": (torch.cat(calibration.targets) / _STEP).round().clamp(-127, 127).to(torch.int8),
     }
@@ -56,23 +56,26 @@ def load_calibration(file: Path | str) -> CalibrationSpeech:
 
 
 def kept_calibration(key: str, make: Callable[[], CalibrationSpeech]) -> CalibrationSpeech:
-    """The result of `make`, exactly, from the cache folder if it was made before: memory-mapped, not read.
+    """The result of `make`, unrounded; from the cache folder, memory-mapped, if it was computed before.
 
-    `key` names everything it depends on. If the cache cannot be written, only time is lost; its files may be deleted at
-    any time.
+    `key` must name everything that the result depends on. A cache folder that cannot be written costs only time.
     """
     file = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
     if file.exists():
-        with contextlib.suppress(SafetensorError, OSError, KeyError, RuntimeError):  # cut short: made anew
+        with contextlib.suppress(SafetensorError, OSError, KeyError, RuntimeError):  # truncated: computed again
             tensors = load_file(file)
             lengths = tensors["lengths"].tolist()
             return CalibrationSpeech(list(tensors["features"].split(lengths)), list(tensors["targets"].split(lengths)))
-    made = make()
+    calibration = make()
+    tensors = {
+        "lengths": _lengths(calibration),
+        "features": torch.cat(calibration.features).contiguous(),
+        "targets": torch.cat(calibration.targets).contiguous(),
+    }
     with contextlib.suppress(NasError, SafetensorError), replacing(file, shared=True) as temporary:
-        tensors = {
-            "lengths": torch.tensor([len(features) for features in made.features], dtype=torch.int32),
-            "features": torch.cat(made.features).contiguous(),
-            "targets": torch.cat(made.targets).contiguous(),
-        }
         save_file(tensors, temporary)
-    return made
+    return calibration
+
+
+def _lengths(calibration: CalibrationSpeech) -> Tensor:
+    return torch.tensor([len(features) for features in calibration.features], dtype=torch.int32)

@@ -1,4 +1,8 @@
-"""Supernets on disk: our own folders, and `load_supernet` for these and for the checkpoints of others."""
+"""Supernets on disk: our own folders, and `load_supernet`, which reads every supported kind of checkpoint.
+
+A folder of ours holds `model.safetensors`, `config.json` (space, heads, provenance) and perhaps
+`calibration.safetensors`. Checkpoints of other packages are read by `foreign.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,25 +18,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from search_spaces import CheckpointError, NasError, Space, SpaceError, space_from_dict
-from search_spaces.files import replacing, write_json
-from search_spaces.types import JsonMapping, JsonObject
+from search_spaces.files import replacing
 from supernet.calibration import load_calibration
 from supernet.foreign import from_hugging_face, from_pickle
 from supernet.model import HubertSupernet
-from supernet.weights import fill, read_tensors
+from supernet.weights import load_weights, read_tensors
 
-__all__ = [
-    "load_supernet",
-    "read_config",
-    "save_supernet",
-    "shipped",
-    "write_folder",
-]
+__all__ = ["load_supernet", "read_config", "save_supernet", "shipped", "write_folder"]
 
 FORMAT = "lighthubert-nas supernet 1"
 _SHIPPED = Path(__file__).parent / "pretrained"
-
-# -------------------------------------------------------------------- public
 
 
 def shipped() -> list[str]:
@@ -40,11 +36,12 @@ def shipped() -> list[str]:
 
 
 def load_supernet(path_or_name: Path | str, device: str = "cpu", space: Space | None = None) -> HubertSupernet:
-    """The supernet of a shipped name or a checkpoint, in float32 and eval mode on `device`.
+    """The supernet in a checkpoint, or the shipped one of that name, in float32 and eval mode on `device`.
 
-    `space`: what to search in a Hugging Face or fairseq HuBERT, whose weights are stored sizes only; by default
-    `lighthubert-base` where the network is HuBERT Base's, else the largest subnet alone.
-    Raises `CheckpointError` in one line for whatever cannot be read, safely and wholly.
+    `space`: the subnets to search. For a supernet of ours it must be a part of the stored space. A checkpoint of
+    another package stores only sizes: there the default is `lighthubert-base` for a network of HuBERT Base's sizes,
+    else the whole network alone.
+    Raises `CheckpointError` for anything that cannot be read safely and completely.
     """
     name = str(path_or_name)
     path = _SHIPPED / name if name in shipped() else Path(path_or_name)
@@ -75,66 +72,76 @@ def save_supernet(model: HubertSupernet, folder: Path | str, dtype: torch.dtype 
     return write_folder(folder, model.state_dict(), config, dtype)
 
 
-def write_folder(folder: Path | str, weights: Mapping[str, Tensor], config: JsonMapping, dtype: torch.dtype) -> Path:
-    """Writes `model.safetensors` and `config.json`, each completely or not at all."""
+def write_folder(
+    folder: Path | str, weights: Mapping[str, Tensor], config: Mapping[str, object], dtype: torch.dtype
+) -> Path:
+    """Writes `model.safetensors` and `config.json`; neither is replaced before both are written completely."""
     folder = Path(folder)
     plain = {name: value.detach().to("cpu", dtype).contiguous() for name, value in weights.items()}
     try:
-        with replacing(folder / "model.safetensors") as temporary:
-            save_file(plain, temporary, metadata={"format": "pt"})
-        write_json(folder / "config.json", config)
-    except (NasError, SafetensorError) as error:
+        with (
+            replacing(folder / "config.json") as config_file,  # replaced last, so that it never precedes its weights
+            replacing(folder / "model.safetensors") as weights_file,
+        ):
+            save_file(plain, weights_file, metadata={"format": "pt"})
+            config_file.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    except SafetensorError as error:
         raise CheckpointError(f"cannot write {folder}: {error}") from None
+    except NasError as error:
+        raise CheckpointError(str(error)) from None
     return folder
 
 
-def read_config(file: Path, form: str) -> JsonObject:
-    """The JSON object in a `config.json` of ours."""
+def read_config(file: Path, form: str) -> dict[str, Any]:
+    """The JSON object in a `config.json` whose `format` is `form`."""
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {file}: {error}") from None
     if not isinstance(config, dict) or config.get("format") != form:
-        result = config.get("format") if isinstance(config, dict) else None
-        raise CheckpointError(f"{file} must have the format {form!r}; got {result!r}")
+        actual = config.get("format") if isinstance(config, dict) else None
+        raise CheckpointError(f"{file} must have the format {form!r}; got {actual!r}")
     return config
 
 
-# -------------------------------------------------------------------- folders
-
-
 def _from_folder(folder: Path, space: Space | None) -> HubertSupernet:
-    config = folder / "config.json"
-    if not config.is_file():
+    file = folder / "config.json"
+    if not file.is_file():
         raise CheckpointError(f"{folder} holds no config.json: neither our supernet nor a Hugging Face model")
     try:
-        fields = json.loads(config.read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{config} is not JSON: {error}") from None
-    if isinstance(fields, dict) and "model_type" in fields:
-        return from_hugging_face(folder, fields, space)
-    return _from_ours(folder, read_config(config, FORMAT), space)
-
-
-def _from_ours(folder: Path, config: JsonObject, space: Space | None) -> HubertSupernet:
-    try:
-        heads, head_dim = tuple(int(n) for n in config["head_layers"]), int(config["head_dim"])
-        stored = space_from_dict(config["space"])
-        known = range(1, stored.network.num_layers + 1)
-        if head_dim < bool(heads) or list(heads) != sorted(set(heads)) or any(n not in known for n in heads):
-            raise CheckpointError(
-                f"head_layers of {folder} must be rising layers of 1..{known[-1]} with a head_dim; "
-                f"got {list(heads)} and {head_dim}"
-            )
-        model = HubertSupernet(stored, heads, head_dim, config["frame_rule"], config["provenance"])
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, NasError):
-            raise
-        raise CheckpointError(f"{folder / 'config.json'} lacks or misspells {error}") from None
-    fill(folder / "model.safetensors", model, read_tensors(folder / "model.safetensors"))
-    calibration = folder / "calibration.safetensors"
-    if calibration.exists():
-        model.calibration = load_calibration(calibration)
+        raise CheckpointError(f"{file} is not JSON: {error}") from None
+    if isinstance(config, dict) and "model_type" in config:
+        return from_hugging_face(folder, config, space)
+    model = _from_ours(folder, read_config(file, FORMAT))
     if space is not None:
         model.use_space(space)
     return model
+
+
+def _from_ours(folder: Path, config: Mapping[str, Any]) -> HubertSupernet:
+    """The supernet of the whole stored space, with its calibration speech if the folder has some."""
+    try:
+        model = _untrained(folder, config)
+    except NasError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: missing or invalid {error}") from None
+    load_weights(model, read_tensors(folder / "model.safetensors"), folder / "model.safetensors")
+    calibration = folder / "calibration.safetensors"
+    if calibration.exists():
+        model.calibration = load_calibration(calibration)
+    return model
+
+
+def _untrained(folder: Path, config: Mapping[str, Any]) -> HubertSupernet:
+    heads, head_dim = tuple(int(n) for n in config["head_layers"]), int(config["head_dim"])
+    space = space_from_dict(config["space"])
+    layers = range(1, space.network.num_layers + 1)
+    if head_dim < bool(heads) or list(heads) != sorted(set(heads)) or any(n not in layers for n in heads):
+        raise CheckpointError(
+            f"head_layers of {folder} must be increasing layer numbers of 1..{layers[-1]}, with a positive head_dim; "
+            f"got {list(heads)} and {head_dim}"
+        )
+    return HubertSupernet(space, heads, head_dim, config["frame_rule"], config["provenance"])

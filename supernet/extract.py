@@ -1,17 +1,17 @@
-"""Subnets as models of their own, in memory and on disk."""
+"""Subnets as plain modules of their own, in memory and on disk."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from search_spaces import CheckpointError, SpaceError, Subnet, space_from_dict
-from search_spaces.types import JsonMapping
 from supernet.checkpoint import read_config, write_folder
 from supernet.layers import FRAME_MASKS, Hubert
 from supernet.model import HubertSupernet
-from supernet.weights import checked, read_tensors
+from supernet.weights import load_weights, read_tensors
 
 __all__ = ["extract_subnet", "load_extracted", "save_extracted"]
 
@@ -19,14 +19,14 @@ FORMAT = "lighthubert-nas subnet 1"
 
 
 def extract_subnet(model: HubertSupernet, subnet: Subnet | None = None) -> Hubert:
-    """The (active) subnet as a plain module with no slicing in it, sharing no memory with the supernet."""
+    """A plain module with a copy of the subnet's weights (default: the active subnet)."""
     return model.extract(subnet)
 
 
 def save_extracted(
-    net: Hubert, folder: Path | str, dtype: torch.dtype = torch.float32, about: JsonMapping | None = None
+    net: Hubert, folder: Path | str, dtype: torch.dtype = torch.float32, about: Mapping[str, object] | None = None
 ) -> Path:
-    """Writes `model.safetensors` and `config.json` (network, subnet, and what is known `about` it)."""
+    """Writes `model.safetensors` and `config.json` (network, subnet, and `about`: notes on its origin)."""
     config = {
         "format": FORMAT,
         "network": net.network.to_dict(),
@@ -55,5 +55,5 @@ def load_extracted(folder: Path | str) -> Hubert:
     if rule not in FRAME_MASKS:
         raise CheckpointError(f"frame_rule of {folder} must be one of {', '.join(FRAME_MASKS)}; got {rule!r}")
     net = Hubert(network, subnet, rule)
-    net.load_state_dict(checked(folder, read_tensors(folder / "model.safetensors"), net.state_dict()), strict=True)
+    load_weights(net, read_tensors(folder / "model.safetensors"), folder)
     return net.eval()

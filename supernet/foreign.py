@@ -1,7 +1,8 @@
-"""Checkpoints of others: Hugging Face's HubertModel folders, LightHuBERT's `.pt`, fairseq's HuBERT `.pt`.
+"""Supernets from the checkpoints of other packages, and back to LightHuBERT's names.
 
-The few keys that are known and not needed (prediction labels of the teacher's own training) are listed in the
-supernet's provenance. Pickles are only ever read with `weights_only=True`, which runs no code from them.
+Read are Hugging Face folders of HuBERT and wav2vec 2.0, LightHuBERT's `.pt` files and fairseq's HuBERT `.pt` files.
+Known keys that a supernet does not need (prediction labels of the teacher's own training, CTC heads) are listed in its
+provenance; other unexpected keys are refused. Pickles are only read with `weights_only=True`, which runs no code.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import pickle
 import re
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,13 @@ import torch
 from torch import Tensor
 
 from search_spaces import CheckpointError, Space, ffn_ratio, get_space, space_from_dict
-from search_spaces.types import JsonMapping, JsonObject
 from supernet.model import HubertSupernet
-from supernet.weights import fill, pattern_of, read_tensors, renamed, tensors_of
+from supernet.weights import KeyTable, load_weights, plain_tensors, read_tensors, rename_keys
 
 __all__ = ["from_hugging_face", "from_pickle", "lighthubert_weights"]
 
-# Keys of other people's checkpoints -> ours. `{n}` stands for a number that is kept.
-_FAIRSEQ = {
+_HEAD = "layer_pred_heads."  # LightHuBERT numbers heads by layer, from 0; ours are numbered in order of their layers
+_FAIRSEQ = KeyTable({
     "mask_emb": "mask_embedding",
     "layer_norm.{p}": "encoder.input_norm.{p}",
     "post_extract_proj.{p}": "encoder.projection.{p}",
@@ -42,9 +43,9 @@ _FAIRSEQ = {
     "encoder.layers.{n}.fc1.{p}": "encoder.layers.{n}.fc1.{p}",
     "encoder.layers.{n}.fc2.{p}": "encoder.layers.{n}.fc2.{p}",
     "encoder.layers.{n}.final_layer_norm.{p}": "encoder.layers.{n}.final_norm.{p}",
-    "layer_pred_heads.{n}.weight": "head {n}",
-}
-_HUGGING_FACE = {
+    _HEAD + "{n}.weight": _HEAD + "{n}.weight",
+})  # fmt: skip
+_HUGGING_FACE = KeyTable({
     "masked_spec_embed": "mask_embedding",
     "feature_projection.layer_norm.{p}": "encoder.input_norm.{p}",
     "feature_projection.projection.{p}": "encoder.projection.{p}",
@@ -64,26 +65,31 @@ _HUGGING_FACE = {
     "encoder.layers.{n}.feed_forward.intermediate_dense.{p}": "encoder.layers.{n}.fc1.{p}",
     "encoder.layers.{n}.feed_forward.output_dense.{p}": "encoder.layers.{n}.fc2.{p}",
     "encoder.layers.{n}.final_layer_norm.{p}": "encoder.layers.{n}.final_norm.{p}",
+})  # fmt: skip
+_IGNORED_FAIRSEQ = re.compile(r"label_embs_concat|final_proj\.(weight|bias)")
+_IGNORED_HUGGING_FACE = re.compile(
+    r"lm_head\.(weight|bias)|projector\.(weight|bias)|classifier\.(weight|bias)|layer_weights|"
+    r"quantizer\..*|project_(q|hid)\.(weight|bias)"  # from wav2vec 2.0's pretraining
+)
+_REQUIRED_HUGGING_FACE = {
+    "conv_bias": False,
+    "hidden_act": "gelu",
+    "feat_extract_activation": "gelu",
+    "conv_pos_batch_norm": False,
+    "feat_proj_layer_norm": True,
+    "layer_norm_eps": 1e-5,
 }
-_IGNORED = {
-    "fairseq": re.compile(r"label_embs_concat|final_proj\.(weight|bias)"),
-    "hugging face": re.compile(
-        r"lm_head\.(weight|bias)|projector\.(weight|bias)|classifier\.(weight|bias)|layer_weights|"
-        r"quantizer\..*|project_(q|hid)\.(weight|bias)"  # of wav2vec 2.0's own training
-    ),
-}
+_REQUIRED_FAIRSEQ = {"layer_norm_first": False, "extractor_mode": "default", "conv_bias": False, "pos_conv_depth": 1}
 
 
 def lighthubert_weights(model: HubertSupernet) -> dict[str, Tensor]:
-    """The supernet's weights under LightHuBERT's names, prediction heads included."""
-    patterns = [(pattern_of(name), key) for key, name in _FAIRSEQ.items()]
-    weights = {}
+    """The supernet's weights under LightHuBERT's names, including the prediction heads."""
+    table = _FAIRSEQ.inverse()
+    weights: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
-        match, key = next(((m, key) for p, key in patterns if (m := p.fullmatch(name))), (None, ""))
-        if match is None:
-            key = "layer_pred_heads.{n}.weight".format(n=model.head_layers[int(name.split(".")[1])] - 1)
-        else:
-            key = key.format(**match.groupdict())
+        key = table.translate(name)
+        if key is None:  # heads.{index}.weight
+            key = f"{_HEAD}{model.head_layers[int(name.split('.')[1])] - 1}.weight"
         weights[key] = value.detach().cpu()
     return weights
 
@@ -91,44 +97,54 @@ def lighthubert_weights(model: HubertSupernet) -> dict[str, Tensor]:
 # -------------------------------------------------------------------- Hugging Face
 
 
-def from_hugging_face(folder: Path, config: JsonObject, space: Space | None) -> HubertSupernet:
+def from_hugging_face(folder: Path, config: Mapping[str, Any], space: Space | None) -> HubertSupernet:
+    """The supernet from a Hugging Face folder whose parsed `config.json` is `config`.
+
+    `space`: the subnets to search, by default `lighthubert-base` for a network of HuBERT Base's sizes, else the whole
+    network alone.
+    """
+    kind = _checked_kind(folder, config)
+    renamed, ignored = rename_keys(
+        folder, _hugging_face_weights(folder), _HUGGING_FACE, _IGNORED_HUGGING_FACE, f"{kind}."
+    )
+    chosen = space or _hugging_face_space(folder, config)
+    if "mask_embedding" not in renamed and config.get("mask_time_prob", 0.05) == 0:
+        renamed["mask_embedding"] = torch.zeros(chosen.network.width)
+    model = HubertSupernet(chosen, provenance={"source": f"Hugging Face {kind}", "ignored_keys": ignored})
+    load_weights(model, renamed, folder)
+    return model
+
+
+def _checked_kind(folder: Path, config: Mapping[str, object]) -> str:
+    """The model type, if the supernet computes what such a model with this config computes."""
     kind = config["model_type"]
     if kind not in ("hubert", "wav2vec2"):
-        why = {"wavlm": ": its gated relative positions have no place here", "whisper": ": it can only be a teacher"}
-        raise CheckpointError(
-            f"model_type of {folder} must be hubert or wav2vec2 to be searched; got {kind!r}{why.get(kind, '')}"
-        )
+        reasons = {"wavlm": ": its gated relative positions are not supported", "whisper": ": it can only be a teacher"}
+        reason = reasons.get(str(kind), "")
+        raise CheckpointError(f"model_type of {folder} must be hubert or wav2vec2 to be searched; got {kind!r}{reason}")
     if config.get("do_stable_layer_norm") or config.get("feat_extract_norm", "group") != "group":
         raise CheckpointError(
             f"{folder} is a pre-norm model (HuBERT Large): only post-norm ones (HuBERT Base, LightHuBERT) are supported"
         )
-    for key, needed in (
-        ("conv_bias", False),
-        ("hidden_act", "gelu"),
-        ("feat_extract_activation", "gelu"),
-        ("conv_pos_batch_norm", False),
-        ("feat_proj_layer_norm", True),
-        ("layer_norm_eps", 1e-5),
-    ):
-        if config.get(key, needed) != needed:
-            raise CheckpointError(f"{key} of {folder} must be {needed!r}; got {config[key]!r}")
+    for key, required in _REQUIRED_HUGGING_FACE.items():
+        if config.get(key, required) != required:
+            raise CheckpointError(f"{key} of {folder} must be {required!r}; got {config[key]!r}")
+    return str(kind)
+
+
+def _hugging_face_weights(folder: Path) -> dict[str, Tensor]:
     if (folder / "model.safetensors").is_file():
-        weights = read_tensors(folder / "model.safetensors")
-    elif (folder / "pytorch_model.bin").is_file():
-        weights = tensors_of(folder, _unpickled(folder / "pytorch_model.bin"))
-    else:
-        raise CheckpointError(f"{folder} holds neither model.safetensors nor pytorch_model.bin")
-    weights, _, ignored = renamed(folder, weights, _HUGGING_FACE, _IGNORED["hugging face"], f"{kind}.")
-    result = space or _hubert_space(folder, config)
-    if "mask_embedding" not in weights and config.get("mask_time_prob", 0.05) == 0:
-        weights["mask_embedding"] = torch.zeros(result.network.width)
-    model = HubertSupernet(result, provenance={"source": f"Hugging Face {kind}", "ignored_keys": ignored})
-    fill(folder, model, weights)
-    return model
+        return read_tensors(folder / "model.safetensors")
+    if (folder / "pytorch_model.bin").is_file():
+        return plain_tensors(folder, _unpickled(folder / "pytorch_model.bin"))
+    raise CheckpointError(f"{folder} contains neither model.safetensors nor pytorch_model.bin")
 
 
-def _hubert_space(folder: Path, config: JsonObject) -> Space:
-    """`lighthubert-base` where the network is HuBERT Base's, else a space of the whole network alone."""
+def _hugging_face_space(folder: Path, config: Mapping[str, Any]) -> Space:
+    """`lighthubert-base` for a network of HuBERT Base's sizes, else a space with the whole network as its only subnet.
+
+    Absent fields have the defaults of transformers' HubertConfig.
+    """
     try:
         width, heads = int(config.get("hidden_size", 768)), int(config.get("num_attention_heads", 12))
         ffn_dim, layers = int(config.get("intermediate_size", 3072)), int(config.get("num_hidden_layers", 12))
@@ -152,92 +168,99 @@ def _hubert_space(folder: Path, config: JsonObject) -> Space:
     base = get_space("lighthubert-base")
     if network == base.network.to_dict():
         return base
-    return space_from_dict(
-        {
-            "name": f"hubert-{width}",
-            "embed_dims": [width],
-            "heads": [heads],
-            "ffn_ratios": [ffn_ratio(ffn_dim, width)],
-            "depth_map": {str(layers): list(range(1, layers + 1))},
-            "network": network,
-        }
-    )
+    return space_from_dict({
+        "name": f"hubert-{width}",
+        "embed_dims": [width],
+        "heads": [heads],
+        "ffn_ratios": [ffn_ratio(ffn_dim, width)],
+        "depth_map": {str(layers): list(range(1, layers + 1))},
+        "network": network,
+    })  # fmt: skip
 
 
-# -------------------------------------------------------------------- pickles
+# -------------------------------------------------------------------- LightHuBERT, fairseq
 
 
 def from_pickle(file: Path, space: Space | None) -> HubertSupernet:
+    """The supernet from a `.pt` file of LightHuBERT or of fairseq's HuBERT; `space` replaces the one it names."""
     content = _unpickled(file)
     if not isinstance(content, Mapping) or "model" not in content:
-        raise CheckpointError(
-            f"{file} must hold a dict with 'cfg' and 'model', as LightHuBERT and fairseq save; it does not"
-        )
-    weights = tensors_of(file, content["model"])
-    config = content.get("cfg")
-    settings = config.get("model") if isinstance(config, Mapping) else None
-    if not isinstance(settings, Mapping):
-        args = content.get("args")
-        settings = vars(args) if isinstance(args, argparse.Namespace) else {}
-    source, result = _identified(file, settings, space)
-    weights, heads, ignored = renamed(file, weights, _FAIRSEQ, _IGNORED["fairseq"])
-    numbers = sorted(heads)
-    if numbers and (numbers[-1] >= result.network.num_layers or heads[numbers[0]].dim() != 2):
-        raise CheckpointError(
-            f"{file}: layer_pred_heads must be matrices of layers 0..{result.network.num_layers - 1}; got layers "
-            f"{numbers} and {tuple(heads[numbers[0]].shape)}"
-        )
-    head_dim = len(heads[numbers[0]]) if numbers else 0
-    weights |= {f"heads.{i}.weight": heads[n] for i, n in enumerate(numbers)}
-    provenance = {"source": source, "ignored_keys": ignored}
-    model = HubertSupernet(result, tuple(n + 1 for n in numbers), head_dim, "fairseq", provenance)
-    fill(file, model, weights)
+        raise CheckpointError(f"{file} must contain a dict with 'cfg' and 'model', as LightHuBERT and fairseq save it")
+    weights = plain_tensors(file, content["model"])
+    source, named = _identified(file, _settings(content))
+    chosen = space or named
+    renamed, ignored = rename_keys(file, weights, _FAIRSEQ, _IGNORED_FAIRSEQ)
+    heads = _taken_heads(file, renamed, chosen.network.num_layers)
+    renamed |= {f"heads.{i}.weight": value for i, value in enumerate(heads.values())}
+    model = HubertSupernet(
+        chosen,
+        head_layers=tuple(layer + 1 for layer in heads),
+        head_dim=len(next(iter(heads.values()))) if heads else 0,
+        frame_rule="fairseq",
+        provenance={"source": source, "ignored_keys": ignored},
+    )
+    load_weights(model, renamed, file)
     return model
 
 
-def _identified(file: Path, settings: JsonMapping, space: Space | None) -> tuple[str, Space]:
-    """What a `.pt` says it is, and its space; refused where its settings are not LightHuBERT's or HuBERT Base's."""
-    for key, needed in (
-        ("layer_norm_first", False),
-        ("extractor_mode", "default"),
-        ("conv_bias", False),
-        ("pos_conv_depth", 1),
-    ):
-        value = settings.get(key, needed)
-        value = getattr(value, "name", value)
-        if value != needed:
-            message = (
-                "pre-norm (HuBERT Large) is not supported"
-                if key in ("layer_norm_first", "extractor_mode")
-                else "not supported"
-            )
-            raise CheckpointError(f"{file}: {key}={value!r}; {message}, only {key}={needed!r}")
+def _taken_heads(file: Path, weights: dict[str, Tensor], layers: int) -> dict[int, Tensor]:
+    """The prediction heads by layer (from 0, in order), removed from `weights`."""
+    names = {int(name.split(".")[1]): name for name in weights if name.startswith(_HEAD)}
+    heads = {number: weights.pop(names[number]) for number in sorted(names)}
+    first = next(iter(heads.values()), None)
+    if first is not None and (max(heads) >= layers or first.dim() != 2):
+        raise CheckpointError(
+            f"{file}: layer_pred_heads must be matrices of layers 0..{layers - 1}; got layers {list(heads)} and "
+            f"{tuple(first.shape)}"
+        )
+    return heads
+
+
+def _settings(content: Mapping[str, object]) -> Mapping[str, object]:
+    """The model's settings: `cfg.model`, or `args` in files from before fairseq used Hydra; empty if there are none."""
+    config, args = content.get("cfg"), content.get("args")
+    settings = config.get("model") if isinstance(config, Mapping) else None
+    if isinstance(settings, Mapping):
+        return settings
+    return vars(args) if isinstance(args, argparse.Namespace) else {}
+
+
+def _identified(file: Path, settings: Mapping[str, object]) -> tuple[str, Space]:
+    """The source that the settings name, and its space; refused unless it is LightHuBERT or HuBERT Base."""
+    for key, required in _REQUIRED_FAIRSEQ.items():
+        value = settings.get(key, required)
+        value = value.name if isinstance(value, Enum) else value
+        if value != required:
+            pre_norm = key in ("layer_norm_first", "extractor_mode")
+            reason = "pre-norm (HuBERT Large) is not supported" if pre_norm else "not supported"
+            raise CheckpointError(f"{file}: {key}={value!r}; {reason}, only {key}={required!r}")
     kind = settings.get("_name") or settings.get("arch")
     if kind == "hubert_pruner":
         stem = str(settings.get("pruner_supernet", "")).lower()
         for size in ("base", "small"):
             if stem.endswith(f"{size}.yaml"):
-                return f"LightHuBERT {size}", space or get_space(f"lighthubert-{size}")
+                return f"LightHuBERT {size}", get_space(f"lighthubert-{size}")
         raise CheckpointError(f"{file}: pruner_supernet must end in base.yaml or small.yaml; got {stem!r}")
     if kind == "student_hubert":
-        return "LightHuBERT stage 1 (only the largest subnet is trained)", space or get_space("lighthubert-base")
+        return "LightHuBERT stage 1 (only the largest subnet is trained)", get_space("lighthubert-base")
     if kind in ("hubert", "hubert_base", None):
-        return "fairseq HuBERT (only the largest subnet is trained)", space or get_space("lighthubert-base")
+        return "fairseq HuBERT (only the largest subnet is trained)", get_space("lighthubert-base")
     raise CheckpointError(f"{file}: model must be hubert_pruner, student_hubert or hubert; got {kind!r}")
 
 
-def _unpickled(file: Path) -> Any:
-    """The content of a torch pickle, if it holds plain containers and tensors only."""
+def _unpickled(file: Path) -> object:
+    """The content of a torch pickle, if it consists of plain containers and tensors only."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(file, map_location="cpu", weights_only=True)
+            content: object = torch.load(file, map_location="cpu", weights_only=True)
+            return content
     except pickle.UnpicklingError as error:
         blocked = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
         reason = f"it refers to {blocked[1]}" if blocked else "it is not a plain torch pickle"
         raise CheckpointError(
-            f"{file} is not safe to read: {reason}; only tensors and plain containers are, so that no code runs "
-            f"(fairseq's own files: convert them to a Hugging Face folder first)"
+            f"{file} is not safe to read: {reason}; only tensors and plain containers are read, so that no code runs "
+            f"(convert fairseq's own files to a Hugging Face folder first)"
         ) from None
-    except Exception as error:  # a torn or foreign file fails in many ways
+    except Exception as error:  # truncated and foreign files fail in many ways
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"cannot read {file}: not a whole torch file ({first[:120]})") from None
+        raise CheckpointError(f"cannot read {file}: not a complete torch file ({first[:120]})") from None

@@ -1,4 +1,4 @@
-"""The plain network that every subnet is: front end and encoder, with no slicing in them.
+"""The plain network of one subnet: front end and encoder, without any slicing.
 
 A supernet runs the same `Encoder.forward` on slices of its stored weights (`torch.func.functional_call`), so that
 there is one forward pass to read, test and export.
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:  # with torch alone this file runs, so that an export can bring it along
+if TYPE_CHECKING:  # at run time this file needs torch alone, since exports contain a copy of it
     from search_spaces import Network, Subnet
 
 __all__ = [
@@ -33,13 +33,13 @@ __all__ = [
 
 FRAME_MASKS = ("conv", "fairseq")
 
-Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v (..., T, H, head dim) -> what attention makes of them
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v (..., T, H, head dim) -> attention's output, same shape
 
 
 class Features(NamedTuple):
-    """`hidden_states`: the projected input, then one for each kept layer, each (B, T, D).
+    """`hidden_states`: the projected input, then the output of each kept layer, each (B, T, D).
 
-    `mask`: (B, T), True where a frame is speech and not padding; None where nothing is padded.
+    `mask`: (B, T), True for frames of speech, False for padding; None if nothing is padded.
     """
 
     hidden_states: tuple[Tensor, ...]
@@ -88,7 +88,7 @@ class EncoderLayer(nn.Module):
         return self.feed(self.attend(x, partial(attention, mask=mask)))
 
     def attend(self, x: Tensor, mix: Mix) -> Tensor:
-        """The first half of the layer, (..., T, D) -> (..., T, D). It depends on the heads, not on the FFN dim."""
+        """The first half of the layer, (..., T, D) -> (..., T, D): it depends on the heads, not on the FFN dim."""
         q, k, v = (part(x).unflatten(-1, (-1, self.head_dim)) for part in (self.q, self.k, self.v))
         return self.attention_norm(x + self.out(mix(q, k, v).flatten(-2)))  # type: ignore[no-any-return]
 
@@ -102,9 +102,9 @@ def _low_precision_cpu(x: Tensor) -> bool:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Scaled dot products (B, T, H, head dim); `mask` (B, 1, 1, T).
+    """Scaled dot-product attention on (B, T, H, head dim); `mask` (B, 1, 1, T).
 
-    In steps where a CPU trains in bf16: fused takes 2-4 times as long.
+    Training in bf16 on a CPU uses separate operations: the fused kernel takes 2-4 times as long there.
     """
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     scale = q.shape[-1] ** -0.5
@@ -141,7 +141,7 @@ class Encoder(nn.Module):
         masked: Tensor | None = None,
         mask_embedding: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """`mask` (B, T): True where speech. `masked` (B, T): frames replaced by `mask_embedding` (D), in training."""
+        """`mask` (B, T): True for speech. `masked` (B, T): frames replaced by `mask_embedding` (D) in training."""
         keys = None if mask is None else mask[:, None, None, :]
         projected, x = self.start(features, mask, masked, mask_embedding)
         hidden = [projected]
@@ -157,7 +157,7 @@ class Encoder(nn.Module):
         masked: Tensor | None = None,
         mask_embedding: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What comes before the layers: the projected input, and what the first layer takes, each (B, T, D)."""
+        """Everything before the layers: the projected input, and the input of the first layer, each (B, T, D)."""
         projected = self._projected(features, mask, masked, mask_embedding)
         return projected, self.norm(projected + F.gelu(self._positions(projected)))
 
@@ -174,8 +174,8 @@ class Encoder(nn.Module):
     def _positions(self, x: Tensor) -> Tensor:
         """The positional convolution (B, T, D).
 
-        On CPUs with AMX, oneDNN's half-precision forward pass is wrong for even kernels with fewer than 16 channels a
-        group (docs/log.md). One more tap, of zeros, makes the kernel odd.
+        On CPUs with AMX, oneDNN's half-precision forward pass is wrong for even kernels with fewer than 16 channels
+        per group (docs/log.md). An additional tap of zeros makes the kernel odd.
         """
         x, T, conv = x.transpose(1, 2), x.shape[1], self.pos_conv
         if _low_precision_cpu(x):
@@ -186,7 +186,7 @@ class Encoder(nn.Module):
 
 
 class Hubert(nn.Module):
-    """One subnet as a model of its own: plain modules, plain weights. Made by `extract_subnet`."""
+    """One subnet as a model of its own, with plain modules and weights. Made by `extract_subnet`."""
 
     def __init__(self, network: Network, subnet: Subnet, frame_rule: str = "conv") -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class Hubert(nn.Module):
         self.encoder = Encoder(network, subnet)
 
     def forward(self, wav: Tensor, lengths: Tensor | None = None) -> Features:
-        """Hidden states of wav (B, S), float, normalised per utterance; `lengths` (B,) in samples where padded."""
+        """Hidden states of wav (B, S), float, normalised per utterance; `lengths` (B,) in samples if it is padded."""
         features = self.front_end(wav)
         mask = frame_mask(self.network, lengths, wav.shape[1], features.shape[1], self.frame_rule)
         return Features(self.encoder(features, mask), mask)
@@ -204,18 +204,18 @@ class Hubert(nn.Module):
 
 
 def frame_mask(network: Network, lengths: Tensor | None, samples: int, frames: int, rule: str) -> Tensor | None:
-    """(B, T), True where a frame is speech; None where no utterance is padded."""
+    """(B, T), True for frames of speech; None if no utterance is padded."""
     if lengths is None or bool((lengths == samples).all()):
         return None
     return speech_frames(network, lengths, samples, frames, rule)
 
 
 def speech_frames(network: Network, lengths: Tensor, samples: int, frames: int, rule: str) -> Tensor:
-    """(B, T), True where a frame is speech. It asks nothing of the lengths' values, so that it can be traced.
+    """(B, T), True for frames of speech. No branch depends on the values of `lengths`, so that it can be traced.
 
-    `rule` "conv": a frame counts if the front end would give it for the unpadded utterance (Hugging Face).
-    `rule` "fairseq": the batch is cut into T chunks of S // T samples, and a frame counts if its chunk has any
-    speech (fairseq, LightHuBERT: one frame more at the end of most utterances).
+    `rule` "conv": a frame is speech if the front end computes it for the unpadded utterance (Hugging Face).
+    `rule` "fairseq": the batch is divided into T chunks of S // T samples, and a frame is speech if its chunk contains
+    any (fairseq, LightHuBERT: one frame more at the end of most utterances).
     """
     if rule == "fairseq":
         chunk = samples // frames
@@ -228,7 +228,7 @@ def speech_frames(network: Network, lengths: Tensor, samples: int, frames: int, 
 
 
 def fingerprint(module: nn.Module) -> str:
-    """12 hex digits that stand for the weights: others have others."""
+    """12 hex digits that identify the weights."""
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(name.encode())

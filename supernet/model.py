@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from search_spaces import Network, Space, SpaceError, Subnet, ffn_ratio
-from search_spaces.types import JsonMapping, JsonObject
 from supernet.calibration import CalibrationSpeech
 from supernet.layers import FRAME_MASKS, Encoder, Features, FrontEnd, Hubert, fingerprint, frame_mask
 from supernet.slicing import slice_weights
@@ -22,7 +22,7 @@ __all__ = ["HubertSupernet"]
 
 
 class _StoredPositionalConv(nn.Module):
-    """The positional convolution as stored: direction v, one gain g for each tap, bias."""
+    """The positional convolution as stored: directions v, one gain g per tap, and the bias."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -36,14 +36,14 @@ class _StoredPositionalConv(nn.Module):
 
 
 class HubertSupernet(nn.Module):
-    """Weights of a whole `Space`. Which subnet runs is set by a `with` block:
+    """The weights of a whole `Space`. A `with` block sets which subnet runs:
 
         with model.active(subnet):
             out = model.extract_features(wav, lengths)
 
-    Outside any block the largest subnet of the space runs. Slices are taken from the stored weights at each call
-    and are never kept. `head_layers` are the (1-based) layers whose outputs have a prediction head of `head_dim`
-    outputs; a subnet that dropped such a layer uses its last kept layer before it.
+    Outside any block the largest subnet of the space runs. Each call slices the stored weights again; slices are
+    never state. `head_layers` are the layers (from 1) whose outputs have a prediction head of `head_dim` outputs; in a
+    subnet without such a layer, the head reads the last kept layer before it.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class HubertSupernet(nn.Module):
         head_layers: tuple[int, ...] = (),
         head_dim: int = 0,
         frame_rule: str = "conv",
-        provenance: JsonMapping | None = None,
+        provenance: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
         if frame_rule not in FRAME_MASKS:
@@ -60,8 +60,8 @@ class HubertSupernet(nn.Module):
         network = space.network
         self.space, self.frame_rule = space, frame_rule
         self.head_layers, self.head_dim = head_layers, head_dim
-        self.provenance: JsonObject = dict(provenance or {})
-        self.calibration: CalibrationSpeech | None = None  # set by load_supernet where the folder brings one
+        self.provenance: dict[str, Any] = dict(provenance or {})
+        self.calibration: CalibrationSpeech | None = None  # set by load_supernet if the folder has some
         self.front_end = FrontEnd(network)
         full = Subnet(
             network.width,
@@ -78,7 +78,7 @@ class HubertSupernet(nn.Module):
         self._subnet = space.largest
 
     def _init_weights(self) -> None:
-        """BERT's init, its deviation of 0.02 at width 768 kept in proportion for other widths."""
+        """BERT's initialisation: standard deviation 0.02 at width 768, proportional to 1 / sqrt(width)."""
         std = 0.02 * math.sqrt(768 / self.space.network.width)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -97,7 +97,7 @@ class HubertSupernet(nn.Module):
 
     @contextmanager
     def active(self, subnet: Subnet) -> Iterator[HubertSupernet]:
-        """Runs the block with this subnet; the one before is restored, whatever happens."""
+        """Runs the block with this subnet; afterwards, also after an error, the previous one is active again."""
         self.space.check(subnet)
         before, self._subnet = self._subnet, subnet
         try:
@@ -106,13 +106,16 @@ class HubertSupernet(nn.Module):
             self._subnet = before
 
     def fingerprint(self) -> str:
-        """12 hex digits that stand for the weights: another supernet has others."""
+        """12 hex digits that identify the weights."""
         return fingerprint(self)
 
     def use_space(self, space: Space) -> None:
-        """Confines the supernet to a part of its space: another set of subnets of the same network."""
+        """Restricts this supernet, in place, to `space`: a part of its current space, of the same network.
+
+        The largest subnet of `space` becomes the active one. Raises `SpaceError` for any other space.
+        """
         if space.network != self.space.network:
-            raise SpaceError(f"space '{space.name}' is of another network than supernet space '{self.space.name}'")
+            raise SpaceError(f"space '{space.name}' is of another network than the supernet's, '{self.space.name}'")
         for depth in space.depths:
             if space.kept_layers(depth) != self.space.kept_layers(depth):
                 raise SpaceError(f"space '{space.name}' keeps other layers at depth {depth} than '{self.space.name}'")
@@ -121,27 +124,27 @@ class HubertSupernet(nn.Module):
         self.space, self._subnet = space, space.largest
 
     def sliced_weights(self, subnet: Subnet | None = None) -> dict[str, Tensor]:
-        """The (active) subnet's encoder weights, named as in `layers.Encoder`: slices of the stored ones."""
+        """Slices of the stored encoder weights for a subnet (default: the active one), named as in `layers.Encoder`."""
         stored = dict(self.encoder.named_parameters())
         return slice_weights(stored, self.space, subnet or self._subnet)
 
-    # ---------------------------------------------------------------- running it
+    # ---------------------------------------------------------------- forward pass
 
     def forward(self, wav: Tensor, lengths: Tensor | None = None) -> Features:
-        """Hidden states of wav (B, S), float, normalised per utterance; `lengths` (B,) in samples where padded."""
+        """Hidden states of wav (B, S), float, normalised per utterance; `lengths` (B,) in samples if it is padded."""
         features = self.front_end(wav)
         return self.encode(features, self.frame_mask(lengths, wav.shape[1], features.shape[1]))
 
     extract_features = forward
 
     def frame_mask(self, lengths: Tensor | None, samples: int, frames: int) -> Tensor | None:
-        """(B, T), True where a frame is speech; see `layers.frame_mask`."""
+        """(B, T), True for frames of speech; see `layers.frame_mask`."""
         return frame_mask(self.space.network, lengths, samples, frames, self.frame_rule)
 
     def encode(self, features: Tensor, mask: Tensor | None = None, masked: Tensor | None = None) -> Features:
         """Hidden states of front-end features (B, T, C), which are the same for every subnet.
 
-        `mask` (B, T): True where speech; `masked` (B, T): frames hidden from the student in training.
+        `mask` (B, T): True for frames of speech; `masked` (B, T): True for frames hidden from the student in training.
         """
         subnet = self._subnet
         embedding = None if masked is None else self.mask_embedding[: subnet.embed_dim]
@@ -154,12 +157,12 @@ class HubertSupernet(nn.Module):
         return Features(hidden, mask)
 
     def predict(self, hidden_states: tuple[Tensor, ...]) -> list[Tensor]:
-        """One prediction (B, T, head_dim) of the teacher for each of `head_layers`, from the active subnet."""
+        """The active subnet's predictions (B, T, head_dim) of the teacher's targets, one per head."""
         positions = enumerate(self.head_positions())
         return [self.predict_head(head, hidden_states[position]) for head, position in positions]
 
     def head_positions(self) -> list[int]:
-        """Which of the active subnet's hidden states each head reads: that of its layer, or of the last kept before."""
+        """For each head, which of the active subnet's hidden states it reads: its layer's or the last kept before."""
         kept = self.space.kept_layers(self._subnet.depth)
         return [sum(k < layer for k in kept) for layer in self.head_layers]  # head layers count from 1
 
@@ -168,7 +171,7 @@ class HubertSupernet(nn.Module):
         return F.linear(hidden, self.heads[head].weight[:, : hidden.shape[-1]])
 
     def extract(self, subnet: Subnet | None = None) -> Hubert:
-        """A plain copy of the (active) subnet, sharing no memory with the supernet."""
+        """A plain copy of a subnet (default: the active one), which shares no memory with the supernet."""
         subnet = subnet or self._subnet
         self.space.check(subnet)
         net = Hubert(self.space.network, subnet, self.frame_rule)
@@ -182,6 +185,6 @@ class HubertSupernet(nn.Module):
 
 @lru_cache(maxsize=256)
 def _skeleton(network: Network, subnet: Subnet) -> Encoder:
-    """The subnet's encoder without memory: shapes and forward pass only."""
+    """The subnet's encoder on the meta device: shapes and forward pass, no memory."""
     with torch.device("meta"):
         return Encoder(network, subnet)

@@ -1,8 +1,8 @@
-"""Heads and FFN units in order of importance: a small subnet keeps the first of them, and starts with what matters.
+"""Heads and FFN units in order of importance: subnets keep the first of each, so they start with the most important.
 
-A network that was trained whole (a Hugging Face HuBERT, stage 1) has them in no order. Permuting them changes nothing
-of what the whole network computes. Embedding dims stay where they are: the positional convolution mixes them within
-its groups only, so that most permutations of them would not leave the network as it is.
+A network that was trained as a whole (a Hugging Face HuBERT, stage 1) has them in arbitrary order, and permuting them
+does not change its outputs. Embedding dims are not permuted: the positional convolution mixes them only within its
+groups, so most permutations would change the outputs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_spaces import CheckFailed, Space, SpaceError
 from supernet.audio import Utterance, load_audio, normalise, read_manifest
@@ -27,91 +27,102 @@ __all__ = ["convert", "order_by_importance"]
 
 @torch.no_grad()
 def convert(
-    source: str, out: Path, space: Space | None = None, audio: Path | None = None, sort: bool = True, most: int = 24
+    source: str,
+    out: Path,
+    space: Space | None = None,
+    audio: Path | None = None,
+    sort: bool = True,
+    max_recordings: int = 24,
 ) -> HubertSupernet:
     """Writes the model at `source` as a supernet of ours, in order of importance, and reads it back.
 
-    `audio`: a manifest, of which `most` recordings, from all over, tell what is important. Raises `CheckFailed` where
-    the largest subnet no longer computes what the model does.
+    `audio`: a manifest; importance is measured on at most `max_recordings` evenly spaced recordings of it, without
+    audio on the weights alone. Raises `CheckFailed` if the largest subnet's outputs differ from the model's.
     """
     before, model = load_supernet(source, space=space), load_supernet(source, space=space)
-    largest, network = model.space.largest, model.space.network
-    if (largest.embed_dim, *set(largest.heads), *set(largest.ffn_dims), largest.depth) != (
-        network.width,
-        network.heads,
-        network.ffn_dim,
-        network.num_layers,
-    ):
-        raise SpaceError(f"space '{model.space.name}' lacks the whole network: its largest subnet must be the model")
+    _check_whole(model.space)
     if sort:
-        features = [] if audio is None else _features(model, read_manifest(audio), most)
+        features = [] if audio is None else _features(model, read_manifest(audio), max_recordings)
         order_by_importance(model, features)
     save_supernet(model, out)
     if model.calibration is not None:
         save_calibration(model.calibration, out / "calibration.safetensors")
     after = load_supernet(out)
-    wav = torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
-    pairs = zip(before(wav).hidden_states, after(wav).hidden_states, strict=True)
-    difference = max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
+    difference = _relative_difference(before, after)
     if not difference < 1e-4:
         raise CheckFailed(f"the largest subnet of {out} differs from {source} by {difference:.1e} (relative)")
     return after
 
 
-def _features(model: HubertSupernet, utterances: Sequence[Utterance], most: int) -> list[Tensor]:
-    chosen = utterances[:: max(1, len(utterances) // most)][:most]
+def _check_whole(space: Space) -> None:
+    largest, network = space.largest, space.network
+    sizes = (largest.embed_dim, *set(largest.heads), *set(largest.ffn_dims), largest.depth)
+    if sizes != (network.width, network.heads, network.ffn_dim, network.num_layers):
+        raise SpaceError(f"space '{space.name}' lacks the whole network: its largest subnet must be the model")
+
+
+def _relative_difference(before: HubertSupernet, after: HubertSupernet) -> float:
+    """The largest difference of a hidden state on one second of noise, relative to the state's largest value."""
+    wav = torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
+    pairs = zip(before(wav).hidden_states, after(wav).hidden_states, strict=True)
+    return max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
+
+
+def _features(model: HubertSupernet, utterances: Sequence[Utterance], count: int) -> list[Tensor]:
+    """Front-end features (T, C) of at most `count` evenly spaced utterances."""
+    chosen = utterances[:: max(1, len(utterances) // count)][:count]
     waves = [load_audio(utterance.audio, model.space.network.receptive_field) for utterance in chosen]
     return [model.front_end(torch.from_numpy(normalise(wave))[None])[0] for wave in waves]
 
 
 @torch.no_grad()
 def order_by_importance(model: HubertSupernet, features: Sequence[Tensor] = ()) -> HubertSupernet:
-    """`model`, its heads and FFN units of every layer put in order, the most important first.
+    """Sorts the heads and the FFN units of every layer of `model`, in place, the most important first; returns `model`.
 
-    With `features`, front-end features (T, C) of some speech: by what each adds to its layer's output on it, as mean
-    energy (mean square of the unit, times the norm of its outgoing weights). Without: by magnitude alone, the norm of
-    incoming times the norm of outgoing weights (of a head, its values' and its outputs').
+    With `features`, front-end features (T, C) of some speech, importance is the mean energy that a unit adds to its
+    layer's output: the root mean square of its activation times the norm of its outgoing weights. Without, it is the
+    norm of the incoming times the norm of the outgoing weights (for heads: of the values and of the output projection).
+    A head's importance is the sum of the squares of its dims' importances.
     """
-    energy = _energies(model, features) if features else None
+    activations = _activations(model, features) if features else None
     head_dim = model.space.network.head_dim
     for index in range(model.space.network.num_layers):
         layer = model.encoder.layers[index]
         assert isinstance(layer, EncoderLayer)
-        inner, units = energy[index] if energy else (layer.v.weight.norm(dim=1), layer.fc1.weight.norm(dim=1))
+        inner, units = activations[index] if activations else (layer.v.weight.norm(dim=1), layer.fc1.weight.norm(dim=1))
         heads = (inner * layer.out.weight.norm(dim=0)).square().view(-1, head_dim).sum(1)
         order = torch.argsort(heads, descending=True, stable=True)
         _permute_heads(layer, (order[:, None] * head_dim + torch.arange(head_dim, device=order.device)).flatten())
         best = torch.argsort(units * layer.fc2.weight.norm(dim=0), descending=True, stable=True)
-        places = _places(model.space, index).to(best.device)
-        _permute_units(layer, torch.empty_like(best).scatter_(0, places, best))
+        positions = _positions(model.space, index).to(best.device)
+        _permute_units(layer, torch.empty_like(best).scatter_(0, positions, best))
     model.provenance = {**model.provenance, "ordered_by": "activations" if features else "magnitude"}
     return model
 
 
-def _energies(model: HubertSupernet, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """For each layer, the root mean square of what goes into `out` and into `fc2` on this speech."""
+def _activations(model: HubertSupernet, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """For each layer, the root mean square of the inputs of `out` and of `fc2` on this speech."""
     with model.active(model.space.largest):
         encoder = model.extract().encoder.eval()
-    result: list[tuple[Tensor, Tensor]] = []
+    layers = [layer for layer in encoder.layers if isinstance(layer, EncoderLayer)]
+    parts = [part for layer in layers for part in (layer.out, layer.fc2)]
     sums: dict[int, Tensor] = {}
 
-    def heard(module: torch.nn.Module, inputs: tuple[Tensor]) -> None:
+    def add_squares(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         sums[id(module)] = sums.get(id(module), torch.zeros(())) + inputs[0].double().square().sum((0, 1))
 
-    parts = [part for layer in encoder.layers for part in (layer.out, layer.fc2)]
-    hooks = [part.register_forward_pre_hook(heard) for part in parts]  # type: ignore[union-attr, operator, arg-type]
+    hooks = [part.register_forward_pre_hook(add_squares) for part in parts]
     for each in features:
         encoder(each[None])
     for hook in hooks:
         hook.remove()
     frames = sum(len(each) for each in features)
-    energies = [(sums[id(part)] / frames).sqrt().float() for part in parts]
-    result += zip(energies[::2], energies[1::2], strict=True)
-    return result
+    root_mean_squares = [(sums[id(part)] / frames).sqrt().float() for part in parts]
+    return list(zip(root_mean_squares[::2], root_mean_squares[1::2], strict=True))
 
 
-def _places(space: Space, layer: int) -> Tensor:
-    """The stored FFN units of a layer, those that most (embed dim, FFN ratio) choices keep first."""
+def _positions(space: Space, layer: int) -> Tensor:
+    """Positions of a layer's FFN units, by how many (embed dim, FFN ratio) choices keep them, most often kept first."""
     kept = torch.zeros(space.network.ffn_dim, dtype=torch.long)
     for D, ratio in product(space.embed_dims, space.ffn_ratios[layer]):
         for part in ffn_segments(space.network, D, int(ratio * D)):
@@ -127,7 +138,7 @@ def _permute_heads(layer: EncoderLayer, order: Tensor) -> None:
 
 
 def _permute_units(layer: EncoderLayer, order: Tensor) -> None:
-    """Unit `order[i]` comes to place i."""
+    """Unit `order[i]` moves to position i."""
     layer.fc1.weight.copy_(layer.fc1.weight[order])
     layer.fc1.bias.copy_(layer.fc1.bias[order])
     layer.fc2.weight.copy_(layer.fc2.weight[:, order])

@@ -1,13 +1,13 @@
-"""Many subnets on the same speech, with everything they share computed once.
+"""Many subnets on the same speech, with shared computations done once.
 
 A subnet's hidden states depend on its embed dim and then, step by step, on the heads and the FFN ratio of each kept
-layer. The subnets of a call are walked as a trie of these steps, depth first: a step that several have in common is
-taken once, a depth that is the beginning of another comes free, and nothing is kept but what is still branched from.
+layer. A call traverses its subnets as a trie of these steps, depth first: a step that several subnets share is computed
+once, a subnet that is a prefix of another costs nothing, and only states that are still needed for branches are kept.
 
-The layers are those of `layers.EncoderLayer`, on weights that `slicing` cuts: one module for each choice, on views of
-what was cut once for each layer and embed dim (float32 attention weights are views of the supernet's own). Frames of
-all utterances lie in one matrix (N, D), so that nothing is padded and nothing masked; only attention and the
-positional convolution, which is done once for each embed dim, know where utterances begin.
+The layers are `layers.EncoderLayer` modules on weights from `slicing`: one module per choice, on views of one slice per
+layer and embed dim (float32 attention weights are views of the supernet's own). The frames of all utterances form one
+matrix (N, D), without padding or masks; only attention and the positional convolution, which runs once per embed dim,
+depend on where utterances begin.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ Step = tuple[int, int]  # (layer, heads), then (layer, FFN dim)
 
 
 class Speech:
-    """Front-end features (T, C) of utterances, shortest first; those of one length are run as one batch."""
+    """Front-end features (T, C) of utterances, shortest first; utterances of equal length form one batch."""
 
     def __init__(self, features: Sequence[Tensor], device: str = "cpu") -> None:
         self.lengths = [len(each) for each in features]
         if self.lengths != sorted(self.lengths):
-            raise ValueError(f"utterances must come shortest first; got lengths {self.lengths}")
+            raise ValueError(f"utterances must be sorted, shortest first; got lengths {self.lengths}")
         self.buckets = [
             torch.stack(list(group)).to(device) for _, group in groupby(features, key=len)
         ]  # each (B, T, C)
@@ -52,9 +52,9 @@ class Speech:
 
 
 class SharedEncoder:
-    """Runs subnets of `model` on one `Speech`. `dtype` is what the layers run in; what comes before is float32.
+    """Runs subnets of `model` on one `Speech`. The layers run in `dtype`, everything before them in float32.
 
-    What is cut and computed once for each embed dim is kept until the weights change.
+    Slices, and the input of the first layer for each embed dim, are kept until the weights change.
     """
 
     def __init__(self, model: HubertSupernet, speech: Speech, dtype: torch.dtype = torch.float32) -> None:
@@ -66,10 +66,10 @@ class SharedEncoder:
 
     @torch.no_grad()
     def read(self, subnets: Sequence[Subnet], layers: Sequence[int], read: Callable[[int, Tensor], T]) -> list[list[T]]:
-        """For each subnet and each k, `read(k, hidden)` of the hidden state (N, D) that stands for `layers[k]`.
+        """For each subnet and each k, `read(k, hidden)` of the hidden state (N, D) that represents `layers[k]`.
 
-        That is the output of the layer (they count from 1), or of the last kept before it. Called once for each
-        different state, which is gone afterwards.
+        That is the output of this layer (counted from 1), or of the last kept layer before it. `read` is called once
+        per distinct state; the state is not kept afterwards.
         """
         for subnet in subnets:
             self.model.space.check(subnet)
@@ -77,10 +77,10 @@ class SharedEncoder:
         walk = _Walk(self, subnets, layers, read)
         for D in sorted({subnet.embed_dim for subnet in subnets}):
             walk.embed_dim(D)
-        return [[result[k] for k in range(len(layers))] for result in walk.found]
+        return [[values[k] for k in range(len(layers))] for values in walk.values]
 
     def start(self, D: int) -> tuple[Tensor, Tensor]:
-        """The projected input and what the first layer takes, each (N, D)."""
+        """The projected input and the input of the first layer, each (N, D)."""
         if D not in self._starts:
             network = self.model.space.network
             with torch.device("meta"):
@@ -92,15 +92,15 @@ class SharedEncoder:
         return self._starts[D]
 
     def layer(self, D: int, layer: int, heads: int, ffn_dim: int) -> EncoderLayer:
-        """The plain layer with these choices, on views of the weights cut for this layer and embed dim."""
+        """The plain layer with these choices, on views of the slice for this layer and embed dim."""
         key = (D, layer, heads, ffn_dim)
         if key not in self._layers:
             space = self.model.space
-            network, most_heads = space.network, max(space.heads[layer])
+            network, max_heads = space.network, max(space.heads[layer])
             if (D, layer) not in self._widest:
-                most = int(max(space.ffn_ratios[layer]) * D)
-                cut = slice_layer(self._stored, network, layer, D, most_heads, most)
-                self._widest[D, layer] = {name: value.to(self.dtype) for name, value in cut.items()}
+                max_ffn_dim = int(max(space.ffn_ratios[layer]) * D)
+                widest = slice_layer(self._stored, network, layer, D, max_heads, max_ffn_dim)
+                self._widest[D, layer] = {name: value.to(self.dtype) for name, value in widest.items()}
             with torch.device("meta"):
                 module = EncoderLayer(D, heads, network.head_dim, ffn_dim)
             narrowed = narrow_layer(self._widest[D, layer], heads * network.head_dim, ffn_dim)
@@ -121,7 +121,7 @@ class SharedEncoder:
 
 
 class _Walk(Generic[T]):
-    """One call of `SharedEncoder.read`: `found[row][k]` is what was read of subnet `row` for `layers[k]`."""
+    """One call of `SharedEncoder.read`: `values[row][k]` is the value of subnet `row` for `layers[k]`."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class _Walk(Generic[T]):
         read: Callable[[int, Tensor], T],
     ) -> None:
         self.encoder, self.subnets, self.layers, self.read = encoder, subnets, layers, read
-        self.found: list[dict[int, T]] = [{} for _ in subnets]
+        self.values: list[dict[int, T]] = [{} for _ in subnets]
         self.paths = [self._path(subnet) for subnet in subnets]
 
     def _path(self, subnet: Subnet) -> list[Step]:
@@ -139,12 +139,12 @@ class _Walk(Generic[T]):
         return [step for layer, heads, ffn_dim in layers for step in ((layer, heads), (layer, ffn_dim))]
 
     def embed_dim(self, D: int) -> None:
-        """Everything of the subnets of one embed dim."""
+        """Reads the values of all subnets of embed dim D."""
         projected, x = self.encoder.start(D)
         self._follow([row for row, subnet in enumerate(self.subnets) if subnet.embed_dim == D], 0, -1, x, projected)
 
     def _follow(self, rows: list[int], at: int, last: int, x: Tensor, hidden: Tensor) -> None:
-        """`rows` share their first `at` steps, up to layer `last`. These gave `x` and, for readers, `hidden`."""
+        """`rows` share their first `at` steps, up to layer `last`; these gave `x`, and `hidden` for readers."""
         while True:
             branches: dict[Step, list[int]] = {}
             ended = []
@@ -157,24 +157,24 @@ class _Walk(Generic[T]):
                 self._read(ended, branches, last, hidden)
             if not branches:
                 return
-            *aside, (step, rows) = branches.items()
-            for other, others in aside:
-                then = self._take(other, at, x)
-                self._follow(others, at + 1, other[0], then, then)
+            *other_branches, (step, rows) = branches.items()
+            for other, others in other_branches:
+                state = self._take(other, at, x)
+                self._follow(others, at + 1, other[0], state, state)
             x = hidden = self._take(step, at, x)
             at, last = at + 1, step[0]
 
     def _read(self, ended: list[int], branches: dict[Step, list[int]], last: int, hidden: Tensor) -> None:
-        """Reads what stands for layers from `last` up to the next that is kept, once for all branches."""
+        """Reads `hidden` for the layers that it represents: from the last one run to the one before the next kept."""
         for k, layer in enumerate(self.layers):
             if last < layer:
                 due = [row for step, rows in branches.items() if layer <= step[0] for row in rows] + ended
                 value = self.read(k, hidden) if due else None
                 for row in due:
-                    self.found[row][k] = value  # type: ignore[assignment]
+                    self.values[row][k] = value  # type: ignore[assignment]
 
     def _take(self, step: Step, at: int, x: Tensor) -> Tensor:
-        """Half a layer on. Which other half the module has does not matter."""
+        """The state after half a layer. The module's other half is not used, so any choice for it will do."""
         (layer, chosen), D = step, x.shape[-1]
         space = self.encoder.model.space
         if at % 2 == 0:

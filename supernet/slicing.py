@@ -1,10 +1,10 @@
-"""Which slice of each stored weight a subnet keeps: the one truth for forward, counting and extraction.
+"""Which slice of each stored weight a subnet keeps: the only definition, for forward pass, counting and extraction.
 
 LightHuBERT's rules (its `scaling_*` modules, checked against s3prl's copy in `tests/supernet`):
 every linear layer keeps its first outputs and inputs; q, k, v keep `head_dim * heads` outputs; LayerNorms keep the
-first D; the positional convolution is weight-normed as a whole and then keeps its first D outputs and D / groups
-inputs of each group. FFN units are stored in blocks of `width`: a subnet takes the first D of each block, and of
-its last block only what is left of int(ratio * D).
+first D; weight norm is applied to the whole positional convolution, which then keeps its first D outputs and the
+first D / groups inputs of each group. FFN units are stored in blocks of `width`: a subnet takes the first D of each
+block, and of its last block the remainder of int(ratio * D).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _LAYER = tuple(
 
 
 def ffn_segments(network: Network, embed_dim: int, ffn_dim: int) -> list[slice]:
-    """Ranges of the stored FFN units that a layer of this embed dim D and FFN dim F keeps, in order."""
+    """Ranges of the stored FFN units that a layer of embed dim D and FFN dim F keeps, in order."""
     blocks = [
         slice(start, start + min(embed_dim, ffn_dim - i * embed_dim))
         for i, start in enumerate(range(0, -(-ffn_dim // embed_dim) * network.width, network.width))
     ]
     merged = [blocks[0]]
-    for block in blocks[1:]:  # whole blocks (D = width) join into one plain prefix: a view, not a copy
+    for block in blocks[1:]:  # whole blocks (D = width) become one prefix: a view, not a copy
         if block.start == merged[-1].stop:
             merged[-1] = slice(merged[-1].start, block.stop)
         else:
@@ -41,7 +41,7 @@ def ffn_segments(network: Network, embed_dim: int, ffn_dim: int) -> list[slice]:
 
 
 def weight_normed(weight_g: Tensor, weight_v: Tensor) -> Tensor:
-    """The positional convolution's plain weight (D, D / groups, kernel): g * v / |v|, one norm for each tap."""
+    """The positional convolution's plain weight (D, D / groups, kernel): g * v / |v|, one norm per tap."""
     return torch._weight_norm(weight_v, weight_g, 2)
 
 
@@ -57,7 +57,7 @@ def slice_weights(stored: Mapping[str, Tensor], space: Space, subnet: Subnet) ->
 
 
 def slice_start(stored: Mapping[str, Tensor], network: Network, embed_dim: int) -> dict[str, Tensor]:
-    """What comes before the layers: input norm, projection, positional convolution, norm."""
+    """The weights before the layers: input norm, projection, positional convolution, norm."""
     D = embed_dim
     return {
         "input_norm.weight": stored["input_norm.weight"],
@@ -78,7 +78,7 @@ def slice_layer(
 ) -> dict[str, Tensor]:
     """One layer (0-based) under the names of `layers.EncoderLayer`.
 
-    Views wherever the slice is one block of memory; FFN weights of several segments are joined (a copy).
+    Slices are views; only FFN weights of several segments are concatenated, which copies them.
     """
     D, inner, units = embed_dim, heads * network.head_dim, ffn_segments(network, embed_dim, ffn_dim)
     own = {name: stored[f"layers.{layer}.{name}"] for name in _LAYER}
@@ -95,9 +95,9 @@ def slice_layer(
 
 
 def narrow_layer(sliced: Mapping[str, Tensor], inner: int, ffn_dim: int) -> dict[str, Tensor]:
-    """A layer of the same embed dim with fewer heads and FFN units: the first of `sliced`, all of them views.
+    """A layer of the same embed dim with fewer heads and FFN units: the first of `sliced`, as views.
 
-    FFN units are joined in the order of their blocks, so that a smaller FFN has the first units of a larger one.
+    FFN units are in the order of their blocks, so that a smaller FFN has the first units of a larger one.
     """
     outputs = {"q": inner, "k": inner, "v": inner, "fc1": ffn_dim}
     narrowed = {name: value[: outputs.get(name.split(".")[0])] for name, value in sliced.items()}

@@ -1,4 +1,4 @@
-"""Numbers of many recordings on disk, computed once: an append-only float16 file and an index that names each."""
+"""Arrays of many recordings on disk, computed once: an append-only float16 file, and an index by name."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["FrameStore"]
 class FrameStore:
     """Arrays (T, *shape) by name, as float16, in `folder`/`stem`.f16 with `index.jsonl` beside it.
 
-    Memory holds the index alone; what is read comes through the system's file cache. Killed at any moment, the next
-    use keeps every array whose index line was written whole. Several processes may fill one store.
+    Only the index is held in memory; arrays are read from the file at each access. After a kill, the next use keeps
+    every array whose index line is complete. Several processes may fill one store.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], stem: str = "frames") -> None:
@@ -61,16 +61,16 @@ class FrameStore:
         return name in self._rows
 
     def frames(self, name: str) -> int:
-        """How many frames an array has."""
+        """The number of frames of an array."""
         return self._rows[name][1]
 
     def add(self, name: str, array: npt.NDArray[np.float16]) -> None:
-        """Keeps one array (T, *shape), if it is not there."""
+        """Stores one array (T, *shape), unless the name is already stored."""
         assert array.dtype == np.float16
         assert array.shape[1:] == self.shape
         with self._locked():
             if self._data.exists() and self._data.stat().st_size != self._frames * self._frame_bytes:
-                self._open()  # another process has added some
+                self._open()  # another process has added arrays
             if name in self._rows:
                 return
             with self._data.open("ab") as data, self._index.open("a", encoding="utf-8") as index:

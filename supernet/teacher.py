@@ -1,7 +1,7 @@
-"""A frozen teacher from a Hugging Face folder, its hidden states brought to the student's frames, and their cache.
+"""A frozen teacher from a Hugging Face folder, its hidden states at the student's frames, and a cache of them.
 
-A HuBERT-like student's frame t sees samples 320t .. 320t+400: its centre is sample 320t+200. HuBERT, wav2vec 2.0
-and WavLM share that grid. Whisper's encoder frame t is centred on sample 320t, so a student frame lies 200/320
+Frame t of a HuBERT-like student covers samples 320t .. 320t+400: its centre is sample 320t+200. HuBERT, wav2vec 2.0
+and WavLM have the same frames. Whisper's encoder frame t is centred on sample 320t, so a student frame lies 200/320
 of the way from teacher frame t to t+1, and the target is interpolated there.
 """
 
@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -23,23 +23,33 @@ from search_spaces import AudioError, CheckpointError
 from supernet.audio import RATE, Utterance, load_audio, normalise
 from supernet.store import FrameStore
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, WhisperFeatureExtractor
+
 __all__ = ["TEACHERS", "TargetCache", "Teacher", "load_teacher"]
 
 TEACHERS = ("hubert", "wav2vec2", "wavlm", "whisper")
 _HOP = 320
+_MAX_WHISPER_SECONDS = 30  # the window that its positions cover
+_BATCH_SECONDS = 48
 
 
 class Teacher(nn.Module):
     """A pretrained encoder: waveforms in, hidden states at the student's 50 Hz frames out.
 
-    `layers` has for each of K targets the indices of the hidden states (0 is the input of the first layer) that it is
-    the mean of: one state, as in DistilHuBERT, or several, as in data2vec. `dim` is their width.
-    Each frame of a state is layer-normalised without affine weights, which tames frames whose norm is an outlier
-    (Whisper's middle layers have frames of 25 times the median norm), as data2vec does before averaging.
+    `layers` holds, for each of K targets, the indices of the hidden states that it averages (0 is the input of the
+    first layer): one state, as in DistilHuBERT, or several, as in data2vec. `dim` is their width.
+    Each frame of a state is layer-normalised without affine weights, as data2vec does before averaging. This limits
+    frames with outlier norms (Whisper's middle layers have frames of 25 times the median norm).
     """
 
     def __init__(
-        self, model: Any, kind: str, layers: tuple[tuple[int, ...], ...], extractor: Any, fingerprint: str
+        self,
+        model: PreTrainedModel,
+        kind: str,
+        layers: tuple[tuple[int, ...], ...],
+        extractor: WhisperFeatureExtractor | None,
+        fingerprint: str,
     ) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
@@ -51,7 +61,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, waves: Sequence[npt.NDArray[np.float32]], frames: int) -> Tensor:
-        """Targets (B, K, frames, dim) float32 of equally long recordings (S,), K = len(layers)."""
+        """Targets (B, K, frames, dim) in float32 of recordings (S,); only Whisper takes different lengths at once."""
         device = next(self.model.parameters()).device
         if self.kind == "whisper":
             hidden = self._whisper(waves, device)
@@ -69,14 +79,18 @@ class Teacher(nn.Module):
         return states[:, :, :frames]
 
     def _whisper(self, waves: Sequence[npt.NDArray[np.float32]], device: torch.device) -> tuple[Tensor, ...]:
-        """Hidden states of a window of the clip and at least one second of silence, in whole seconds.
+        """Hidden states of a window of whole seconds: the recordings and at least one second of silence.
 
-        Nearly the features of the 30 s window that Whisper was trained on, at a fraction of the cost; without
-        the silence, most clips have outlier frames.
+        They are close to those of the 30 s window that Whisper was trained on, at a fraction of the cost. Without the
+        silence, most recordings have outlier frames.
         """
         seconds = -(-max(len(wave) for wave in waves) // RATE) + 1
-        if seconds > 30:
-            raise AudioError(f"a Whisper teacher hears at most 29 s at once; got {seconds - 1} s: split the recording")
+        if seconds > _MAX_WHISPER_SECONDS:
+            raise AudioError(
+                f"a Whisper teacher takes recordings of at most {_MAX_WHISPER_SECONDS - 1} s; got {seconds - 1} s: "
+                "split the recording"
+            )
+        assert self._extractor is not None
         mel = self._extractor(
             list(waves), sampling_rate=RATE, padding="max_length", max_length=seconds * RATE, return_tensors="pt"
         ).input_features
@@ -90,61 +104,73 @@ class Teacher(nn.Module):
 
 
 def load_teacher(path: Path | str, layers: Sequence[int | Sequence[int]] | None = None, device: str = "cpu") -> Teacher:
-    """The teacher in a Hugging Face folder (safetensors only: an untrusted pickle is never read).
+    """The teacher in a Hugging Face folder (safetensors only: untrusted pickles are never read).
 
-    `layers`: hidden states to regress, or groups of which to regress the mean; by default three spread over the depth,
-    the last one included.
-    Raises `CheckpointError` where the folder is not one of `TEACHERS` or a layer does not exist.
+    `layers`: hidden states to regress, or groups of them whose mean to regress; default: three, evenly spaced over the
+    depth, including the last.
+    Raises `CheckpointError` if the model is not one of `TEACHERS` or a layer does not exist.
     """
-    import transformers
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
-
     folder = Path(path)
-    config_file, weights = folder / "config.json", folder / "model.safetensors"
-    for file in (config_file, weights):
-        if not file.is_file():
-            raise CheckpointError(f"teacher {folder} needs {file.name}: a Hugging Face folder with safetensors weights")
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-        kind = config["model_type"]
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{config_file} is not a Hugging Face config: no model_type in it") from None
-    if kind not in TEACHERS:
-        raise CheckpointError(f"model_type of teacher {folder} must be one of {', '.join(TEACHERS)}; got {kind!r}")
-    loader = WhisperEncoder if kind == "whisper" else transformers.AutoModel
-    try:
-        model = loader.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa")
-    except Exception as error:  # transformers raises many kinds for a broken folder
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"cannot load teacher {folder}: {first}") from None
-    if model.training:
-        model.eval()
+    kind = _kind(folder)
+    model = _loaded(folder, kind)
     depth = int(model.config.num_hidden_layers)
-    values = layers or [round(depth * part / 3) for part in (1, 2, 3)]
-    chosen = tuple(tuple(each) if isinstance(each, (list, tuple)) else (each,) for each in values)
-    for layer in (layer for each in chosen for layer in each):
+    chosen = layers or [round(depth * part / 3) for part in (1, 2, 3)]
+    groups = tuple(tuple(each) if isinstance(each, (list, tuple)) else (each,) for each in chosen)
+    for layer in (layer for group in groups for layer in group):
         if not (isinstance(layer, int) and 0 <= layer <= depth):
             raise CheckpointError(f"teacher {folder} has hidden states 0..{depth}; got layer {layer}")
     extractor = None
     if kind == "whisper":
-        extractor = transformers.WhisperFeatureExtractor.from_pretrained(folder)
-    return Teacher(model, kind, chosen, extractor, _fingerprint(weights)).to(device)
+        from transformers import WhisperFeatureExtractor
+
+        extractor = WhisperFeatureExtractor.from_pretrained(folder)
+    return Teacher(model, kind, groups, extractor, _sha256(folder / "model.safetensors")).to(device)
 
 
-def _fingerprint(file: Path) -> str:
+def _kind(folder: Path) -> str:
+    """The model type, one of `TEACHERS`, of a folder with `config.json` and `model.safetensors`."""
+    file = folder / "config.json"
+    for needed in (file, folder / "model.safetensors"):
+        if not needed.is_file():
+            raise CheckpointError(
+                f"teacher {folder} needs {needed.name}: a Hugging Face folder with safetensors weights"
+            )
+    try:
+        kind = json.loads(file.read_text(encoding="utf-8"))["model_type"]
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{file} is not a Hugging Face config: no model_type in it") from None
+    if kind not in TEACHERS:
+        raise CheckpointError(f"model_type of teacher {folder} must be one of {', '.join(TEACHERS)}; got {kind!r}")
+    return str(kind)
+
+
+def _loaded(folder: Path, kind: str) -> PreTrainedModel:
+    """The encoder in float32 and eval mode."""
+    import transformers
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    loader = WhisperEncoder if kind == "whisper" else transformers.AutoModel
+    try:
+        model = loader.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa")
+    except Exception as error:  # transformers raises many kinds of errors for a broken folder
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"cannot load teacher {folder}: {first}") from None
+    return model.eval()
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        return (
-            hashlib.file_digest(stream, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else (hashlib.sha256(stream.read()).hexdigest())
-        )
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 class TargetCache:
-    """Teacher targets on disk, computed once: an append-only float16 file and an index that names each utterance.
+    """Teacher targets on disk, computed once, in `folder/<key>`: the key names the teacher's weights and layers.
 
-    Killed at any moment, the next run keeps every utterance whose index line was written whole.
-    Kept under `folder/<key>`, where the key stands for the teacher's weights and layers.
+    `frames_of`: the student's number of frames for a number of samples. After a kill, the next run keeps every
+    utterance whose index line is complete (see `store.FrameStore`).
     """
 
     def __init__(self, folder: Path | str, teacher: Teacher, frames_of: Callable[[int], int]) -> None:
@@ -155,15 +181,16 @@ class TargetCache:
         self._store = FrameStore(self.folder, (len(teacher.layers), teacher.dim), "targets")
 
     def missing(self, utterances: Sequence[Utterance]) -> list[Utterance]:
+        """The utterances whose targets are not stored yet."""
         return [utterance for utterance in utterances if utterance.id not in self._store]
 
     def fill(self, utterances: Sequence[Utterance], done: Callable[[float], None] = lambda seconds: None) -> None:
-        """Computes what is missing, in groups of equal window; `done(seconds)` is called after each group."""
+        """Computes missing targets in batches of equal length in whole seconds; calls `done(seconds)` after each."""
         groups: dict[int, list[Utterance]] = {}
         for utterance in self.missing(utterances):
             groups.setdefault(-(-int(utterance.seconds * RATE) // RATE), []).append(utterance)
         for seconds, group in sorted(groups.items()):
-            per_batch = max(1, 48 // (seconds + 1))
+            per_batch = max(1, _BATCH_SECONDS // (seconds + 1))
             for start in range(0, len(group), per_batch):
                 batch = group[start : start + per_batch]
                 self._write(batch)
@@ -184,8 +211,8 @@ class TargetCache:
         """Targets (T, K, dim) of one utterance."""
         return self._store[name]
 
-    def statistics(self, utterances: Sequence[Utterance], most: int = 800) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (K, dim) over the frames of at most `most` evenly chosen utterances."""
-        chosen = utterances[:: max(1, len(utterances) // most)]
+    def statistics(self, utterances: Sequence[Utterance], count: int = 800) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (K, dim) over the frames of about `count` evenly spaced utterances."""
+        chosen = utterances[:: max(1, len(utterances) // count)]
         frames = np.concatenate([self[utterance.id] for utterance in chosen]).astype(np.float32)
         return torch.from_numpy(frames.mean(0)), torch.from_numpy(frames.std(0) + 1e-3)

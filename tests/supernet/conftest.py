@@ -30,13 +30,13 @@ def small_space():
 
 @pytest.fixture
 def model(small_space):
-    """A supernet of the small space with every weight at random, norms and biases too."""
+    """A supernet of the small space with random weights, including norms and biases."""
     return random_supernet(small_space)
 
 
 @pytest.fixture(scope="session")
 def supernet(small_space):
-    """The same, made once: for tests that leave it as it is."""
+    """The same, made once: for tests that do not change it."""
     return random_supernet(small_space)
 
 

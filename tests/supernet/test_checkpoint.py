@@ -1,31 +1,20 @@
+"""Our own folders: written, read back, and refused in one line when broken."""
+
 import json
-import os
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from search_spaces import CheckpointError
+from search_spaces import CheckpointError, get_space
 from supernet import load_supernet, save_supernet, shipped
+from tests.supernet.helpers import assert_refused
 
 
 @pytest.fixture
 def folder(model, tmp_path):
     return save_supernet(model, tmp_path / "supernet")
-
-
-class Hostile:
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.marker}",)
-
-
-def one_line(path, said):
-    with pytest.raises(CheckpointError, match=said) as caught:
-        load_supernet(path)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -46,59 +35,74 @@ def test_the_shipped_supernet_is_whole():
     assert len(model.head_layers) == 3
 
 
-def test_names_that_are_nothing_list_what_is_shipped():
-    one_line("hubert-giant", "neither a file or folder nor a shipped name .*hubert-tiny")
+def test_unknown_names_list_the_shipped_ones():
+    assert_refused("hubert-giant", "neither a file or folder nor a shipped name .*hubert-tiny")
+    assert_refused("x" * 5000, "no supernet")
 
 
-def test_folders_that_are_broken(folder, tmp_path):
+def test_broken_folders_are_refused(folder, tmp_path):
     weights = load_file(folder / "model.safetensors")
     name = "encoder.layers.0.q.weight"
-    for change, said in (
+    for change, message in (
         ({name: None}, f"1 missing weights: {name}"),
         ({"wheels": torch.zeros(1)}, "1 unexpected weights: wheels"),
         ({name: torch.zeros(3, 3)}, r"q.weight must have the shape \(32, 32\); got \(3, 3\)"),
-        ({name: weights[name] * float("nan")}, "q.weight holds NaN"),
+        ({name: weights[name] * float("nan")}, "q.weight contains NaN"),
     ):
         changed = {key: value for key, value in {**weights, **change}.items() if value is not None}
         save_file(changed, folder / "model.safetensors")
-        one_line(folder, said)
+        assert_refused(folder, message)
     (folder / "model.safetensors").write_bytes(b"x" * 100)
-    one_line(folder, "cannot read .*model.safetensors")
+    assert_refused(folder, "cannot read .*model.safetensors")
     (folder / "model.safetensors").unlink()
-    one_line(folder, "cannot read .*model.safetensors")
-    for text, said in (
+    assert_refused(folder, "cannot read .*model.safetensors")
+    for text, message in (
         ("{", "is not JSON"),
         ("[]", "must have the format"),
         ('{"format": "x"}', "must have the format"),
     ):
         (folder / "config.json").write_text(text)
-        one_line(folder, said)
+        assert_refused(folder, message)
     config = {"format": "lighthubert-nas supernet 1"}
     (folder / "config.json").write_text(json.dumps(config))
-    one_line(folder, "lacks or misspells 'head_layers'")
+    assert_refused(folder, "missing or invalid 'head_layers'")
     (tmp_path / "empty").mkdir()
-    one_line(tmp_path / "empty", "holds no config.json")
+    assert_refused(tmp_path / "empty", "holds no config.json")
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
-        ({"head_layers": ["x"]}, "lacks or misspells"),
-        ({"head_layers": 5}, "lacks or misspells"),
-        ({"head_layers": [4, 13]}, "head_layers of .* must be rising layers of 1..12"),
-        ({"head_dim": -1}, "head_layers of .* must be rising"),
+        ({"head_layers": ["x"]}, "missing or invalid"),
+        ({"head_layers": 5}, "missing or invalid"),
+        ({"head_layers": [4, 13]}, r"head_layers of .* must be increasing layer numbers of 1\.\.12"),
+        ({"head_dim": -1}, "head_layers of .* must be increasing"),
         ({"frame_rule": "none"}, "frame_rule must be one of"),
-        ({"provenance": "me"}, "lacks or misspells"),
+        ({"provenance": "me"}, "missing or invalid"),
         ({"space": {"name": "x"}}, "supernet: "),
     ],
 )
-def test_configs_that_are_broken(folder, fields, said):
+def test_broken_configs_are_refused(folder, fields, message):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **fields}))
-    one_line(folder, said)
+    assert_refused(folder, message)
 
 
-NARROW = {
-    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "conv_dim": (8,) * 7,
-    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2, "vocab_size": 5,
-}  # fmt: skip
+def test_a_part_of_the_stored_space_can_be_loaded(folder, model):
+    part = replace(model.space, name="part", embed_dims=(16,))
+    loaded = load_supernet(folder, space=part)
+    assert (loaded.space, loaded.subnet) == (part, part.largest)
+    assert loaded.fingerprint() == model.fingerprint()
+    with pytest.raises(CheckpointError, match="another network"):
+        load_supernet(folder, space=get_space("hubert-tiny"))
+
+
+def test_a_failed_write_keeps_the_previous_files(folder, model):
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    model.provenance["teacher"] = object()  # JSON cannot hold it
+    with pytest.raises(TypeError):
+        save_supernet(model, folder, torch.float16)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    (folder.parent / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"cannot write .*config\.json: File exists"):
+        save_supernet(model, folder.parent / "file")

@@ -1,3 +1,5 @@
+"""Extracted subnets: equal to the active slice, on their own, and on disk."""
+
 import json
 
 import numpy as np
@@ -38,14 +40,14 @@ def test_extraction_shares_no_memory_with_the_supernet(model, small_space):
     assert torch.equal(net(WAV).last_hidden_state, before)
 
 
-def test_extracted_folders_that_are_broken(model, small_space, tmp_path):
+def test_broken_folders_are_refused(model, small_space, tmp_path):
     folder = save_extracted(model.extract(small_space.middle), tmp_path)
     config = json.loads((folder / "config.json").read_text())
-    for change, said in (
+    for change, message in (
         ({"subnet": {}}, "does not describe a subnet"),
         ({"frame_rule": "none"}, "frame_rule of"),
         ({"subnet": small_space.smallest.to_dict()}, "unexpected weights"),
     ):
         (folder / "config.json").write_text(json.dumps({**config, **change}))
-        with pytest.raises(CheckpointError, match=said):
+        with pytest.raises(CheckpointError, match=message):
             load_extracted(folder)

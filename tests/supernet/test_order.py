@@ -1,4 +1,4 @@
-"""Ordering by importance moves what matters to the front, and leaves the whole network as it is."""
+"""Ordering by importance moves important heads and units to the front, and does not change the whole network."""
 
 import pytest
 import torch
@@ -15,15 +15,15 @@ def outputs(model, subnet):
         return model(WAV, torch.tensor([6_000, 4_000])).hidden_states
 
 
-@pytest.mark.parametrize("heard", [False, True])
-def test_the_largest_subnet_computes_the_same_and_the_smallest_another_thing(model, heard):
+@pytest.mark.parametrize("with_speech", [False, True])
+def test_outputs_of_the_largest_subnet_stay_and_those_of_the_smallest_change(model, with_speech):
     space = model.space
     before, small = outputs(model, space.largest), outputs(model, space.smallest)
-    order_by_importance(model, [model.front_end(WAV)[0].detach()] if heard else [])
+    order_by_importance(model, [model.front_end(WAV)[0].detach()] if with_speech else [])
     for a, b in zip(before, outputs(model, space.largest), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
     assert not torch.allclose(small[-1], outputs(model, space.smallest)[-1], atol=1e-3)
-    assert model.provenance["ordered_by"] == ("activations" if heard else "magnitude")
+    assert model.provenance["ordered_by"] == ("activations" if with_speech else "magnitude")
 
 
 def test_the_smallest_ffn_keeps_the_most_important_units(model):
@@ -37,7 +37,7 @@ def test_the_smallest_ffn_keeps_the_most_important_units(model):
     assert torch.allclose(moved.sort().values, units.sort().values)
 
 
-def test_heads_fall_in_importance(model):
+def test_heads_are_sorted_by_importance(model):
     order_by_importance(model)
     for layer in model.encoder.layers:
         of_dim = (layer.v.weight.norm(dim=1) * layer.out.weight.norm(dim=0)).square()
@@ -45,7 +45,7 @@ def test_heads_fall_in_importance(model):
         assert first >= second
 
 
-def test_units_that_never_speak_come_last_where_speech_is_heard(model):
+def test_units_that_are_inactive_on_the_speech_come_last(model):
     layer = model.encoder.layers[0]
     with torch.no_grad():
         layer.fc1.weight[:20] = 0

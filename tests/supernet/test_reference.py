@@ -15,12 +15,12 @@ with warnings.catch_warnings():
     from s3prl.upstream.lighthubert.lighthubert import LightHuBERT, LightHuBERTConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
-MOST = 1e-5
+MAX_DIFFERENCE = 1e-5
 SAMPLES = 8_000
 
 
 def randomise(module, seed):
-    """Every parameter at random: norms and biases too, which begin at 1 and 0 and would hide mistakes."""
+    """Every parameter random, including norms and biases: initialised to 1 and 0, they would hide mistakes."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in module.named_parameters():
@@ -81,7 +81,7 @@ def test_every_hidden_state_equals_lighthuberts(lighthubert, lengths):
         assert padding is None or torch.equal(ours.mask, valid)
         pairs = zip(ours.hidden_states, theirs, strict=True)
         worst.append(max(((a - b)[valid].abs().max() / b[valid].abs().max()).item() for a, b in pairs))
-        assert worst[-1] < MOST, subnet
+        assert worst[-1] < MAX_DIFFERENCE, subnet
     print(f"largest relative difference: {max(worst):.1e}")
 
 
@@ -110,7 +110,7 @@ def test_the_largest_prediction_equals_lighthuberts_head(lighthubert):
     with torch.no_grad(), model.active(subnet):
         theirs = reference(wav, mask=False)["layer_heads"][11][0]
         ours = model.predict(model.extract_features(wav).hidden_states)[0]
-    assert ((ours - theirs).abs().max() / theirs.abs().max()).item() < MOST
+    assert ((ours - theirs).abs().max() / theirs.abs().max()).item() < MAX_DIFFERENCE
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_the_largest_subnet_equals_transformers_hubert(hugging_face, lengths):
         pairs = zip(ours.hidden_states[1:], theirs[1:], strict=True)
         worst = max(((a - b)[valid].abs().max() / b[valid].abs().max()).item() for a, b in pairs)
         print(f"largest relative difference: {worst:.1e}")
-        assert worst < MOST
+        assert worst < MAX_DIFFERENCE
 
 
 def test_hubert_base_becomes_a_searchable_space(hugging_face):

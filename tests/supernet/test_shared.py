@@ -1,4 +1,4 @@
-"""Many subnets on the same speech give what each gives alone."""
+"""Shared computation gives every subnet its own hidden states."""
 
 import numpy as np
 import pytest
@@ -6,30 +6,73 @@ import torch
 
 from supernet.shared import SharedEncoder, Speech
 
+FRAMES = (5, 9, 9, 14)
+LAYERS = (4, 11, 12)
 
-@pytest.fixture
-def speech():
+
+@pytest.fixture(scope="module")
+def features():
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(length, 32, generator=generator) for length in (7, 7, 12)]
+    return [torch.randn(frames, 16, generator=generator) for frames in FRAMES]
 
 
-def test_hidden_states_equal_the_plain_forward_pass(model, small_space, speech):
-    channels = model.space.network.conv_channels
-    features = [torch.randn(len(each), channels, generator=torch.Generator().manual_seed(len(each))) for each in speech]
+def subnets_of(space, count):
     rng = np.random.default_rng(0)
-    subnets = [small_space.smallest, small_space.largest, *(small_space.sample(rng) for _ in range(8))]
-    layers = range(small_space.network.num_layers + 1)
-    shared = SharedEncoder(model.eval(), Speech(features)).read(subnets, layers, lambda _, hidden: hidden.clone())
-    for subnet, states in zip(subnets, shared, strict=True):
-        with torch.no_grad(), model.active(subnet):
-            alone = [model.encode(each[None]).hidden_states for each in features]
-        kept = small_space.kept_layers(subnet.depth)
-        for layer, state in zip(layers, states, strict=True):
-            position = sum(k < layer for k in kept)
-            expected = torch.cat([hidden[position][0] for hidden in alone])
-            torch.testing.assert_close(state, expected, rtol=1e-4, atol=1e-5)
+    return [space.smallest, space.largest, space.middle, *(space.sample(rng) for _ in range(count))]
 
 
-def test_speech_comes_shortest_first(speech):
-    with pytest.raises(ValueError, match="shortest first"):
-        Speech(speech[::-1])
+@torch.no_grad()
+def alone(model, subnet, features):
+    """For each of LAYERS, the frames of all utterances, each run by itself through the active subnet."""
+    kept = model.space.kept_layers(subnet.depth)
+    with model.active(subnet):
+        states = [model.encode(each[None]).hidden_states for each in features]
+    positions = [sum(k < layer for k in kept) for layer in LAYERS]
+    return [torch.cat([hidden[position][0] for hidden in states]) for position in positions]
+
+
+def test_hidden_states_equal_those_of_each_subnet_alone(supernet, features):
+    subnets = subnets_of(supernet.space, 12)
+    states = SharedEncoder(supernet, Speech(features)).read(subnets, LAYERS, lambda k, hidden: hidden)
+    for subnet, row in zip(subnets, states, strict=True):
+        for ours, expected in zip(row, alone(supernet, subnet, features), strict=True):
+            assert ours.shape == (sum(FRAMES), subnet.embed_dim)
+            assert torch.allclose(ours, expected, atol=1e-5)
+
+
+def test_states_that_subnets_share_are_read_once(supernet, features):
+    space = supernet.space
+    calls = []
+    encoder = SharedEncoder(supernet, Speech(features))
+    rows = encoder.read([space.largest, space.largest], LAYERS, lambda k, hidden: calls.append(k) or len(calls))
+    assert calls == [0, 1, 2]
+    assert rows == [[1, 2, 3]] * 2
+    calls.clear()
+    encoder.read([space.largest, space.smallest], LAYERS, lambda k, hidden: calls.append(k))
+    assert sorted(calls) == [0, 0, 1, 1, 2, 2]  # other embed dims share nothing
+
+
+def test_changed_weights_are_noticed(model, features):
+    encoder, subnet = SharedEncoder(model, Speech(features)), model.space.smallest
+    before = encoder.read([subnet], (12,), lambda k, hidden: hidden.clone())[0][0]
+    with torch.no_grad():
+        model.encoder.layers[0].q.weight.mul_(3)
+    after = encoder.read([subnet], (12,), lambda k, hidden: hidden.clone())[0][0]
+    assert not torch.allclose(before, after, atol=1e-3)
+    assert torch.allclose(after, alone(model, subnet, features)[2], atol=1e-5)
+
+
+def test_lower_precision_is_near(supernet, features):
+    subnet = supernet.space.middle
+    half = SharedEncoder(supernet, Speech(features), torch.bfloat16).read([subnet], (12,), lambda k, hidden: hidden)
+    full = alone(supernet, subnet, features)[2]
+    assert half[0][0].dtype == torch.bfloat16
+    assert (half[0][0].float() - full).abs().mean() < 0.05 * full.abs().mean()
+
+
+def test_speech_is_batched_by_length(features):
+    speech = Speech(features)
+    assert [tuple(bucket.shape) for bucket in speech.buckets] == [(1, 5, 16), (2, 9, 16), (1, 14, 16)]
+    assert speech.frames == sum(FRAMES)
+    with pytest.raises(ValueError, match=r"shortest first; got lengths \[14, 9, 9, 5\]"):
+        Speech(features[::-1])

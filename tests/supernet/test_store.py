@@ -1,4 +1,4 @@
-"""Arrays on disk: whole, by name, and shared by several users."""
+"""Arrays on disk: complete, by name, and shared by several processes."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ def array(frames, value):
     return np.full((frames, 2, 3), value, np.float16)
 
 
-def test_what_is_kept_is_read_again(tmp_path):
+def test_stored_arrays_are_read_back(tmp_path):
     store = FrameStore(tmp_path, (2, 3))
     store.add("a", array(4, 1))
     store.add("b", array(1, 2))
@@ -21,7 +21,7 @@ def test_what_is_kept_is_read_again(tmp_path):
 
 
 @pytest.mark.parametrize("torn", [5, 30])
-def test_a_torn_end_is_dropped(tmp_path, torn):
+def test_an_incomplete_end_is_dropped(tmp_path, torn):
     store = FrameStore(tmp_path, (2, 3))
     store.add("a", array(4, 1))
     store.add("b", array(1, 2))

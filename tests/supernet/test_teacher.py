@@ -1,12 +1,126 @@
-"""The teacher and its cached targets, as training uses them."""
+"""Teachers: their hidden states as targets, refused folders, and the cache."""
+
+import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from search_spaces import CheckpointError
-from supernet.audio import read_manifest
+from search_spaces import AudioError, CheckpointError
+from supernet.audio import load_audio, normalise, read_manifest
 from supernet.teacher import TargetCache, load_teacher
+
+RNG = np.random.default_rng(0)
+WAVES = [RNG.standard_normal(8_000).astype(np.float32) for _ in range(2)]
+
+
+def frames_of(samples):
+    return (samples - 400) // 320 + 1
+
+
+def test_targets_are_the_layer_normed_hidden_states_of_transformers(teacher_folder):
+    from transformers import HubertModel
+
+    reference = HubertModel.from_pretrained(teacher_folder).eval()
+    teacher = load_teacher(teacher_folder, [2, (1, 3)])
+    wav = torch.from_numpy(np.stack([normalise(wave) for wave in WAVES]))
+    with torch.no_grad():
+        states = [F.layer_norm(h, (16,)) for h in reference(wav, output_hidden_states=True).hidden_states]
+    expected = torch.stack([states[2], (states[1] + states[3]) / 2], 1)
+    targets = teacher(WAVES, 24)
+    assert targets.shape == (2, 2, 24, 16)
+    assert torch.allclose(targets, expected, atol=1e-5)
+    assert not any(value.requires_grad for value in teacher.parameters())
+
+
+def test_missing_frames_at_the_end_repeat_the_last(teacher_folder):
+    teacher = load_teacher(teacher_folder)
+    targets = teacher(WAVES, 26)
+    assert torch.equal(targets[:, :, :24], teacher(WAVES, 24))
+    for frame in (24, 25):
+        assert torch.equal(targets[:, :, frame], targets[:, :, 23])
+
+
+def test_three_layers_are_regressed_by_default(teacher_folder):
+    teacher = load_teacher(teacher_folder)
+    assert (teacher.kind, teacher.layers, teacher.dim) == ("hubert", ((1,), (2,), (3,)), 16)
+    assert len(teacher.fingerprint) == 64
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_incomplete_folders_name_the_missing_file(teacher_folder, tmp_path, missing):
+    folder = shutil.copytree(teacher_folder, tmp_path / "teacher")
+    (folder / missing).unlink()
+    with pytest.raises(CheckpointError, match=f"needs {missing}"):
+        load_teacher(folder)
+
+
+def test_broken_folders_are_refused_in_one_line(teacher_folder, tmp_path):
+    folder = shutil.copytree(teacher_folder, tmp_path / "teacher")
+    config = json.loads((folder / "config.json").read_text())
+    for text, message in (
+        ("{", "no model_type in it"),
+        ("[]", "no model_type in it"),
+        (json.dumps({**config, "model_type": "bert"}), "must be one of hubert, wav2vec2, wavlm, whisper; got 'bert'"),
+    ):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(CheckpointError, match=message):
+            load_teacher(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"x" * 50)
+    with pytest.raises(CheckpointError, match="cannot load teacher") as caught:
+        load_teacher(folder)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError, match=r"has hidden states 0\.\.3; got layer -1"):
+        load_teacher(teacher_folder, [-1])
+
+
+def test_whisper_refuses_recordings_beyond_its_window(tmp_path):
+    from transformers import WhisperConfig, WhisperFeatureExtractor
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=32, decoder_layers=1
+    )
+    WhisperEncoder(config).save_pretrained(tmp_path)
+    WhisperFeatureExtractor().save_pretrained(tmp_path)
+    teacher = load_teacher(tmp_path, [1])
+    assert teacher([WAVES[0], WAVES[1][:5_000]], 24).shape == (2, 1, 24, 16)
+    with pytest.raises(AudioError, match="at most 29 s; got 30 s: split the recording"):
+        teacher([np.zeros(29 * 16_000 + 1, np.float32)], 24)
+
+
+def test_the_cache_computes_each_utterance_once(teacher_folder, corpus, tmp_path):
+    teacher, utterances = load_teacher(teacher_folder), read_manifest(corpus)
+    cache = TargetCache(tmp_path, teacher, frames_of)
+    assert cache.missing(utterances) == utterances
+    done = []
+    cache.fill(utterances, done.append)
+    assert sum(done) == pytest.approx(sum(utterance.seconds for utterance in utterances))
+    assert cache.missing(utterances) == []
+    assert cache.folder.name == f"hubert-{teacher.fingerprint[:12]}-1-2-3"
+    wave = load_audio(utterances[3].audio)
+    expected = teacher([wave], frames_of(len(wave)))[0].transpose(0, 1)
+    assert np.array_equal(cache[utterances[3].id], expected.half().numpy())
+    done.clear()
+    TargetCache(tmp_path, teacher, frames_of).fill(utterances, done.append)
+    assert done == []
+
+
+def test_statistics_are_those_of_all_frames(teacher_folder, corpus, tmp_path):
+    utterances = read_manifest(corpus)
+    cache = TargetCache(tmp_path, load_teacher(teacher_folder), frames_of)
+    cache.fill(utterances)
+    frames = np.concatenate([cache[utterance.id] for utterance in utterances]).astype(np.float64)
+    mean, std = cache.statistics(utterances)
+    assert mean.shape == std.shape == (3, 16)
+    np.testing.assert_allclose(mean, frames.mean(0), atol=1e-4)
+    np.testing.assert_allclose(std, frames.std(0) + 1e-3, atol=1e-4)
+    few = np.concatenate([cache[utterance.id] for utterance in utterances[::10]]).astype(np.float64)
+    np.testing.assert_allclose(cache.statistics(utterances, 2)[0], few.mean(0), atol=1e-4)
 
 
 def test_the_target_cache_survives_a_torn_end(small_space, corpus, teacher_folder, tmp_path):
