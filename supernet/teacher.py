@@ -11,12 +11,13 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from search_spaces import AudioError, CheckpointError
@@ -124,14 +125,18 @@ def load_teacher(path: Path | str, layers: Sequence[int | Sequence[int]] | None 
         from transformers import WhisperFeatureExtractor
 
         extractor = WhisperFeatureExtractor.from_pretrained(folder)
-    return Teacher(model, kind, groups, extractor, _sha256(folder / "model.safetensors")).to(device)
+    return Teacher(model, kind, groups, extractor, _sha256(*_weight_files(folder))).to(device)
 
 
 def _kind(folder: Path) -> str:
-    """The model type, one of `TEACHERS`, of a folder with `config.json` and `model.safetensors`."""
+    """The model type, one of `TEACHERS`, of a folder with `config.json` and safetensors weights."""
     file = folder / "config.json"
-    for needed in (file, folder / "model.safetensors"):
-        if not needed.is_file():
+    weights = folder / "model.safetensors"
+    for needed, present in (
+        (file, file.is_file()),
+        (weights, weights.is_file() or weights.with_name(f"{weights.name}.index.json").is_file()),
+    ):
+        if not present:
             raise CheckpointError(
                 f"teacher {folder} needs {needed.name}: a Hugging Face folder with safetensors weights"
             )
@@ -145,24 +150,83 @@ def _kind(folder: Path) -> str:
 
 
 def _loaded(folder: Path, kind: str) -> PreTrainedModel:
-    """The encoder in float32 and eval mode."""
-    import transformers
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+    """The encoder in float32 and eval mode, every weight of it from the folder's files.
 
-    loader = WhisperEncoder if kind == "whisper" else transformers.AutoModel
+    Raises `CheckpointError` naming the weights that the files lack, in transformers' spelling, or that are not finite.
+    """
+    files = _weight_files(folder)
+    loader, part = _loader(kind, files)
     try:
-        model = loader.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, attn_implementation="sdpa")
+        model, info = loader.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            attn_implementation="eager" if kind == "wavlm" else "sdpa",  # WavLM's relative positions need eager
+            output_loading_info=True,
+        )
     except Exception as error:  # transformers raises many kinds of errors for a broken folder
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"cannot load teacher {folder}: {first}") from None
-    return model.eval()
+    encoder = model.get_encoder() if part else model
+    needed = {f"{part}{name}" for name, _ in encoder.named_parameters()} - _UNUSED
+    missing = sorted(needed & {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
+    if missing:
+        count, total = len(missing), len(needed)
+        raise CheckpointError(f"teacher {folder} lacks {count} of {total} weights: {', '.join(missing[:3])}")
+    for name, value in encoder.named_parameters():
+        if f"{part}{name}" in needed and not torch.isfinite(value).all():
+            raise CheckpointError(f"teacher {folder}: {part}{name} contains NaN or infinite numbers")
+    encoder.config = model.config
+    return encoder.eval()
 
 
-def _sha256(file: Path) -> str:
+_UNUSED = {"masked_spec_embed"}  # a teacher hears everything
+
+
+def _loader(kind: str, files: Sequence[Path]) -> tuple[Any, str]:
+    """The transformers class that has the weights' names, and the prefix of the encoder's in it."""
+    import transformers
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    if kind != "whisper":
+        return transformers.AutoModel, ""
+    names = [name for file in files for name in _names(file)]
+    if any(name.startswith("model.encoder.") for name in names):
+        return transformers.WhisperForConditionalGeneration, "model.encoder."
+    if any(name.startswith("encoder.") for name in names):
+        return transformers.WhisperModel, "encoder."
+    return WhisperEncoder, ""
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """`model.safetensors`, or the shards that `model.safetensors.index.json` lists."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = [folder / Path(name).name for name in names]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"cannot read {index}: {error}") from None
+    if gone := [shard.name for shard in shards if not shard.is_file()]:
+        raise CheckpointError(f"teacher {folder} lacks {gone[0]}, which {index.name} lists")
+    return shards
+
+
+def _names(file: Path) -> list[str]:
+    try:
+        with safe_open(file, "pt") as tensors:
+            return list(tensors.keys())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"cannot read {file}: {error}") from None
+
+
+def _sha256(*files: Path) -> str:
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
     return digest.hexdigest()
 
 

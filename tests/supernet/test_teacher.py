@@ -186,3 +186,104 @@ def test_a_target_may_be_the_mean_of_several_layers(teacher_folder):
     mean, last = load_teacher(teacher_folder, layers=((1, 2), 3))([wave], 49)[0]
     torch.testing.assert_close(mean, (apart[0, 0] + apart[0, 1]) / 2)
     torch.testing.assert_close(last, apart[0, 2])
+
+
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+CONV = {"conv_dim": [8] * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+WHISPER = {
+    "d_model": 16,
+    "encoder_layers": 2,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+    "vocab_size": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 1,
+}
+
+
+def stock(name, folder, **options):
+    """A folder that transformers itself wrote, of a model with random weights."""
+    import transformers
+
+    torch.manual_seed(0)
+    model = getattr(transformers, name)
+    if name.startswith("Whisper"):
+        config = transformers.WhisperConfig(**WHISPER)
+        transformers.WhisperFeatureExtractor().save_pretrained(folder)
+    else:
+        config = model.config_class(**SIZES, **CONV)
+    made = model(config).eval()
+    with torch.no_grad():
+        for value in made.parameters():
+            value.add_(0.05 * torch.randn_like(value))
+    made.save_pretrained(folder, **options)
+    return made
+
+
+def encoder_of(model, name):
+    return model.get_encoder() if name.startswith("Whisper") else getattr(model, model.base_model_prefix, model)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HubertModel",
+        "HubertForCTC",
+        "Wav2Vec2Model",
+        "Wav2Vec2ForCTC",
+        "WavLMModel",
+        "WavLMForCTC",
+        "WhisperModel",
+        "WhisperForConditionalGeneration",
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"max_shard_size": "8KB"}], ids=["whole", "sharded"])
+def test_every_weight_of_a_stock_folder_arrives(name, options, tmp_path):
+    made = stock(name, tmp_path, **options)
+    teacher = load_teacher(tmp_path)
+    expected = dict(encoder_of(made, name).named_parameters())
+    own = dict(teacher.model.named_parameters())
+    assert set(own) == set(expected)
+    for key, value in expected.items():
+        assert torch.equal(own[key], value), key
+    wave = np.random.default_rng(0).normal(size=16_000).astype(np.float32)
+    assert torch.equal(teacher([wave], 49), load_teacher(tmp_path)([wave], 49))
+
+
+@pytest.mark.parametrize("name", ["HubertModel", "WavLMModel", "WhisperForConditionalGeneration"])
+@pytest.mark.parametrize("fault", ["missing", "nan", "renamed"])
+def test_weights_that_do_not_arrive_are_named(name, fault, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    stock(name, tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    key = next(key for key in weights if key.endswith("encoder.layers.1.final_layer_norm.weight"))
+    if fault == "nan":
+        weights[key] = torch.full_like(weights[key], float("nan"))
+    else:
+        value = weights.pop(key)
+        if fault == "renamed":
+            weights[f"adapter.{key}"] = value
+    save_file(weights, file, metadata={"format": "pt"})
+    message = (
+        "contains NaN" if fault == "nan" else r"lacks 1 of \d+ weights: \S*encoder.layers.1.final_layer_norm.weight"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        load_teacher(tmp_path)
+
+
+def test_shards_that_are_missing_are_named(tmp_path):
+    stock("HubertModel", tmp_path, max_shard_size="8KB")
+    shard = sorted(tmp_path.glob("model-*.safetensors"))[0]
+    shard.unlink()
+    with pytest.raises(CheckpointError, match=rf"lacks {shard.name}, which model.safetensors.index.json lists"):
+        load_teacher(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text("[")
+    with pytest.raises(CheckpointError, match=r"cannot read .*index\.json"):
+        load_teacher(tmp_path)
