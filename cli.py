@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
@@ -71,6 +72,7 @@ def main() -> NoReturn:
     """Runs `nas`. A user's mistake ends in one line on standard error and the error's exit status."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # any locale can print any name
+    warnings.showwarning = lambda message, *where: print(f"nas: note: {message}", file=sys.stderr)
     try:
         status = app(standalone_mode=False)
     except UsageError as error:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +19,9 @@ from search_spaces import AudioError
 __all__ = ["LABELS", "RATE", "Utterance", "batches", "load_audio", "normalise", "read_manifest", "seconds_of"]
 
 RATE = 16_000
+RATES = (1_000, 768_000)
+MAX_SECONDS = 7_200.0
+MAX_CHANNELS = 64
 LABELS = ("speaker", "language", "text", "phones", "keyword", "intent", "emotion", "turns")
 Samples = npt.NDArray[np.float32]
 
@@ -58,12 +65,20 @@ def read_manifest(path: Path | str, split: str | None = None) -> list[Utterance]
 
 
 def _lines(path: Path) -> list[str]:
+    """Lines end with line feeds alone: JSON strings may hold other separators (U+2028, U+0085)."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        _require_file(path)
+        return path.read_bytes().decode("utf-8-sig").split("\n")
     except OSError as error:
         raise AudioError(f"cannot read manifest {path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise AudioError(f"cannot read manifest {path}: {error}") from None
+
+
+def _require_file(path: Path) -> None:
+    """Raises `OSError` for what is no regular file: reading a FIFO or a device would never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def _check_ids(path: Path, utterances: Sequence[Utterance]) -> None:
@@ -77,28 +92,53 @@ def _check_ids(path: Path, utterances: Sequence[Utterance]) -> None:
 def _utterance(path: Path, number: int, line: str) -> Utterance:
     try:
         record = json.loads(line)
-        audio, seconds = str(record["audio"]), float(record["seconds"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        if not isinstance(record, dict):
+            raise ValueError(f"it is a {type(record).__name__}")
+        audio, seconds = record["audio"], record["seconds"]
+    except (ValueError, KeyError, RecursionError) as error:
         raise AudioError(
             f'{path}, line {number}: needs JSON with "audio" and "seconds"; {type(error).__name__}: {error}'
         ) from None
-    labels = {key: record.get(key) for key in ("split", *LABELS)}
-    return Utterance(str(record.get("id", audio)), path.parent / audio, seconds, **labels)
+    try:
+        _check(isinstance(audio, str) and bool(audio) and "\0" not in audio, "audio", "the path of a recording", audio)
+        number_ok = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        _check(number_ok and 0 < seconds <= MAX_SECONDS, "seconds", f"a number in 0..{MAX_SECONDS:g}", seconds)
+        name = record.get("id", audio)
+        _check(isinstance(name, (str, int)) and not isinstance(name, bool), "id", "text or a whole number", name)
+        labels = {key: _label(key, record.get(key)) for key in ("split", *LABELS) if key != "turns"}
+    except ValueError as error:
+        raise AudioError(f"{path}, line {number}: {error}") from None
+    return Utterance(str(name), path.parent / audio, float(seconds), turns=record.get("turns"), **labels)
 
 
-def load_audio(path: Path | str, min_samples: int = 400) -> Samples:
+def _check(valid: bool, key: str, rule: str, value: object) -> None:
+    if not valid:
+        raise ValueError(f'"{key}" must be {rule}; got {value!r:.80}')
+
+
+def _label(key: str, value: object) -> str | None:
+    """A label as text; only null and absent ones are missing: 0, false and "" are labels."""
+    if value is None or isinstance(value, str):
+        return value
+    finite = isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
+    _check(finite, key, "text, a finite number, true, false or null", value)
+    return json.dumps(value)
+
+
+def load_audio(path: Path | str, min_samples: int = 400, max_seconds: float | None = None) -> Samples:
     """Samples (S,) of a recording at 16 kHz: channels averaged, other rates resampled (soxr, high quality).
 
-    `min_samples`: the length of one frame, 400 for HuBERT's front end.
-    Raises `AudioError` for files that are missing, not audio, too short, or contain NaN or infinite samples.
+    `min_samples`: the length of one frame, 400 for HuBERT's front end. `max_seconds`: read no more than that. Raises
+    `AudioError` for files that are missing, not audio, too short or too long, or contain NaN or infinite samples.
     """
     import soundfile
 
+    info = _header(path)
+    frames = -1 if max_seconds is None else math.ceil(max_seconds * info.samplerate)
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        reason = "no such file" if not Path(path).exists() else str(error).rstrip(".")
-        raise AudioError(f"cannot read audio {path}: {reason}") from None
+        samples, rate = soundfile.read(path, frames=frames, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError, RuntimeError, MemoryError) as error:
+        raise AudioError(f"cannot read audio {path}: {str(error).rstrip('.')}") from None
     mono: Samples = samples.mean(axis=1)
     if rate != RATE:
         import soxr
@@ -111,14 +151,32 @@ def load_audio(path: Path | str, min_samples: int = 400) -> Samples:
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
-def seconds_of(path: Path | str) -> float:
-    """The duration of a recording, from its header."""
+def _header(path: Path | str) -> Any:
+    """soundfile's info of a recording; refused if its rate, channels or length cannot be those of speech."""
     import soundfile
 
     try:
-        return float(soundfile.info(path).duration)
+        _require_file(Path(path))
+        info = soundfile.info(path)
+    except FileNotFoundError:
+        raise AudioError(f"cannot read audio {path}: no such file") from None
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise AudioError(f"cannot read audio {path}: {str(error).rstrip('.')}") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AudioError(f"cannot read audio {path}: {reason.rstrip('.')}") from None
+    low, high = RATES
+    if not low <= info.samplerate <= high:
+        raise AudioError(f"{path} has a sample rate of {info.samplerate} Hz; supported: {low} to {high}")
+    if info.channels > MAX_CHANNELS or info.frames > MAX_SECONDS * info.samplerate:
+        raise AudioError(
+            f"{path} claims {info.frames / info.samplerate:,.0f} s in {info.channels} channels; supported: "
+            f"{MAX_SECONDS:g} s in {MAX_CHANNELS}: split the recording"
+        )
+    return info
+
+
+def seconds_of(path: Path | str) -> float:
+    """The duration of a recording, from its header."""
+    return float(_header(path).duration)
 
 
 def normalise(samples: Samples, eps: float = 1e-5) -> Samples:

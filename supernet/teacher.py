@@ -154,8 +154,12 @@ def _loaded(folder: Path, kind: str) -> PreTrainedModel:
 
     Raises `CheckpointError` naming the weights that the files lack, in transformers' spelling, or that are not finite.
     """
+    from transformers.utils import logging as transformers_logging
+
     files = _weight_files(folder)
     loader, part = _loader(kind, files)
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     try:
         model, info = loader.from_pretrained(
             folder,
@@ -167,6 +171,9 @@ def _loaded(folder: Path, kind: str) -> PreTrainedModel:
     except Exception as error:  # transformers raises many kinds of errors for a broken folder
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"cannot load teacher {folder}: {first}") from None
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
     encoder = model.get_encoder() if part else model
     needed = {f"{part}{name}" for name, _ in encoder.named_parameters()} - _UNUSED
     missing = sorted(needed & {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})

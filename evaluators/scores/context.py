@@ -12,7 +12,11 @@ from search_spaces import NasError
 if TYPE_CHECKING:
     from supernet import HubertSupernet
 
-__all__ = ["ScoreContext", "no_score", "require_whole"]
+__all__ = ["MAX_RECORDING_SECONDS", "ScoreContext", "no_score", "require_whole"]
+
+
+MAX_RECORDING_SECONDS = 30.0
+"""Longer recordings are cut: attention over one of ten minutes costs more than all the others together."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evaluators.scores.context import ScoreContext, no_score, require_whole
+from evaluators.scores.context import MAX_RECORDING_SECONDS, ScoreContext, no_score, require_whole
 from search_spaces import AudioError, NasError, Subnet
 from supernet.audio import LABELS, Utterance, load_audio, normalise, read_manifest
 from supernet.model import HubertSupernet
@@ -191,8 +191,8 @@ def _utterances(audio: Path | str, label: str, seconds: float) -> tuple[list[Utt
 @torch.no_grad()
 def _features(model: HubertSupernet, utterances: Sequence[Utterance], targets: Tensor, device: str) -> _Labelled:
     least = model.space.network.receptive_field
-    waves = [torch.from_numpy(normalise(load_audio(utterance.audio, least))) for utterance in utterances]
-    features = [model.front_end(wave[None].to(device))[0] for wave in waves]
+    waves = [load_audio(utterance.audio, least, MAX_RECORDING_SECONDS) for utterance in utterances]
+    features = [model.front_end(torch.from_numpy(normalise(wave))[None].to(device))[0] for wave in waves]
     order = sorted(range(len(features)), key=lambda row: len(features[row]))
     return _Labelled([features[row] for row in order], targets[order])
 
@@ -204,7 +204,7 @@ def _chosen(
     classes: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         name = getattr(utterance, label)
-        if name and (known is None or label == "text" or name in known):
+        if name is not None and (known is None or label == "text" or name in known):
             classes["" if label == "text" else name].append(utterance)
     if known is None and label != "text":
         classes = defaultdict(list, {name: each for name, each in classes.items() if len(each) >= MIN_OF_A_CLASS})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evaluators.scores.context import ScoreContext
-from search_spaces import CheckpointError, NasError, Subnet
+from evaluators.scores.context import MAX_RECORDING_SECONDS, ScoreContext
+from search_spaces import AudioError, CheckpointError, NasError, Subnet
 from supernet.audio import load_audio, normalise, read_manifest
 from supernet.calibration import CalibrationSpeech, kept_calibration
 from supernet.model import HubertSupernet
@@ -281,12 +282,18 @@ def _from_manifest(
     model: HubertSupernet, device: str, audio: Path, teacher: Path | str | None, split: str | None, seconds: float
 ) -> tuple[CalibrationSpeech, str]:
     """Calibration speech from recordings, cached by the weights, samples and teacher that it depends on."""
-    waves, total = [], 0.0
+    waves, total, cut = [], 0.0, 0
     for utterance in read_manifest(audio, split):
         if total >= seconds:
             break
-        waves.append(normalise(load_audio(utterance.audio, model.space.network.receptive_field)))
-        total += len(waves[-1]) / 16_000
+        cut += utterance.seconds > MAX_RECORDING_SECONDS
+        wave = load_audio(utterance.audio, model.space.network.receptive_field, MAX_RECORDING_SECONDS)
+        waves.append(normalise(wave))
+        total += len(wave) / 16_000
+    if not any(wave.any() for wave in waves):
+        raise AudioError(f"every recording of {audio} that would be scored is silent: nothing can be told from it")
+    if cut:
+        warnings.warn(f"{cut} recordings of {audio} were cut to their first {MAX_RECORDING_SECONDS:g} s", stacklevel=2)
     samples = hashlib.sha256(b"".join(hashlib.sha256(wave.tobytes()).digest() for wave in waves)).hexdigest()
     files = sorted(Path(teacher).glob("*")) if teacher is not None else []
     files_of_teacher = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]

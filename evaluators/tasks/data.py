@@ -27,11 +27,12 @@ Turn = tuple[float, float, str]  # start and end in seconds, speaker
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled recording. `label` is a class, the text of a transcription task, or turns as JSON."""
+    """One recording. `label` is a class, the text of a transcription task, or turns as JSON; `labelled`: it has one."""
 
     id: str
     audio: Path
     label: str
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -207,9 +208,9 @@ def _manifest(path: Path, label: str) -> Dataset:
     parts: dict[str, list[Example]] = {split: [] for split in _SPLITS}
     for row in rows:
         value = getattr(row, label)
-        known = json.dumps(value) if label == "turns" and value is not None else value or ""
+        text = json.dumps(value) if label == "turns" else value
         if row.split in parts:
-            parts[row.split].append(Example(row.id, row.audio, known))
+            parts[row.split].append(Example(row.id, row.audio, text or "", labelled=value is not None))
     return Dataset(path.stem, parts)
 
 
@@ -319,13 +320,13 @@ def _kaldi(folder: Path, label: str, trials: bool) -> Dataset:
 
 
 def _labelled(path: Path, label: str, data: Dataset, skip_missing: bool) -> Dataset:
-    missing = [example.id for example in data.examples if not example.label]
+    missing = [example.id for example in data.examples if not example.labelled]
     if missing and not skip_missing:
         raise AudioError(
             f"{path}: {len(missing)} of {len(data.examples)} recordings have no '{label}': {_some(missing)}; "
             f"give them one, or leave them out (--skip-missing)"
         )
-    parts = {part: [example for example in examples if example.label] for part, examples in data.parts.items()}
+    parts = {part: [example for example in examples if example.labelled] for part, examples in data.parts.items()}
     left_out = (*data.left_out, *([f"{len(missing)} recordings without a {label}"] if missing else []))
     return replace(data, parts=parts, left_out=left_out)
 

@@ -1,6 +1,8 @@
 """Manifests, recordings and batches."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,3 +122,83 @@ def test_batches_are_sorted_without_rng_and_shuffled_with_it():
     assert first == again
     assert any(other != first for other in others)
     assert list(batches([], 4.0)) == []
+
+
+HOSTILE = [
+    ('{"audio": [1], "seconds": 1}', '"audio" must be the path of a recording; got'),
+    ('{"audio": null, "seconds": 1}', '"audio" must be'),
+    ('{"audio": "", "seconds": 1}', '"audio" must be'),
+    ('{"audio": "a\\u0000b", "seconds": 1}', '"audio" must be'),
+    ('{"audio": "a.wav", "seconds": NaN}', '"seconds" must be a number in 0..7200; got nan'),
+    ('{"audio": "a.wav", "seconds": Infinity}', '"seconds" must be'),
+    ('{"audio": "a.wav", "seconds": -1}', '"seconds" must be'),
+    ('{"audio": "a.wav", "seconds": 0}', '"seconds" must be'),
+    ('{"audio": "a.wav", "seconds": 1e300}', '"seconds" must be'),
+    ('{"audio": "a.wav", "seconds": true}', '"seconds" must be'),
+    ('{"audio": "a.wav", "seconds": "1"}', '"seconds" must be'),
+    ('{"audio": "a.wav", "seconds": [1]}', '"seconds" must be'),
+    ('{"audio": "a.wav", "seconds": 1, "id": {}}', '"id" must be text or a whole number'),
+    ('{"audio": "a.wav", "seconds": 1, "speaker": ["a"]}', '"speaker" must be text, a finite number'),
+    ('{"audio": "a.wav", "seconds": 1, "emotion": {"a": 1}}', '"emotion" must be'),
+    ('{"audio": "a.wav", "seconds": 1, "split": NaN}', '"split" must be'),
+    ("[1, 2]", "needs JSON with"),
+    ("3", "needs JSON with"),
+    ("{" * 5000, "needs JSON with"),
+    ("[" * 200_000, "needs JSON with"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), HOSTILE, ids=[line[:40] for line, _ in HOSTILE])
+def test_values_are_checked_once_with_the_number_of_the_line(tmp_path, line, message):
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text('{"audio": "a.wav", "seconds": 1}\n\n' + line + "\n")
+    with pytest.raises(AudioError) as caught:
+        read_manifest(manifest)
+    assert f"m.jsonl, line 3: {message}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_of_zero_and_false_are_labels(tmp_path):
+    values = [0, 0.0, False, "", None, "x"]
+    rows = [{"audio": f"{i}.wav", "seconds": 1, "keyword": value} for i, value in enumerate(values)]
+    rows.append({"audio": "last.wav", "seconds": 1})
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    labels = [utterance.keyword for utterance in read_manifest(tmp_path / "m.jsonl")]
+    assert labels == ["0", "0.0", "false", "", None, "x", None]
+
+
+def test_lines_end_with_line_feeds_alone(tmp_path):
+    text = "a\u2028b\u0085c\x0bd\x1ce"
+    row = json.dumps({"audio": "a.wav", "seconds": 1, "text": text}, ensure_ascii=False)
+    (tmp_path / "m.jsonl").write_bytes(b"\xef\xbb\xbf" + row.encode() + b"\r\n")
+    (utterance,) = read_manifest(tmp_path / "m.jsonl")
+    assert utterance.text == text
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path in (fifo, Path("/dev/zero"), tmp_path):
+        with pytest.raises(AudioError, match="it is not a regular file"):
+            read_manifest(path)
+        with pytest.raises(AudioError, match="it is not a regular file"):
+            load_audio(path)
+    with pytest.raises(AudioError, match=r"cannot read manifest .*: No such file"):
+        read_manifest(tmp_path / "missing.jsonl")
+
+
+def test_headers_that_cannot_be_of_speech_are_refused(tmp_path):
+    wave = np.zeros(800, dtype=np.float32)
+    soundfile.write(tmp_path / "slow.wav", wave, 7)
+    with pytest.raises(AudioError, match="has a sample rate of 7 Hz; supported: 1000 to 768000"):
+        load_audio(tmp_path / "slow.wav")
+    soundfile.write(tmp_path / "long.flac", np.zeros(8_000 * 7_300, dtype=np.int16), 8_000)
+    with pytest.raises(AudioError, match="claims 7,300 s in 1 channels; supported: 7200 s in 64: split the recording"):
+        load_audio(tmp_path / "long.flac")
+
+
+def test_no_more_is_read_than_asked_for(tmp_path):
+    wave = np.random.default_rng(0).normal(size=48_000).astype(np.float32) * 0.1
+    soundfile.write(tmp_path / "a.wav", wave, 16_000)
+    assert len(load_audio(tmp_path / "a.wav", max_seconds=1.0)) == 16_000
+    assert np.array_equal(load_audio(tmp_path / "a.wav", max_seconds=9.0), load_audio(tmp_path / "a.wav"))
