@@ -27,7 +27,7 @@ from torch import nn
 from benchmarks._common import command_line, header
 from evaluators.costs import macs
 from evaluators.costs.latency.calibration import LatencyCalibration, calibrate_latency, design
-from evaluators.costs.latency.cost import LatencyCost
+from evaluators.costs.latency.cost import VerifiedLatencyCost
 from evaluators.costs.latency.measure import Runners, Timings, measure, onnx_session, polish, rounds_of
 from evaluators.costs.latency.model import LatencyModel, SpaceFeatures, accuracy
 from evaluators.costs.latency.target import Target, machine
@@ -236,7 +236,7 @@ def searched(options: argparse.Namespace) -> None:
     from evaluators import scores
 
     model, target = load_supernet("hubert-tiny"), Target.parse(options.target)
-    cost = LatencyCost(raw_calibration(options.raw) if options.raw else calibrate_latency(model, target), model)
+    cost = VerifiedLatencyCost(raw_calibration(options.raw) if options.raw else calibrate_latency(model, target), model)
     target = cost.calibration.target
     low, high = cost.table.range()
     limits = np.linspace(1.01 * low, high, options.searches)[options.first :: options.step]

@@ -1,17 +1,21 @@
-"""Subnets, the spaces they form, and exact questions about additive quantities over whole spaces.
+"""Subnets, the spaces they form, and exact answers to questions about additive quantities over whole spaces.
 
-subnet.py    Subnet: one architecture
-space.py     Space and Network: the set of subnets, and what they are slices of
-hubert.py    the named spaces, and spaces from TOML files
-additive.py  AdditiveTable and Feasible: count, sample, best and front by dynamic programming
-chain.py     ChainTable: with terms of neighbouring layers
-paths.py     optimal paths: best first, and fronts
-budget.py    Budget: a hard limit on one cost
-protocols.py Cost and Score: what users may bring
-settings.py  typed settings, for Python, the command line and files
-registry.py  tables of names, extended by entry points
-files.py     atomic writes, the cache folder
-errors.py    the errors a user can cause
+subnet.py       Subnet: one architecture
+space.py        Space and Network: a set of subnets, and the network they are slices of
+hubert.py       the named spaces, and spaces from TOML files
+additive.py     AdditiveTable and Feasible: count, sample, best and front by dynamic programming
+chain.py        ChainTable: with terms of neighbouring layers
+vector_sums.py  the values of many subnets at once
+trellis.py      the subnets that keep limits, as a trellis: building, counting, drawing
+paths.py        optimal paths through trellises: best first, and Pareto fronts
+budget.py       Budget: a hard limit on one cost
+protocols.py    Cost and Score: what users may implement
+settings.py     typed settings for Python, the command line and files
+registry.py     tables of names, extended by entry points
+files.py        atomic writes, the cache folder
+synthetic.py    a made-up score with a known optimum
+types.py        types that many modules share
+errors.py       the errors a user can cause
 """
 
 from search_spaces.additive import AdditiveTable, Feasible, FrontPoint

@@ -1,11 +1,12 @@
-"""Budgets: hard limits on one cost, as people write them.
+"""Budgets: hard limits on one cost, and their text form.
 
-budget  = cost "<=" number [unit] ["@" target]   spaces allowed: params<=27M, latency_ms <= 0.02 s
-unit    = K M G T                            of counts (params, macs): thousands, never 1024s
+budget  = cost "<=" number [unit] ["@" target]   spaces are allowed: params<=27M, latency_ms <= 0.02 s
+unit    = K M G T                            of counts (params, macs): powers of 1000, not of 1024
         | us ms s                            of costs in `_ms`
         | B KB MB GB KiB MiB GiB             of costs in `_bytes`
-target  = what a cost in `_ms` is measured on: latency_ms<=20@onnxruntime,threads=1,seconds=2. It is part of the cost's
-          name (`latency_ms@onnxruntime,threads=1,seconds=2`); what it may say is for those who measure.
+target  = device and runtime on which a cost in `_ms` is measured: latency_ms<=20@onnxruntime,threads=1,seconds=2. The
+          target is part of the cost's name (`latency_ms@onnxruntime,threads=1,seconds=2`); its own grammar is defined
+          by the code that measures.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from search_spaces.types import Number
 
 __all__ = ["Budget", "KNOWN_COSTS"]
 
-
 KNOWN_COSTS = ("params", "macs", "memory_bytes", "latency_ms")
-"""The costs a budget may name where the search at hand does not say which it has."""
+"""The costs that a budget may name, unless the caller gives its own."""
 
 _UNITS: dict[str, dict[str, str]] = {
     "_ms": {"": "1", "us": "0.001", "ms": "1", "s": "1000"},
@@ -40,14 +40,17 @@ _UNITS: dict[str, dict[str, str]] = {
     "": {"": "1", "K": "1e3", "M": "1e6", "G": "1e9", "T": "1e12"},
 }
 _EXAMPLE = "'params<=27M' or 'latency_ms<=20'"
-_SHAPE = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|==|≤|<|>|=|:)\s*(.*?)\s*")
+_BUDGET = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|==|≤|<|>|=|:)\s*(.*?)\s*")
 _AMOUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-zµ]*)")
-_MOST = Decimal("1e30")
+_MAX_LIMIT = Decimal("1e30")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A subnet keeps it when its `cost` is at most `limit`, in the cost's own unit (latency_ms: ms)."""
+    """A subnet keeps the budget if its `cost` is at most `limit`, in the unit of the cost (latency_ms: ms).
+
+    Raises `NasError` for a limit that is not a finite number.
+    """
 
     cost: str
     limit: Number
@@ -58,15 +61,15 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str, known: Iterable[str] | None = KNOWN_COSTS) -> Budget:
-        """The budget in `text`; whole counts become exact integers: '27M' is 27000000.
+        """The budget in `text`; whole numbers become exact integers: '27M' is 27000000.
 
-        Raises `NasError` for a cost that is not among `known` (without its target; None: any cost), and for text that
-        the grammar (module docstring) does not allow.
+        `known`: the allowed costs, whatever their target; None allows every cost. Raises `NasError` for other costs,
+        and for text that does not follow the grammar (see the module).
         """
-        shape = _SHAPE.fullmatch(text)
-        if not shape:
+        match = _BUDGET.fullmatch(text)
+        if not match:
             raise NasError(f"a budget is written like {_EXAMPLE}; got {text!r}")
-        cost, relation, rest = shape.groups()
+        cost, relation, rest = match.groups()
         amount, at, target = (part.strip() for part in rest.partition("@"))
         if relation not in ("<=", "≤"):
             raise NasError(f"a budget is an upper limit, written with <= (try '{cost}<={rest}'); got {text!r}")
@@ -79,7 +82,7 @@ class Budget:
         return cls(name, _limit(text, cost, amount))
 
     def keeps(self, value: Number) -> bool:
-        """Whether a subnet of this cost keeps the budget."""
+        """Whether a subnet with this cost keeps the budget."""
         return value <= self.limit
 
     def __str__(self) -> str:
@@ -90,7 +93,7 @@ class Budget:
 def _limit(text: str, cost: str, amount: str) -> Number:
     match = _AMOUNT.fullmatch(amount)
     if not match:
-        raise NasError(f"the limit in budget {text!r} must be a number with a unit or without, as in {_EXAMPLE}")
+        raise NasError(f"the limit in budget {text!r} must be a number, with or without a unit, as in {_EXAMPLE}")
     digits, unit = match.groups()
     units = next(units for suffix, units in _UNITS.items() if cost.endswith(suffix))
     if unit not in units:
@@ -98,7 +101,7 @@ def _limit(text: str, cost: str, amount: str) -> Number:
     try:
         limit = Decimal(digits.replace("_", "")) * Decimal(units[unit])
     except ArithmeticError:
-        limit = _MOST
-    if limit >= _MOST:  # and never ask Python for an integer of a billion digits
-        raise NasError(f"the limit in budget {text!r} must be below {_MOST:.0e}")
+        limit = _MAX_LIMIT
+    if limit >= _MAX_LIMIT:  # also keeps int() from making an integer of a billion digits
+        raise NasError(f"the limit in budget {text!r} must be below {_MAX_LIMIT:.0e}")
     return int(limit) if limit == limit.to_integral_value() else float(limit)

@@ -1,4 +1,4 @@
-"""Sums over layers and over neighbouring layers."""
+"""Sums over layers and over pairs of neighbouring layers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ __all__ = ["ChainTable"]
 
 @dataclass(frozen=True, eq=False)
 class ChainTable(AdditiveTable):
-    """An `AdditiveTable` plus `pairs[a, b]` (C, C') over the choices of layers a and b, in the subnets that keep both
-    and none between them. It can be optimised, under limits that are plain tables.
+    """An `AdditiveTable` with additional terms for pairs of neighbouring layers.
+
+    `pairs[a, b]` (C, C') is over the choices of layers a and b, and counts in subnets that keep both layers and none
+    between them. A chain can be optimised under limits, but the limits themselves must be plain tables.
 
     Raises `SpaceError` for layers that are neighbours at no depth, and for pairs of another shape.
     """
@@ -28,22 +30,24 @@ class ChainTable(AdditiveTable):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        beside = {pair for kept in self.space.depth_map.values() for pair in pairwise(kept)}
+        neighbours = {pair for kept in self.space.depth_map.values() for pair in pairwise(kept)}
         for (a, b), terms in self.pairs.items():
-            if (a, b) not in beside:
+            if (a, b) not in neighbours:
                 raise SpaceError(f"layers {a + 1} and {b + 1} are neighbours at no depth of '{self.space.name}'")
             shape = (len(self.space.choices[a]), len(self.space.choices[b]))
             if np.shape(terms) != shape or not np.isfinite(terms).all():
                 raise SpaceError(f"pairs of layers {a + 1} and {b + 1} must be finite, of shape {shape}")
 
     def links(self, kept: Sequence[int]) -> list[Array | None]:
+        """The terms (C, C') of each two neighbours among the kept layers, or None."""
         return [self.pairs.get(pair) for pair in pairwise(kept)]
 
     def without_pairs(self) -> AdditiveTable:
-        """The sum over layers alone."""
+        """The same table without the terms of pairs."""
         return AdditiveTable(self.space, self.name, self.unit, self.constant, self.layers)
 
     def of_vectors(self, vectors: npt.ArrayLike) -> Array:
+        """The quantity (N,) of N subnets, given as rows of `Space.encode`."""
         rows = np.asarray(vectors, dtype=np.int64)
         totals = super().of_vectors(rows)
         chosen = self.space.chosen(rows)

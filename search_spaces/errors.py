@@ -1,12 +1,12 @@
-"""The errors a user can cause, and the exit status each one ends the command line with.
+"""The errors that a user's input or files can cause, and the exit status of the command line for each.
 
-NasError (ValueError)        2   the user's words are off: rule, what was received, how to fix it
+NasError (ValueError)        2   invalid input: the message states the rule, the value received and the fix
 ├── SpaceError               2   a subnet, space or TOML file breaks a rule of its space
-├── CheckpointError          2   a file of weights is broken, foreign or unsafe
+├── CheckpointError          2   a file of weights is broken, of an unknown format, or unsafe to load
 ├── AudioError               2   a recording or manifest cannot be used
-├── RunError                 2   a run folder is in use, missing or belongs to other settings
-├── InfeasibleError          3   no subnet keeps the budgets; says the nearest that is possible
-└── CheckFailed              4   something was made, measured again, and did not hold
+├── RunError                 2   a run folder is missing, in use, or was started with other settings
+├── InfeasibleError          3   no subnet keeps the budgets; the message names the nearest possible limit
+└── CheckFailed              4   a result was checked and failed: an export that breaks its budget, for example
 """
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class NasError(ValueError):
-    """A user's mistake, told in one line."""
+    """Invalid input, explained in one line."""
 
     exit_status = 2
 
@@ -31,7 +31,7 @@ class SpaceError(NasError):
 
 
 class CheckpointError(NasError):
-    """A file of weights is broken, foreign or unsafe."""
+    """A file of weights is broken, of an unknown format, or unsafe to load."""
 
 
 class AudioError(NasError):
@@ -39,7 +39,7 @@ class AudioError(NasError):
 
 
 class RunError(NasError):
-    """A run folder is in use, missing, or belongs to other settings."""
+    """A run folder is missing, in use, or was started with other settings."""
 
 
 class InfeasibleError(NasError):
@@ -49,6 +49,6 @@ class InfeasibleError(NasError):
 
 
 class CheckFailed(NasError):  # noqa: N818 - the check failed, not the program
-    """Something was made, measured again, and did not hold."""
+    """A result was checked and failed the check."""
 
     exit_status = 4

@@ -1,6 +1,6 @@
-"""The one way files are written, so that a reader finds the old file or the new one and never half of either.
+"""The one way to write files: a reader sees the old file or the new one, never part of either.
 
-`replacing` writes to a temporary name and renames. `cache_folder` is where the package keeps what it can compute again.
+`replacing` writes to a temporary name and renames. `cache_folder` is for what the package can compute again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
 
 from search_spaces.errors import NasError
 
@@ -20,20 +23,17 @@ __all__ = ["cache_folder", "replacing", "write_bytes", "write_json", "write_text
 def replacing(file: str | os.PathLike[str], *, shared: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside `file`; what the block writes there replaces `file` when the block ends.
 
-    If the block raises, the temporary file is removed and `file` stays as it was. A killed process can leave the
-    temporary file behind; the next write of the same file replaces it. `shared`: other processes may write the same
-    file at the same time, so the temporary name holds the process id. The result has the permissions of an ordinary
-    new file, whatever mode the block created it with (safetensors uses 0600). Folders are created as needed.
+    If the block raises, the temporary file is removed and `file` is unchanged. A killed process can leave the temporary
+    file behind; the next write of the same file replaces it. `shared`: other processes may write the same file at the
+    same time, so each write has a temporary name of its own. The result has the permissions of an ordinary new file,
+    whatever mode the block created it with (safetensors uses 0600). Folders are created as needed.
 
-    Raises `NasError` naming `file` for every `OSError`.
+    Raises `NasError`, which names `file`, for every `OSError`.
     """
     file = Path(file)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp" if shared else f".{file.name}.tmp")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.{uuid4().hex[:8]}.tmp" if shared else f".{file.name}.tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb"):
-            pass
-        mode = temporary.stat().st_mode
+        mode = _create(temporary)
         yield temporary
         temporary.chmod(mode)
         with temporary.open("rb") as written:
@@ -41,10 +41,18 @@ def replacing(file: str | os.PathLike[str], *, shared: bool = False) -> Iterator
         temporary.replace(file)
     except OSError as error:
         _remove(temporary)
-        raise NasError(f"cannot write {file}: {error.strerror or error}") from None
+        raise NasError(f"cannot write {file}: {_reason(error, file, temporary)}") from None
     except BaseException:
         _remove(temporary)
         raise
+
+
+def _create(temporary: Path) -> int:
+    """Creates an empty file, replacing one that was left behind; returns the mode of a new file under the umask."""
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as empty:
+        return os.fstat(empty.fileno()).st_mode
 
 
 def _remove(temporary: Path) -> None:
@@ -52,29 +60,41 @@ def _remove(temporary: Path) -> None:
         temporary.unlink()
 
 
-def write_bytes(file: Path | str, data: bytes, *, shared: bool = False) -> None:
+def _reason(error: OSError, file: Path, temporary: Path) -> str:
+    """Why writing failed, with the name of the other file that it concerns, if any (one that the block reads)."""
+    reason = error.strerror or str(error)
+    name = error.filename
+    other = isinstance(name, (str, Path)) and Path(name) not in (file, file.parent, temporary)
+    return f"{reason}: {name}" if other else reason
+
+
+def write_bytes(file: str | os.PathLike[str], data: bytes, *, shared: bool = False) -> None:
     """Writes `data`, completely or not at all."""
     with replacing(file, shared=shared) as temporary:
         temporary.write_bytes(data)
 
 
-def write_text(file: Path | str, text: str, *, shared: bool = False) -> None:
+def write_text(file: str | os.PathLike[str], text: str, *, shared: bool = False) -> None:
     """Writes `text` as UTF-8, completely or not at all."""
     write_bytes(file, text.encode("utf-8"), shared=shared)
 
 
-def write_json(file: Path | str, data: object, *, shared: bool = False) -> None:
-    """Writes `data` as indented JSON; values that JSON lacks (paths) become strings.
+def write_json(file: str | os.PathLike[str], data: object, *, shared: bool = False) -> None:
+    """Writes `data` as indented JSON; numpy's numbers become numbers, other values that JSON lacks (paths) strings.
 
     Raises `NasError` for numbers that are not finite.
     """
     try:
-        text = json.dumps(data, indent=1, allow_nan=False, default=str)
+        text = json.dumps(data, indent=1, allow_nan=False, default=_plain)
     except ValueError as error:
         raise NasError(f"cannot write {file}: numbers must be finite ({error})") from None
     write_text(file, text + "\n", shared=shared)
 
 
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/lighthubert-nas`, by default in `~/.cache`: everything in it may be deleted at any time."""
+    """`$XDG_CACHE_HOME/lighthubert-nas`, by default in `~/.cache`; everything in it may be deleted at any time."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lighthubert-nas"

@@ -1,11 +1,12 @@
-"""The named spaces, as data, and spaces read from TOML files."""
+"""The named spaces, as data, and spaces from TOML files."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from search_spaces.errors import SpaceError
 from search_spaces.space import Network, Space
@@ -18,7 +19,9 @@ else:
 
 __all__ = ["DEPTH_MAP", "SPACES", "get_space", "space_from_dict"]
 
-# LightHuBERT drops the last layer of each block of four, from the back (its checkpoint's `depth_maps`), 1-based.
+T = TypeVar("T")
+
+# LightHuBERT drops the last layer of each block of four, last block first (`depth_maps` in its checkpoint); 1-based.
 DEPTH_MAP: dict[int, tuple[int, ...]] = {
     6: (1, 2, 5, 6, 9, 10),
     7: (1, 2, 3, 5, 6, 9, 10),
@@ -31,11 +34,11 @@ DEPTH_MAP: dict[int, tuple[int, ...]] = {
 
 
 def _conv_layers(channels: int) -> list[list[int]]:
-    """wav2vec 2.0's front end: 320 samples a frame, 400 samples of context."""
+    """The front end of wav2vec 2.0: a frame every 320 samples, each with a context of 400 samples."""
     return [[channels, 10, 5], *[[channels, 3, 2]] * 4, *[[channels, 2, 2]] * 2]
 
 
-_HUBERT_BASE = {"conv_layers": _conv_layers(512), "width": 768, "heads": 12, "ffn_dim": 3072}
+_HUBERT_BASE: JsonObject = {"conv_layers": _conv_layers(512), "width": 768, "heads": 12, "ffn_dim": 3072}
 
 SPACES: dict[str, JsonObject] = {
     "lighthubert-base": {
@@ -52,7 +55,7 @@ SPACES: dict[str, JsonObject] = {
         "depths": [10, 11, 12],
         "network": _HUBERT_BASE,
     },
-    # Ours: the same shape of network, narrow enough to train and search on a laptop.
+    # Not LightHuBERT's: a network of the same shape, narrow enough to train and search on a laptop.
     "hubert-tiny": {
         "embed_dims": [128, 160, 192],
         "heads": [2, 4, 6],
@@ -67,9 +70,9 @@ _NETWORK_KEYS = tuple(Network.__dataclass_fields__)
 
 
 def get_space(name: str) -> Space:
-    """The named space, or the one in a TOML file (any name that ends in `.toml`).
+    """The named space, or the space in a TOML file (any name that ends in `.toml`).
 
-    Raises `SpaceError` for an unknown name, or a file that breaks a rule; see `space_from_dict` for its keys.
+    Raises `SpaceError` for an unknown name or an invalid file; see `space_from_dict` for its keys.
     """
     if name in SPACES:
         return space_from_dict({"name": name, **SPACES[name]})
@@ -88,9 +91,9 @@ def get_space(name: str) -> Space:
 def space_from_dict(fields: JsonMapping) -> Space:
     """The space that a TOML file (or a checkpoint's `config.json`) describes.
 
-    Keys: `embed_dims`, `heads`, `ffn_ratios` (a list, or one list a layer), `depths` and/or `depth_map`
-    (depth -> kept layers, from 1; LightHuBERT's where not given and the network has 12 layers), `network`
-    (see `Network`), and `base`: a named space from which every key not given is taken.
+    Keys: `embed_dims`, `heads`, `ffn_ratios` (one list, or one list for each layer), `depths` and/or `depth_map`
+    (depth -> kept layers, from 1; default for 12 layers: LightHuBERT's), `network` (see `Network`), and `base`: a named
+    space that supplies the missing keys.
     """
     fields = dict(fields)
     name = str(fields.get("name", "unnamed"))
@@ -99,14 +102,14 @@ def space_from_dict(fields: JsonMapping) -> Space:
         fields = _inherit(name, fields)
     for key in ("embed_dims", "heads", "ffn_ratios", "network"):
         if key not in fields:
-            raise SpaceError(f"space '{name}' has no {key}; give it, or name a base to take it from")
-    network = _network(name, fields["network"])
+            raise SpaceError(f"space '{name}' has no {key}; give it, or name a base that has it")
+    network = _network(name, _table(name, fields["network"]))
     return Space(
         name=name,
         network=network,
-        embed_dims=tuple(_numbers(name, "embed_dims", fields["embed_dims"], whole=True)),
-        heads=_per_layer(name, "heads", fields["heads"], network.num_layers, whole=True),
-        ffn_ratios=_per_layer(name, "ffn_ratios", fields["ffn_ratios"], network.num_layers, whole=False),
+        embed_dims=_integers(name, "embed_dims", fields["embed_dims"]),
+        heads=_per_layer(partial(_integers, name, "heads"), fields["heads"], network.num_layers),
+        ffn_ratios=_per_layer(partial(_floats, name, "ffn_ratios"), fields["ffn_ratios"], network.num_layers),
         depth_map=_depth_map(name, fields, network.num_layers),
     )
 
@@ -118,10 +121,14 @@ def _inherit(name: str, fields: JsonObject) -> JsonObject:
     inherited = dict(SPACES[base])
     if "depth_map" in fields:
         inherited.pop("depths")
-    network = fields.get("network", {})
+    network = {**_table(name, inherited["network"]), **_table(name, fields.get("network", {}))}
+    return {**inherited, **fields, "network": network}
+
+
+def _table(name: str, network: object) -> Mapping[str, object]:
     if not isinstance(network, Mapping):
         raise SpaceError(f"network of space '{name}' must be a table; got {network!r}")
-    return {**inherited, **fields, "network": {**inherited["network"], **network}}
+    return network
 
 
 def _known_keys(what: str, fields: JsonMapping, known: tuple[str, ...]) -> None:
@@ -130,9 +137,7 @@ def _known_keys(what: str, fields: JsonMapping, known: tuple[str, ...]) -> None:
         raise SpaceError(f"unknown key {', '.join(unknown)} in {what}; known: {', '.join(known)}")
 
 
-def _network(name: str, fields: object) -> Network:
-    if not isinstance(fields, Mapping):
-        raise SpaceError(f"network of space '{name}' must be a table; got {fields!r}")
+def _network(name: str, fields: JsonMapping) -> Network:
     _known_keys(f"network of space '{name}'", fields, _NETWORK_KEYS)
     missing = [key for key in ("conv_layers", "width", "heads", "ffn_dim") if key not in fields]
     if missing:
@@ -142,31 +147,37 @@ def _network(name: str, fields: object) -> Network:
         not isinstance(row, list) or any(type(n) is not int for n in row) for row in layers
     ):
         raise SpaceError(f"conv_layers of space '{name}' must be a list of [channels, kernel, stride]; got {layers!r}")
-    return Network(**{**fields, "conv_layers": tuple(tuple(row) for row in layers)})
+    sizes: JsonObject = {**fields, "conv_layers": tuple(tuple(row) for row in layers)}  # checked by `Network`
+    return Network(**sizes)
 
 
-def _numbers(name: str, key: str, values: object, whole: bool) -> list[Any]:
-    kinds = (int,) if whole else (int, float)
-    if not isinstance(values, list) or not values or any(type(value) not in kinds for value in values):
-        kind = "whole numbers" if whole else "numbers"
-        raise SpaceError(f"{key} of space '{name}' must be a list of {kind}; got {values!r}")
-    return [value if whole else float(value) for value in values]
+def _integers(name: str, key: str, values: object) -> tuple[int, ...]:
+    if not isinstance(values, list) or not values or any(type(value) is not int for value in values):
+        raise SpaceError(f"{key} of space '{name}' must be a list of whole numbers; got {values!r}")
+    return tuple(values)
 
 
-def _per_layer(name: str, key: str, values: object, num_layers: int, whole: bool) -> tuple[tuple[Any, ...], ...]:
+def _floats(name: str, key: str, values: object) -> tuple[float, ...]:
+    if not isinstance(values, list) or not values or any(type(value) not in (int, float) for value in values):
+        raise SpaceError(f"{key} of space '{name}' must be a list of numbers; got {values!r}")
+    return tuple(float(value) for value in values)
+
+
+def _per_layer(read: Callable[[object], tuple[T, ...]], values: object, num_layers: int) -> tuple[tuple[T, ...], ...]:
+    """The choices of each layer: from one list for all layers, or one list for each."""
     if isinstance(values, list) and values and all(isinstance(row, list) for row in values):
-        return tuple(tuple(_numbers(name, key, row, whole)) for row in values)
-    return (tuple(_numbers(name, key, values, whole)),) * num_layers
+        return tuple(read(row) for row in values)
+    return (read(values),) * num_layers
 
 
 def _depth_map(name: str, fields: JsonMapping, num_layers: int) -> dict[int, tuple[int, ...]]:
     defaults = DEPTH_MAP if num_layers == 12 else {num_layers: tuple(range(1, num_layers + 1))}
-    values = fields.get("depth_map", {})
-    if not isinstance(values, Mapping) or not all(str(depth).isdigit() for depth in values):
-        raise SpaceError(f"depth_map of space '{name}' must map a depth to the layers it keeps; got {values!r}")
-    known = {**defaults, **{int(d): tuple(_numbers(name, "depth_map", rows, True)) for d, rows in values.items()}}
-    depths = _numbers(name, "depths", fields.get("depths", [int(d) for d in values] or [num_layers]), whole=True)
-    unknown = [depth for depth in depths if depth not in known]
+    own = fields.get("depth_map", {})
+    if not isinstance(own, Mapping) or not all(str(depth).isdigit() for depth in own):
+        raise SpaceError(f"depth_map of space '{name}' must map a depth to the layers it keeps; got {own!r}")
+    rows = {**defaults, **{int(depth): _integers(name, "depth_map", row) for depth, row in own.items()}}
+    depths = _integers(name, "depths", fields.get("depths", [int(depth) for depth in own] or [num_layers]))
+    unknown = [depth for depth in depths if depth not in rows]
     if unknown:
         raise SpaceError(f"depth {unknown[0]} of space '{name}' needs a row in depth_map: which layers does it keep?")
-    return {depth: tuple(layer - 1 for layer in known[depth]) for depth in depths}
+    return {depth: tuple(layer - 1 for layer in rows[depth]) for depth in depths}

@@ -1,66 +1,66 @@
 """Optimal paths through trellises: subnets in falling order of a table, and Pareto fronts of two.
 
-A path is a subnet: one choice for each kept layer. Its value is a constant plus a term for each choice plus, where the
-table is a `ChainTable`, a term for each two neighbouring choices. A node is therefore a state of the trellis (see
-`trellis`) joined, where such a pair follows, by the choice before it (Viterbi).
+A path is a subnet: one choice for each kept layer. Its value is given by `Terms`: a constant, plus a term for each
+choice, plus a term for each two neighbouring choices if the layers are linked (`ChainTable`). A node is therefore a
+state of the trellis, together with the choice before it if that choice is linked to the next layer (Viterbi).
 
-`ranked` is an A* search whose estimate, the best completion of every node, is exact: no more is opened than the paths
-that are taken from it, and for each of their choices the next best.
+`ranked` is an A* search whose estimate, the best completion of every node, is exact: it expands only the paths that
+the caller takes and, for each of their choices, the next best.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from search_spaces.trellis import Table, Trellis
+from search_spaces.trellis import Terms, Trellis
 from search_spaces.types import Array, Number
 
 __all__ = ["front", "ranked", "undominated_by_group"]
 
 
 class _Scored:
-    """A trellis with a table on it, in the table's own numbers, the sign turned so that more is better.
+    """A trellis with a value on each path: `sign` * terms, so that more is better.
 
-    `rest[i]`: the best that kept layers i and on can give, (states, C of the layer before), or (states, 1) where no
-    pair leads to layer i. `onward[i]` (states, C): the same for each choice in layer i, without the pair leading to it.
+    `rest[i]`: the best that kept layers i and later can add, (states, C of the layer before), or (states, 1) if layer i
+    is not linked to the one before. `onward[i]` (states, C): the same for each choice in layer i, without its link to
+    the layer before.
     """
 
-    def __init__(self, trellis: Trellis, table: Table, sign: int) -> None:
-        e, p, kept = trellis.e, trellis.p, trellis.kept
+    def __init__(self, trellis: Trellis, terms: Terms, sign: int) -> None:
         self.trellis = trellis
-        self.constant = sign * table.constant[e, p]
-        self.terms = [sign * table.layers[layer][e, p] for layer in kept]
-        self.links = [None, *(None if link is None else sign * link for link in table.links(kept))]
-        lowest = -(1 << 62) if table.exact else -np.inf
-        self.rest = [np.zeros((1, 1), dtype=table.constant.dtype)]
+        self.constant = sign * terms.constant
+        self.terms = [sign * layer for layer in terms.layers]
+        self.links = [None, *(None if link is None else sign * link for link in terms.links)]
+        lowest = -(1 << 62) if terms.exact else -np.inf
+        self.rest: list[Array] = [np.zeros((1, 1), dtype=terms.constant.dtype)]
         self.onward: list[Array] = []
         self._options: dict[tuple[int, int, int], list[_Option]] = {}
-        for moves, terms, link in zip(trellis.moves[::-1], self.terms[::-1], self.links[::-1], strict=True):
+        for moves, added, link in zip(trellis.moves[::-1], self.terms[::-1], self.links[::-1], strict=True):
             after = self.rest[0]
-            column = np.arange(len(terms)) if after.shape[1] > 1 else 0
-            onward = np.where(moves < 0, lowest, terms + after[moves, column])
+            column = np.arange(len(added)) if after.shape[1] > 1 else 0
+            onward = np.where(moves < 0, lowest, added + after[moves, column])
             self.onward.insert(0, onward)
             self.rest.insert(0, onward.max(1, keepdims=True) if link is None else (onward[:, None] + link).max(2))
 
     def options(self, i: int, state: int, before: int) -> list[_Option]:
-        """The choices in kept layer i that can be completed, the best with all that follows first."""
+        """The choices in kept layer i that can be completed, best first, each counted with its best completion."""
         link = self.links[i]
         key = (i, state, 0 if link is None else before)
         if key not in self._options:
-            led: Any = 0 if link is None else link[before]
-            onward, added = (self.onward[i][state] + led).tolist(), (self.terms[i] + led).tolist()
+            linked = 0 if link is None else link[before]
+            onward, added = (self.onward[i][state] + linked).tolist(), (self.terms[i] + linked).tolist()
             rows = zip(onward, added, count(), self.trellis.moves[i][state].tolist())
             self._options[key] = sorted((_Option(*row) for row in rows if row[3] >= 0), reverse=True)
         return self._options[key]
 
 
 class _Option(NamedTuple):
-    """A choice in a layer: the best that it and all that follows can add, what it adds itself, and where it leads."""
+    """A choice in a layer: what it adds with its best completion, what it adds itself, and the state it leads to."""
 
     onward: Number
     added: Number
@@ -68,17 +68,20 @@ class _Option(NamedTuple):
     after: int
 
 
-def ranked(trellises: Sequence[Trellis], table: Table, sign: int) -> Iterator[tuple[Trellis, tuple[int, ...]]]:
-    """All paths, as a trellis and its choices, in falling order of `sign` * table. Take as many as you need."""
-    tie = count()  # of equal ones the latest is opened first, which leads to the end
-    heap: list[Any] = []
+_Entry = tuple[Number, int, _Scored, list[_Option], int, Number, tuple[int, ...]]
+
+
+def ranked(graphs: Iterable[tuple[Trellis, Terms]], sign: int) -> Iterator[tuple[Trellis, tuple[int, ...]]]:
+    """All paths, as (trellis, choices), in falling order of `sign` * terms. Lazy: take as many as you need."""
+    tie = count()  # of equal entries the latest is expanded first, which soon completes a path
+    heap: list[_Entry] = []
 
     def push(each: _Scored, options: list[_Option], number: int, reached: Number, choices: tuple[int, ...]) -> None:
         if number < len(options):
             bound = reached + options[number].onward
             heapq.heappush(heap, (-bound, -next(tie), each, options, number, reached, choices))
 
-    for each in (_Scored(trellis, table, sign) for trellis in trellises):
+    for each in (_Scored(trellis, terms, sign) for trellis, terms in graphs):
         push(each, each.options(0, 0, 0), 0, each.constant.item(), ())
     while heap:
         _, _, each, options, number, reached, before = heapq.heappop(heap)
@@ -92,7 +95,7 @@ def ranked(trellises: Sequence[Trellis], table: Table, sign: int) -> Iterator[tu
 
 
 class _Step(NamedTuple):
-    """Undominated partial sums after a layer: their node, cost, score, and the label and choice they came from."""
+    """Undominated partial sums after a layer: their state, cost and score, and the label and choice they came from."""
 
     state: Array
     cost: Array
@@ -102,10 +105,13 @@ class _Step(NamedTuple):
 
 
 def front(
-    trellises: Sequence[Trellis], cost: Table, score: Table, sign: int
+    graphs: Sequence[tuple[Trellis, Terms, Terms]], sign: int
 ) -> Iterator[tuple[Trellis, list[int], Number, Number]]:
-    """The Pareto front of `cost` (least) against `sign` * `score` (greatest), in rising order of cost."""
-    labels = [_labels(trellis, cost, score, sign) for trellis in trellises]
+    """The Pareto front of least cost and greatest `sign` * score, in rising order of cost.
+
+    `graphs` holds (trellis, cost, score); yields (trellis, choices, cost, score).
+    """
+    labels = [_labels(trellis, cost, score, sign) for trellis, cost, score in graphs]
     a = np.concatenate([steps[-1].cost for steps in labels])
     b = np.concatenate([steps[-1].score for steps in labels])
     owner = np.repeat(np.arange(len(labels)), [len(steps[-1].cost) for steps in labels])
@@ -115,20 +121,19 @@ def front(
         for step in reversed(steps[1:]):
             choices.append(int(step.choice[at]))
             at = int(step.parent[at])
-        yield trellises[owner[i]], choices[::-1], a[i].item(), sign * b[i].item()
+        yield graphs[owner[i]][0], choices[::-1], a[i].item(), sign * b[i].item()
 
 
-def _labels(trellis: Trellis, cost: Table, score: Table, sign: int) -> list[_Step]:
-    """Label-correcting forward pass: Pareto sets of (cost, score) for each node."""
-    e, p, kept = trellis.e, trellis.p, trellis.kept
-    links = score.links(kept)
+def _labels(trellis: Trellis, cost: Terms, score: Terms, sign: int) -> list[_Step]:
+    """Forward pass of a label-correcting algorithm: the Pareto set of (cost, score) at each node."""
     zero = np.zeros(1, dtype=np.int64)
-    steps = [_Step(zero, cost.constant[e, p][None], sign * score.constant[e, p][None], zero, zero)]
-    for layer, moves, link, onward in zip(kept, trellis.moves, [None, *links], [*links, None], strict=True):
+    steps = [_Step(zero, np.array([cost.constant]), np.array([sign * score.constant]), zero, zero)]
+    layers = zip(trellis.moves, cost.layers, score.layers, [None, *score.links], [*score.links, None], strict=True)
+    for moves, cost_terms, score_terms, link, onward in layers:
         last = steps[-1]
         to = moves[last.state]
-        a = last.cost[:, None] + cost.layers[layer][e, p]
-        b = last.score[:, None] + sign * score.layers[layer][e, p]
+        a = last.cost[:, None] + cost_terms
+        b = last.score[:, None] + sign * score_terms
         if link is not None:
             b = b + sign * link[last.choice]
         parent, choice = np.nonzero(to >= 0)
@@ -139,7 +144,7 @@ def _labels(trellis: Trellis, cost: Table, score: Table, sign: int) -> list[_Ste
 
 
 def undominated_by_group(group: Array, cost: Array, score: Array) -> Array:
-    """Indices of the Pareto set (least cost, greatest score) of each group, by group and rising cost."""
+    """Indices of the Pareto set (least cost, greatest score) of each group, ordered by group and rising cost."""
     order = np.lexsort((-score, cost, group))
     rank = np.unique(score, return_inverse=True)[1].reshape(-1)[order]
     key = group[order] * (len(score) + 1) + rank  # a later group beats all of the one before

@@ -1,12 +1,12 @@
-"""What a search works with: costs and scores, as protocols that users may implement.
+"""Costs and scores, as protocols that users may implement.
 
-Cost             of(subnet)                            measured subnet by subnet
-└ AdditiveCost   + table                               budgets on it are solved before anything is evaluated
-  └ PredictedCost  + verify(subnet, limit)             measured again on what is shipped, after the search
+Cost             of(subnet)                            computed or measured for one subnet at a time
+└ AdditiveCost   + table                               only subnets that keep its budgets are ever proposed
+  └ PredictedCost  + verify(subnet, limit)             after the search, measured on the exported subnet
 
 Score            __call__(subnets)                     one number for each subnet; name, direction, settings
-SuccessiveScore  + against(subnets, best, score)       a score that may rule subnets out on part of the data
-HeldOutScore     + held_out                            a score that has data which the search does not use
+SuccessiveScore  + against(subnets, best, score)       rules out subnets on part of the data
+HeldOutScore     + held_out                            the same score on data that the search does not use
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ __all__ = ["AdditiveCost", "Cost", "HeldOutScore", "PredictedCost", "Score", "Su
 
 @runtime_checkable
 class Cost(Protocol):
-    """What a subnet takes."""
+    """What a subnet takes: parameters, time, memory."""
 
     def of(self, subnet: Subnet) -> int | float:
-        """The cost of one subnet, in the cost's unit; an int where it is exact."""
+        """The cost of one subnet, in the cost's unit; an int if it is exact."""
         ...
 
 
 @runtime_checkable
 class AdditiveCost(Cost, Protocol):
-    """A cost that is a constant plus a sum over layers."""
+    """A cost that is a constant plus a sum over layers. An `AdditiveTable` is one itself."""
 
     @property
     def table(self) -> AdditiveTable:
@@ -52,7 +52,7 @@ class PredictedCost(AdditiveCost, Protocol):
 class Score(Protocol):
     """What subnets are worth, from a proxy.
 
-    `name` and `settings` go into run.json; a run is resumed only with the same ones.
+    `name` and `settings` are stored in run.json; a run can be resumed only with equal ones.
     """
 
     @property
@@ -71,7 +71,7 @@ class Score(Protocol):
 
 @runtime_checkable
 class SuccessiveScore(Protocol):
-    """A score that spends less on subnets that cannot be the best."""
+    """A score that spends less time on subnets that cannot be the best."""
 
     def __call__(self, subnets: Sequence[Subnet]) -> Sequence[float]: ...
 

@@ -1,4 +1,4 @@
-"""The set of subnets one supernet holds: its choices, its depth map and the network they are cut from."""
+"""The set of subnets that a supernet holds: its choices, its depth map and the network they are slices of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,12 @@ from search_spaces.types import JsonObject
 __all__ = ["Network", "Space"]
 
 ConvLayer = tuple[int, int, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Network:
-    """The stored network: what every subnet is a slice of, or shares whole.
+    """The stored network. Every subnet takes slices of its Transformer layers and shares its front end.
 
     `conv_layers` holds (channels, kernel, stride) of the front end, which is never sliced; `width`, `heads`
     and `ffn_dim` are the stored sizes of each Transformer layer. FFN units are stored in blocks of `width`
@@ -51,7 +52,7 @@ class Network:
 
     @property
     def conv_channels(self) -> int:
-        """Channels the front end gives to the projection."""
+        """Channels that the front end passes to the projection."""
         return self.conv_layers[-1][0]
 
     @property
@@ -61,7 +62,7 @@ class Network:
 
     @property
     def receptive_field(self) -> int:
-        """Samples one frame sees: the shortest recording that has a frame at all."""
+        """Samples that one frame depends on: the length of the shortest recording that has a frame."""
         field_, jump = 1, 1
         for _, kernel, stride in self.conv_layers:
             field_ += (kernel - 1) * jump
@@ -69,12 +70,13 @@ class Network:
         return field_
 
     def frames(self, samples: int) -> int:
-        """Frames T that `samples` S of audio give (0 if too short)."""
+        """Frames T of audio with S `samples` (0 if it is too short)."""
         for _, kernel, stride in self.conv_layers:
             samples = (samples - kernel) // stride + 1 if samples >= kernel else 0
         return samples
 
     def to_dict(self) -> JsonObject:
+        """Plain containers, as the `network` table of a TOML space file."""
         return {
             "conv_layers": [list(layer) for layer in self.conv_layers],
             "width": self.width,
@@ -92,7 +94,9 @@ class Space:
     """All subnets with these choices.
 
     `heads[l]` and `ffn_ratios[l]` are the choices of the supernet's layer l (0-based); `depth_map[d]` are the
-    layers a subnet of depth d keeps. A subnet's own per-layer lists run over the kept layers, in order.
+    layers that a subnet of depth d keeps. The per-layer lists of a subnet have one entry for each kept layer, in order.
+
+    Raises `SpaceError` for choices that are empty, not in rising order, or do not fit the network.
     """
 
     name: str
@@ -154,6 +158,7 @@ class Space:
 
     @property
     def depths(self) -> tuple[int, ...]:
+        """The depths, in rising order."""
         return tuple(self.depth_map)
 
     @cached_property
@@ -185,7 +190,7 @@ class Space:
 
     @cached_property
     def middle(self) -> Subnet:
-        """The subnet with the middle (upper median) of every choice: LightHuBERT's own default subnet shape."""
+        """The subnet with the middle (upper median) of every choice: the shape of LightHuBERT's default subnet."""
         kept = self.depth_map[_middle(self.depths)]
         return Subnet(
             _middle(self.embed_dims),
@@ -194,7 +199,7 @@ class Space:
         )
 
     def kept_layers(self, depth: int) -> tuple[int, ...]:
-        """The supernet's layers (0-based) that a subnet of this depth keeps."""
+        """The layers (0-based) of the supernet that a subnet of this depth keeps."""
         if depth not in self.depth_map:
             raise SpaceError(f"depth={depth} is not in space '{self.name}'; allowed: {_listed(self.depths)}")
         return self.depth_map[depth]
@@ -216,6 +221,7 @@ class Space:
                     )
 
     def contains(self, subnet: Subnet) -> bool:
+        """Whether this space has all choices of `subnet`."""
         try:
             self.check(subnet)
         except SpaceError:
@@ -225,7 +231,7 @@ class Space:
     __contains__ = contains
 
     def __iter__(self) -> Iterator[Subnet]:
-        """Every subnet, one at a time: for spaces small enough to walk."""
+        """Every subnet, one at a time: for spaces small enough to enumerate."""
         for embed_dim in self.embed_dims:
             for kept in self.depth_map.values():
                 for layers in product(*(self.choices[layer] for layer in kept)):
@@ -234,16 +240,16 @@ class Space:
     # ---------------------------------------------------------------- drawing
 
     def sample(self, rng: np.random.Generator) -> Subnet:
-        """One subnet, each choice drawn uniformly: embed dim, depth, then every kept layer, as LightHuBERT trains.
+        """One subnet, with each choice drawn uniformly (embed dim, depth, each kept layer), as LightHuBERT trains.
 
-        Not uniform over subnets, since a deeper one has more siblings: for that, `AdditiveTable.sample`.
+        This is not uniform over subnets, since there are more of the deeper ones; `AdditiveTable.sample` is.
         """
         kept = self.depth_map[_pick(rng, self.depths)]
         layers = [_pick(rng, self.choices[layer]) for layer in kept]
         return Subnet(_pick(rng, self.embed_dims), tuple(h for h, _ in layers), tuple(r for _, r in layers))
 
     def mutate(self, subnet: Subnet, rng: np.random.Generator, rate: float = 0.1) -> Subnet:
-        """`subnet` with each of its choices drawn anew with probability `rate`. Layers new to it are drawn."""
+        """`subnet` with each of its choices redrawn with probability `rate`; layers that it did not keep are drawn."""
         depth = _pick(rng, self.depths) if rng.random() < rate else subnet.depth
         embed_dim = _pick(rng, self.embed_dims) if rng.random() < rate else subnet.embed_dim
         own = self.layers_of(subnet)
@@ -256,7 +262,7 @@ class Space:
         return Subnet(embed_dim, tuple(h for h, _ in layers), tuple(r for _, r in layers))
 
     def crossover(self, a: Subnet, b: Subnet, rng: np.random.Generator) -> Subnet:
-        """A child with each choice from one parent or the other; layers are matched by the supernet's layer."""
+        """A child that takes each choice from one of its parents; layers are matched by their index in the supernet."""
         layers_a, layers_b = self.layers_of(a), self.layers_of(b)
         kept = self.depth_map[_pick(rng, (a.depth, b.depth))]
         parents = [[own[layer] for own in (layers_a, layers_b) if layer in own] for layer in kept]
@@ -265,14 +271,14 @@ class Space:
         return Subnet(_pick(rng, (a.embed_dim, b.embed_dim)), heads, ratios)
 
     def layers_of(self, subnet: Subnet) -> dict[int, tuple[int, float]]:
-        """(heads, FFN ratio) by the supernet's layer, for the layers `subnet` keeps."""
+        """(heads, FFN ratio) of each layer of the supernet that `subnet` keeps."""
         kept = self.kept_layers(subnet.depth)
         return dict(zip(kept, zip(subnet.heads, subnet.ffn_ratios, strict=True), strict=True))
 
     # ---------------------------------------------------------------- integer vectors
 
     def encode(self, subnet: Subnet) -> npt.NDArray[np.int64]:
-        """Indices: embed dim, depth, then (heads, FFN ratio) of every layer of the supernet; -1 where not kept."""
+        """Indices of embed dim, depth, then (heads, FFN ratio) of every supernet layer; -1 for layers not kept."""
         self.check(subnet)
         vector = np.full(2 + 2 * self.network.num_layers, -1, dtype=np.int64)
         vector[:2] = self.embed_dims.index(subnet.embed_dim), self.depths.index(subnet.depth)
@@ -282,7 +288,7 @@ class Space:
         return vector
 
     def decode(self, vector: Sequence[int] | npt.NDArray[np.int64]) -> Subnet:
-        """The subnet of an `encode`d vector; entries of layers it does not keep are not read."""
+        """The subnet of an `encode`d vector; entries of layers that it does not keep are ignored."""
         values = [int(value) for value in vector]
         expected = 2 + 2 * self.network.num_layers
         if len(values) != expected:
@@ -294,14 +300,14 @@ class Space:
         return Subnet(embed_dim, heads, ratios)
 
     def chosen(self, vectors: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """(N, layers): which of `choices[l]` each row of encoded vectors (N, entries) has; -1 where it keeps no l."""
+        """(N, layers): the index into `choices[l]` for each row of encoded vectors (N, entries); -1 if not kept."""
         ratios = np.array([len(choices) for choices in self.ffn_ratios])
         return np.where(vectors[:, 2::2] < 0, -1, vectors[:, 2::2] * ratios + vectors[:, 3::2])
 
     # ---------------------------------------------------------------- as data
 
     def to_dict(self) -> JsonObject:
-        """Plain containers, as a TOML space file spells them (layers count from 1)."""
+        """Plain containers, as in a TOML space file (layers count from 1)."""
         return {
             "name": self.name,
             "embed_dims": list(self.embed_dims),
@@ -319,20 +325,20 @@ def _choices(space: str, name: str, values: Sequence[float]) -> None:
         )
 
 
-def _folded(per_layer: tuple[tuple[Any, ...], ...]) -> list[Any]:
-    """One list where all layers have the same choices, else one a layer."""
+def _folded(per_layer: Sequence[Sequence[object]]) -> list[object]:
+    """One list if all layers have the same choices, else one list for each layer."""
     return list(per_layer[0]) if len(set(per_layer)) == 1 else [list(choices) for choices in per_layer]
 
 
-def _middle(values: Sequence[Any]) -> Any:
+def _middle(values: Sequence[T]) -> T:
     return values[len(values) // 2]
 
 
-def _pick(rng: np.random.Generator, values: Sequence[Any]) -> Any:
+def _pick(rng: np.random.Generator, values: Sequence[T]) -> T:
     return values[int(rng.integers(len(values)))]
 
 
-def _at(space: str, name: str, values: Sequence[Any], index: int) -> Any:
+def _at(space: str, name: str, values: Sequence[T], index: int) -> T:
     if not 0 <= index < len(values):
         raise SpaceError(f"index {index} for {name} is not in space '{space}'; allowed: 0..{len(values) - 1}")
     return values[index]

@@ -1,4 +1,4 @@
-"""One architecture of a space, and its three written forms: canonical JSON, id, LightHuBERT's dict."""
+"""One architecture of a space, and its three forms in files: canonical JSON, id, LightHuBERT's dict."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import SupportsFloat, SupportsIndex
 
 from search_spaces.errors import SpaceError
 from search_spaces.types import JsonMapping, JsonObject
@@ -22,10 +23,10 @@ _LIGHTHUBERT_KEYS = ("atten_dim", "embed_dim", "ffn_embed", "heads_num", "layer_
 class Subnet:
     """One architecture: embed dim D, and heads H and FFN ratio for each KEPT layer, in order.
 
-    Layers that are not kept do not exist here, so that one architecture has one spelling and one `id`.
-    Which of the supernet's layers are kept at a depth is the space's depth map.
+    Layers that are not kept have no entries, so that each architecture has exactly one form and one `id`. The depth
+    map of the space says which layers of the supernet a depth keeps.
 
-    Raises `SpaceError` where a number is not positive, or the two tuples differ in length.
+    Raises `SpaceError` if a number is not positive, or the two tuples differ in length.
     """
 
     embed_dim: int
@@ -56,12 +57,12 @@ class Subnet:
 
     @property
     def id(self) -> str:
-        """12 hex digits, the same on every machine: SHA-256 of the canonical JSON."""
+        """12 hex digits of the SHA-256 of the canonical JSON; the same on every machine."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     @classmethod
     def _trusted(cls, embed_dim: int, heads: tuple[int, ...], ffn_ratios: tuple[float, ...]) -> Subnet:
-        """The subnet without its checks: for choices that come from a space, drawn by the thousand."""
+        """A subnet made without checks, for choices that come from a space and are drawn in thousands."""
         subnet = object.__new__(cls)
         object.__setattr__(subnet, "embed_dim", embed_dim)
         object.__setattr__(subnet, "heads", heads)
@@ -78,16 +79,16 @@ class Subnet:
 
     @classmethod
     def from_dict(cls, fields: JsonMapping) -> Subnet:
-        """The subnet that `to_dict` wrote; unknown and missing keys are refused."""
+        """The subnet of a dict as `to_dict` returns it. Raises `SpaceError` for unknown and missing keys."""
         _check_keys(fields, _KEYS, "a subnet")
         for key in ("heads", "ffn_ratios"):
             if not isinstance(fields[key], (list, tuple)):
-                raise SpaceError(f"{key} must be a list with one entry a layer; got {fields[key]!r}")
+                raise SpaceError(f"{key} must be a list with one entry for each layer; got {fields[key]!r}")
         return cls(fields["embed_dim"], tuple(fields["heads"]), tuple(fields["ffn_ratios"]))
 
     @classmethod
     def from_json(cls, text: str) -> Subnet:
-        """The subnet in a JSON text, in our form or in LightHuBERT's."""
+        """The subnet in JSON text, in our form or in LightHuBERT's."""
         try:
             fields = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -95,7 +96,7 @@ class Subnet:
         if isinstance(fields, Mapping) and "heads_num" in fields:
             return cls.from_lighthubert(fields)
         if isinstance(fields, Mapping) and set(fields) > {"subnet"} and isinstance(fields["subnet"], Mapping):
-            fields = fields["subnet"]  # a run's best.json
+            fields = fields["subnet"]  # the best.json of a run
         return cls.from_dict(fields)
 
     def to_lighthubert(self, head_dim: int = 64) -> JsonObject:
@@ -111,16 +112,16 @@ class Subnet:
 
     @classmethod
     def from_lighthubert(cls, fields: JsonMapping, head_dim: int = 64) -> Subnet:
-        """The subnet in LightHuBERT's dict. Entries beyond `layer_num` belong to no layer and are dropped.
+        """The subnet of LightHuBERT's dict. Entries beyond `layer_num` belong to no layer and are ignored.
 
-        `atten_dim`, `slide_wsz` and the release's `ffn_ratio` may be missing, but may not contradict the rest.
-        Integer attention windows (`slide_wsz`) are refused: only global attention is supported.
+        `atten_dim`, `slide_wsz` and the release's `ffn_ratio` may be missing. Raises `SpaceError` if they contradict
+        the rest, and for integer attention windows (`slide_wsz`): only global attention is supported.
         """
         _check_keys(
             fields, (*_LIGHTHUBERT_KEYS, "ffn_ratio"), "a LightHuBERT subnet", ("atten_dim", "slide_wsz", "ffn_ratio")
         )
         depth = _whole("layer_num", fields["layer_num"])
-        per_layer: dict[str, list[Any]] = {}
+        per_layer: dict[str, list[object]] = {}
         for key in ("heads_num", "ffn_embed", "atten_dim", "slide_wsz"):
             if key in fields:
                 values = fields[key]
@@ -159,24 +160,28 @@ def _check_keys(fields: object, known: tuple[str, ...], what: str, optional: tup
     unknown = [str(key) for key in fields if key not in known]
     missing = [key for key in known if key not in fields and key not in optional]
     if unknown or missing:
-        message = "; ".join(
+        wrong = "; ".join(
             f"{word} {', '.join(keys)}" for word, keys in (("unknown", unknown), ("missing", missing)) if keys
         )
-        raise SpaceError(f"{what} has the keys {', '.join(known)}; {message}")
+        raise SpaceError(f"{what} has the keys {', '.join(known)}; {wrong}")
 
 
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or (not isinstance(value, (int, float)) and not hasattr(value, "__index__")):
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, float, SupportsIndex)):
         raise SpaceError(f"{name} must be a positive whole number; got {value!r}")
-    if not math.isfinite(value) or value != int(value) or value < 1:
+    number = value if isinstance(value, (int, float)) else value.__index__()
+    if (isinstance(number, float) and not number.is_integer()) or number < 1:
         raise SpaceError(f"{name} must be a positive whole number; got {value!r}")
-    return int(value)
+    return int(number)
 
 
-def _positive(name: str, value: Any) -> float:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__") or not 0 < float(value) < math.inf:
-        raise SpaceError(f"{name} must be a positive number; got {value!r}")
-    return float(value)
+def _positive(name: str, value: object) -> float:
+    if isinstance(value, (int, float, SupportsFloat)) and not isinstance(value, (bool, str)):
+        with suppress(OverflowError):
+            number = float(value)
+            if 0 < number < math.inf:
+                return number
+    raise SpaceError(f"{name} must be a positive number; got {value!r}")
 
 
 def _brief(value: object, limit: int = 60) -> str:

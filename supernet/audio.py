@@ -101,14 +101,24 @@ def _utterance(path: Path, number: int, line: str) -> Utterance:
         ) from None
     try:
         _check(isinstance(audio, str) and bool(audio) and "\0" not in audio, "audio", "the path of a recording", audio)
-        number_ok = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-        _check(number_ok and 0 < seconds <= MAX_SECONDS, "seconds", f"a number in 0..{MAX_SECONDS:g}", seconds)
+        duration = _number(seconds)
+        _check(0 < duration <= MAX_SECONDS, "seconds", f"a number in 0..{MAX_SECONDS:g}", seconds)
         name = record.get("id", audio)
         _check(isinstance(name, (str, int)) and not isinstance(name, bool), "id", "text or a whole number", name)
         labels = {key: _label(key, record.get(key)) for key in ("split", *LABELS) if key != "turns"}
     except ValueError as error:
         raise AudioError(f"{path}, line {number}: {error}") from None
-    return Utterance(str(name), path.parent / audio, float(seconds), turns=record.get("turns"), **labels)
+    return Utterance(str(name), path.parent / audio, duration, turns=record.get("turns"), **labels)
+
+
+def _number(value: object) -> float:
+    """A number, also as text; NaN for everything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def _check(valid: bool, key: str, rule: str, value: object) -> None:

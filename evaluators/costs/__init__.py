@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from evaluators.costs.analytic import AnalyticCost, macs, memory_bytes, params
 from evaluators.costs.context import CostContext, Progress
+from search_spaces import NasError
 from search_spaces.protocols import Cost
 from search_spaces.registry import Registry
 
@@ -55,7 +56,10 @@ def get_cost(name: str, context: CostContext) -> Cost:
     """
     kind, at, argument = name.partition("@")
     make = cast(Callable[[CostContext, str | None], Cost], COSTS.load(kind))
-    return make(context, argument if at else None)
+    cost = make(context, argument if at else None)
+    if not isinstance(cost, Cost):
+        raise NasError(f"cost '{kind}' must make something with .of(subnet); got a {type(cost).__name__}")
+    return cost
 
 
 def latency_ms(

@@ -83,7 +83,7 @@ def memory_bytes(space_or_supernet: Space | HasSpace) -> AnalyticCost:
 
     Not counted: activations, and whatever a runtime allocates beside the weights.
     """
-    table = params(space_or_supernet, "exported").table
+    table = params(_space("memory_bytes", space_or_supernet), "exported").table
     scaled = AdditiveTable(
         table.space,
         "memory_bytes",

@@ -5,52 +5,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import AdditiveTable, Feasible, InfeasibleError, Space, SpaceError, get_space, trellis
+from search_spaces import AdditiveCost, AdditiveTable, Feasible, InfeasibleError, Space, SpaceError, get_space
 from search_spaces.space import Network
-
-PROPERTY = settings(max_examples=40, deadline=None)
-
-
-def small_space(rng):
-    layers = int(rng.integers(2, 5))
-    network = Network(((4, 2, 2),), width=64, heads=4, ffn_dim=256, num_layers=layers, head_dim=4)
-
-    def some(values):
-        return tuple(sorted(rng.choice(values, int(rng.integers(1, len(values) + 1)), replace=False).tolist()))
-
-    depths = {layers: tuple(range(layers))}
-    if rng.random() < 0.7:
-        depths[layers - 1] = tuple(sorted(rng.choice(layers, layers - 1, replace=False).tolist()))
-    return Space(
-        "random", network, some([16, 32, 64]), tuple(some([1, 2, 4]) for _ in range(layers)),
-        tuple(some([1.0, 2.5]) for _ in range(layers)), depths,
-    )  # fmt: skip
-
-
-def random_table(space, rng, name, whole):
-    draw = (lambda *_: int(rng.integers(-20, 60))) if whole else (lambda *_: float(rng.normal()))
-    return AdditiveTable.build(space, name, "u", draw, draw)
-
-
-@st.composite
-def cases(draw, tables=1, whole=None):
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    space = small_space(rng)
-    kinds = [bool(rng.integers(2)) if whole is None else whole for _ in range(tables)]
-    return space, [random_table(space, rng, f"t{i}", kind) for i, kind in enumerate(kinds)], rng
-
-
-def by_hand(table, subnet):
-    """The quantity by its definition, term by term."""
-    space = table.space
-    e, p = space.embed_dims.index(subnet.embed_dim), space.depths.index(subnet.depth)
-    total = table.constant[e, p]
-    for layer, choice in space.layers_of(subnet).items():
-        total += table.layers[layer][e, p, space.choices[layer].index(choice)]
-    return total.item()
+from tests.search_spaces.helpers import PROPERTY, by_hand, cases, random_table, small_space
 
 
 @PROPERTY
@@ -94,6 +54,14 @@ def test_no_limit_is_ever_broken(case, quantile):
     assert len(fit) - len(near) <= feasible.count() <= len(fit)
     if feasible.count():
         assert all(feasible.contains(s) for s in feasible.sample(rng, 100))
+
+
+@PROPERTY
+@given(cases())
+def test_range_is_least_and_greatest(case):
+    space, (table,), _ = case
+    values = [by_hand(table, s) for s in space]
+    assert table.range() == (pytest.approx(min(values)), pytest.approx(max(values)))
 
 
 @pytest.mark.parametrize("bits", [62, 1])
@@ -170,47 +138,6 @@ def test_limits_that_are_no_numbers_are_refused(limit):
         Feasible(space, [(table, limit)])
 
 
-def six_layers(tables, rng):
-    """A space of 9^6 subnets, random tables of it ("real", or integers of 40 bits), and their values (tables, 9^6)."""
-    network = Network(((4, 2, 2),), width=64, heads=4, ffn_dim=256, num_layers=6, head_dim=4)
-    space = Space("six", network, (16,), ((1, 2, 3),) * 6, ((1.0, 2.0, 2.5),) * 6, {6: tuple(range(6))})
-    draws = {"real": lambda *_: float(rng.normal()), "40 bits": lambda *_: int(rng.integers(1 << 40))}
-    made = [AdditiveTable.build(space, f"{t}, {i}", "", draws[t], draws[t]) for i, t in enumerate(tables)]
-    grids = [np.ix_(*(terms[0, 0] for terms in table.layers)) for table in made]
-    return space, made, [(sum(grid) + t.constant[0, 0]).ravel() for t, grid in zip(made, grids, strict=True)]
-
-
-@pytest.mark.parametrize(
-    ("tables", "most_states"),
-    [
-        (("40 bits",), 1 << 12),
-        (("real",), 1 << 12),
-        (("40 bits", "real"), 1 << 14),
-        (("40 bits", "40 bits"), 1 << 14),
-        (("40 bits", "real", "real"), 1 << 16),
-    ],
-)
-def test_very_many_sums_keep_most_of_what_fits(tables, most_states, monkeypatch):
-    """Also with fewer states than a trellis may have: a larger space than can be counted by hand comes to need them."""
-    monkeypatch.setattr(trellis, "MAX_STATES", most_states)
-    rng = np.random.default_rng(0)
-    space, made, values = six_layers(tables, rng)
-    limits = [float(np.median(value)) for value in values]
-    fit = np.all([value <= limit for value, limit in zip(values, limits, strict=True)], axis=0).sum()
-    feasible = Feasible(space, list(zip(made, limits, strict=True)))
-    assert 0.9 * fit <= feasible.count() <= fit
-    assert all(feasible.contains(s) for s in feasible.sample(rng, 200))
-
-
-def test_one_state_is_enough_to_end(monkeypatch):
-    monkeypatch.setattr(trellis, "MAX_STATES", 1)
-    space, made, values = six_layers(("40 bits", "real"), np.random.default_rng(0))
-    limits = [(table, float(np.median(value))) for table, value in zip(made, values, strict=True)]
-    assert 0 <= Feasible(space, limits).count() <= space.size
-    for limit in limits:
-        assert Feasible(space, [limit]).count() > 0  # under one limit the cheapest is never left out
-
-
 def test_impossible_limits_name_the_nearest_possible():
     from evaluators.costs import macs, params
 
@@ -222,7 +149,7 @@ def test_impossible_limits_name_the_nearest_possible():
     work = macs(space).table
     low = table.of(space.smallest)
     opposed = AdditiveTable(space, "opposed", "", -work.constant, tuple(-layer for layer in work.layers))
-    with pytest.raises(InfeasibleError, match="together; the others kept, params could be"):
+    with pytest.raises(InfeasibleError, match="together; with the others kept, params could be"):
         Feasible(space, [(table, low), (opposed, opposed.of(space.largest))]).best(work)
 
 
@@ -267,33 +194,6 @@ def test_large_integers_stay_exact():
     assert as_floats.of(space.largest) == 12.0 * (1 << 62)
 
 
-@PROPERTY
-@given(cases())
-def test_vectors_are_read_as_the_space_reads_them(case):
-    space, (table,), rng = case
-    subnets = [space.sample(rng) for _ in range(30)]
-    rows = np.array([space.encode(subnet) for subnet in subnets])
-    expected = [by_hand(table, subnet) for subnet in subnets]
-    np.testing.assert_array_equal(table.of_vectors(rows), expected)
-    np.testing.assert_array_equal(table.of_vectors(np.where(rows < 0, 99, rows)), expected)  # layers that are not kept
-    np.testing.assert_array_equal(table.of_vectors(np.asfortranarray(rows)[::-1]), expected[::-1])
-    np.testing.assert_array_equal(table.of_vectors(rows.astype(np.int8)), expected)
-    assert table.of_vectors(rows[:0]).shape == (0,)
-
-
-@pytest.mark.parametrize("value", [-1, 99, np.iinfo(np.int64).min])
-@pytest.mark.parametrize("entry", [0, 1, 2, 25])
-def test_vectors_with_indices_out_of_range_are_refused(entry, value):
-    space = get_space("lighthubert-small")
-    table = AdditiveTable.build(space, "t", "", lambda *_: 0, lambda *_: 1)
-    rows = np.tile(space.encode(space.largest), (5000, 1))
-    rows[4321, entry] = value
-    with pytest.raises(SpaceError, match=rf"index {value} in entry {entry} of a vector is not in space"):
-        table.of_vectors(rows)
-    with pytest.raises(SpaceError, match=r"must have shape \(N, 26\); got \(26,\)"):
-        table.of_vectors(rows[0])
-
-
 def test_limits_that_exclude_each_other_layer_by_layer_are_impossible():
     """Each limit alone has a subnet, in the same embed dim and depth; no subnet keeps both."""
     network = Network(((4, 2, 2),), width=16, heads=2, ffn_dim=16, num_layers=2, head_dim=4)
@@ -305,3 +205,18 @@ def test_limits_that_exclude_each_other_layer_by_layer_are_impossible():
     for ask in (lambda: feasible.best(few), lambda: feasible.front(few, many), lambda: feasible.sample(None)):
         with pytest.raises(InfeasibleError, match="few could be 3 instead of 2, or many could be -2 instead of -3"):
             ask()
+
+
+def test_if_no_limit_can_be_left_out_that_is_the_message():
+    network = Network(((4, 2, 2),), width=16, heads=2, ffn_dim=16, num_layers=2, head_dim=4)
+    space = Space("two", network, (16,), ((1, 2), (1, 2)), ((1.0,), (1.0,)), {2: (0, 1)})
+    few = AdditiveTable.build(space, "few", "heads", lambda *_: 0, lambda D, heads, *_: heads)
+    many = AdditiveTable.build(space, "many", "heads", lambda *_: 0, lambda D, heads, *_: -heads)
+    with pytest.raises(InfeasibleError, match=r"few<=2 .* together; leaving out one of them is not enough"):
+        Feasible(space, [(few, 2), (few, 2), (many, -3), (many, -3)]).best(few)
+
+
+def test_a_table_is_an_additive_cost():
+    table = AdditiveTable.build(get_space("hubert-tiny"), "t", "", lambda *_: 0, lambda *_: 1)
+    assert isinstance(table, AdditiveCost)
+    assert table.table is table

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nas import Budget
-from search_spaces import NasError
+from search_spaces import Budget, NasError
 
 
 @pytest.mark.parametrize(
@@ -78,3 +77,13 @@ def test_known_costs_are_those_of_the_search():
 def test_a_limit_is_a_finite_number(limit):
     with pytest.raises(NasError, match="must be a number"):
         Budget("params", limit)
+
+
+def test_any_cost_is_known_if_none_are_named():
+    assert Budget.parse("anything<=3", known=None) == Budget("anything", 3)
+
+
+def test_a_cost_at_its_limit_keeps_the_budget():
+    budget = Budget.parse("params<=27M")
+    assert budget.keeps(27_000_000)
+    assert not budget.keeps(27_000_001)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import ChainTable, Feasible, SpaceError, get_space
-from tests.search_spaces.test_additive import PROPERTY, by_hand, random_table, small_space
+from tests.search_spaces.helpers import PROPERTY, by_hand, random_table, small_space
 
 
 def neighbours(space):

@@ -1,4 +1,4 @@
-"""Atomic files: the old one or the new one, never half of either."""
+"""Atomic files: a reader sees the old one or the new one, never part of either."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import search_spaces
@@ -100,3 +101,44 @@ def test_the_cache_is_where_xdg_says(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache_folder() == tmp_path / "home" / ".cache" / "lighthubert-nas"
+
+
+def test_shared_writes_of_one_process_do_not_meet(tmp_path):
+    with replacing(tmp_path / "a", shared=True) as first, replacing(tmp_path / "a", shared=True) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert (names(tmp_path), (tmp_path / "a").read_text()) == (["a"], "first")  # the last to end
+
+
+def test_the_mode_of_a_left_behind_file_does_not_matter(tmp_path):
+    (tmp_path / ".a.tmp").touch(mode=0o600)
+    before = os.umask(0o022)
+    try:
+        write_text(tmp_path / "a", "new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
+
+
+def test_an_error_about_another_file_names_it(tmp_path):
+    missing = tmp_path / "source"
+    with pytest.raises(NasError) as caught, replacing(tmp_path / "a") as temporary:
+        temporary.write_bytes(missing.read_bytes())
+    assert str(caught.value) == f"cannot write {tmp_path / 'a'}: No such file or directory: {missing}"
+    assert names(tmp_path) == []
+
+
+def test_a_folder_in_the_place_of_the_file_is_one_line(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(NasError) as caught:
+        write_text(tmp_path / "a", "x")
+    assert str(caught.value) == f"cannot write {tmp_path / 'a'}: Is a directory"
+    assert names(tmp_path) == ["a"]
+
+
+def test_numpys_numbers_are_numbers_in_json(tmp_path):
+    write_json(tmp_path / "a.json", [np.int64(3), np.float32(0.5), np.float64(0.25), np.bool_(True)])
+    assert json.loads((tmp_path / "a.json").read_text()) == [3, 0.5, 0.25, True]
+    with pytest.raises(NasError, match="numbers must be finite"):
+        write_json(tmp_path / "a.json", [np.float32("inf")])

@@ -1,53 +1,15 @@
-"""Fronts and optimal paths, against brute force."""
+"""Best paths and Pareto fronts, against brute force."""
+
+import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import AdditiveTable, Feasible, Space
-from search_spaces.space import Network
-
-PROPERTY = settings(max_examples=40, deadline=None)
-
-
-def small_space(rng):
-    layers = int(rng.integers(2, 5))
-    network = Network(((4, 2, 2),), width=64, heads=4, ffn_dim=256, num_layers=layers, head_dim=4)
-
-    def some(values):
-        return tuple(sorted(rng.choice(values, int(rng.integers(1, len(values) + 1)), replace=False).tolist()))
-
-    depths = {layers: tuple(range(layers))}
-    if rng.random() < 0.7:
-        depths[layers - 1] = tuple(sorted(rng.choice(layers, layers - 1, replace=False).tolist()))
-    return Space(
-        "random", network, some([16, 32, 64]), tuple(some([1, 2, 4]) for _ in range(layers)),
-        tuple(some([1.0, 2.5]) for _ in range(layers)), depths,
-    )  # fmt: skip
-
-
-def random_table(space, rng, name, whole):
-    draw = (lambda *_: int(rng.integers(-20, 60))) if whole else (lambda *_: float(rng.normal()))
-    return AdditiveTable.build(space, name, "u", draw, draw)
-
-
-@st.composite
-def cases(draw, tables=1, whole=None):
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    space = small_space(rng)
-    kinds = [bool(rng.integers(2)) if whole is None else whole for _ in range(tables)]
-    return space, [random_table(space, rng, f"t{i}", kind) for i, kind in enumerate(kinds)], rng
-
-
-def by_hand(table, subnet):
-    """The quantity by its definition, term by term."""
-    space = table.space
-    e, p = space.embed_dims.index(subnet.embed_dim), space.depths.index(subnet.depth)
-    total = table.constant[e, p]
-    for layer, choice in space.layers_of(subnet).items():
-        total += table.layers[layer][e, p, space.choices[layer].index(choice)]
-    return total.item()
+from search_spaces import Feasible, paths
+from search_spaces.trellis import Terms, Trellis
+from tests.search_spaces.helpers import PROPERTY, by_hand, cases, random_table
 
 
 @PROPERTY
@@ -68,8 +30,58 @@ def test_front_is_the_brute_force_front(case, quantile, maximize):
 
 
 @PROPERTY
-@given(cases())
-def test_range_is_least_and_greatest(case):
-    space, (table,), _ = case
-    values = [by_hand(table, s) for s in space]
-    assert table.range() == (pytest.approx(min(values)), pytest.approx(max(values)))
+@given(cases(tables=2), st.booleans())
+def test_ranked_is_the_sorted_list_of_all(case, maximize):
+    space, (score, limited), _ = case
+    everything = list(itertools.islice(space, 20_000))
+    limit = float(np.median([limited.of(s) for s in everything]))
+    fit = [s for s in space if limited.of(s) <= limit]
+    subnets = list(itertools.islice(Feasible(space, [(limited, limit)]).ranked(score, maximize), 500))
+    assert len(set(subnets)) == len(subnets) == min(500, len(fit))
+    values = sorted((by_hand(score, s) for s in fit), reverse=maximize)
+    assert [by_hand(score, s) for s in subnets] == pytest.approx(values[: len(subnets)])
+
+
+# -------------------------------------------------------------------- on arrays alone
+
+
+def trellis_of(*sizes):
+    """All paths, without limits."""
+    return Trellis.build(0, 0, tuple(range(len(sizes))), sizes, [])
+
+
+def test_paths_with_linked_layers_by_hand():
+    """Values 0 0: 5, 0 1: 1, 1 0: 4, 1 1: 10."""
+    linked = Terms(np.float64(0), [np.array([1.0, 3.0]), np.array([0.0, 0.0])], [np.array([[4.0, 0.0], [1.0, 7.0]])])
+    made = trellis_of(2, 2)
+    assert [choices for _, choices in paths.ranked([(made, linked)], 1)] == [(1, 1), (0, 0), (1, 0), (0, 1)]
+    assert [choices for _, choices in paths.ranked([(made, linked)], -1)] == [(0, 1), (1, 0), (0, 0), (1, 1)]
+    cost = Terms(np.int64(100), [np.array([0, 1]), np.array([0, 2])], [None])  # 100, 102, 101, 103
+    points = [(choices, a, b) for _, choices, a, b in paths.front([(made, cost, linked)], 1)]
+    assert points == [([0, 0], 100, 5.0), ([1, 1], 103, 10.0)]
+    assert [type(a) for _, a, _ in points] == [int, int]
+
+
+def test_ranked_is_lazy():
+    """The best of 3^40 paths: the second and third replace the choice with the smallest loss."""
+    rng = np.random.default_rng(0)
+    layers = [rng.permutation([0.0, 10.0, 20.0]) for _ in range(40)]
+    layers[7], layers[30] = np.array([20.0, 19.0, 0.0]), np.array([0.0, 18.0, 20.0])
+    score = Terms(np.float64(1), layers, [None] * 39)
+    found = itertools.islice(paths.ranked([(trellis_of(*[3] * 40), score)], 1), 4)
+    best = tuple(int(layer.argmax()) for layer in layers)
+    changed = [{i for i in range(40) if choices[i] != best[i]} for _, choices in found]
+    assert changed == [set(), {7}, {30}, {7, 30}]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_undominated_of_each_group(seed):
+    rng = np.random.default_rng(seed)
+    group, cost, score = (rng.integers(0, high, size=60) for high in (4, 8, 8))
+    chosen = paths.undominated_by_group(group, cost, score)
+    points = {(g, a, b) for g, a, b in zip(group, cost, score, strict=True)}
+    expected = sorted(
+        (g, a, b) for g, a, b in points
+        if not any(h == g and c <= a and d >= b and (c, d) != (a, b) for h, c, d in points)
+    )  # fmt: skip
+    assert [(group[i], cost[i], score[i]) for i in chosen] == expected

@@ -21,3 +21,34 @@ def test_scores():
     assert not isinstance(score, SuccessiveScore)
     assert not isinstance(score, HeldOutScore)
     assert not isinstance(lambda subnets: [0.0], Score)
+
+
+class Successive:
+    name, higher_is_better, settings, held_out = "s", True, {}, None
+
+    def __call__(self, subnets):
+        return [0.0] * len(subnets)
+
+    def against(self, subnets, best, score):
+        return [(0.0, False)] * len(subnets)
+
+
+def test_scores_of_users():
+    for protocol in (Score, SuccessiveScore, HeldOutScore):
+        assert isinstance(Successive(), protocol)
+
+
+class Predicted:
+    table = params(SPACE).table
+
+    def of(self, subnet):
+        return self.table.of(subnet)
+
+    def verify(self, subnet, limit):
+        return {"keeps": True}
+
+
+def test_predicted_costs_of_users():
+    assert isinstance(Predicted(), PredictedCost)
+    assert not isinstance(params(SPACE).table, PredictedCost)
+    assert isinstance(params(SPACE).table, AdditiveCost)

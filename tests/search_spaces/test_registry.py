@@ -10,12 +10,13 @@ from search_spaces.registry import Registry
 def package(tmp_path, monkeypatch):
     """A package that declares entry points, as pip would install it."""
 
-    def install(entries):
-        info = tmp_path / "third_party-1.0.dist-info"
+    def install(entries, name="third_party"):
+        info = tmp_path / f"{name}-1.0.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text("[lighthubert_nas.tests]\n" + "\n".join(entries) + "\n")
-        (tmp_path / "third_party.py").write_text("class Mine:\n    pass\n")
+        (tmp_path / f"{name}.py").write_text("class Mine:\n    class Inner:\n        pass\n")
+        (tmp_path / f"{name}_broken.py").write_text("import no_such_module\n")
         monkeypatch.syspath_prepend(str(tmp_path))
 
     return install
@@ -59,3 +60,42 @@ def test_packages_do_not_replace_entries(package):
     package(["path = third_party:Mine"])
     with pytest.raises(NasError, match="has the name of a built-in test"):
         table().load("path")
+
+
+def test_entries_may_be_attributes_of_classes(package):
+    package(["inner = third_party:Mine.Inner"])
+    assert table().load("inner").__qualname__ == "Mine.Inner"
+
+
+def test_two_packages_may_not_share_a_name(package):
+    package(["mine = third_party:Mine"])
+    package(["mine = another:Mine"], "another")
+    with pytest.raises(NasError, match=r"two entry points of lighthubert_nas\.tests have the name 'mine': .*; rename"):
+        table().load("path")
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("third_party_broken:Mine", "No module named 'no_such_module'"),
+        ("third_party:Missing", "module 'third_party' has no attribute 'Missing'"),
+        ("not_there:Mine", "No module named 'not_there'"),
+    ],
+)
+def test_entry_points_that_cannot_be_loaded_are_one_line(package, target, reason):
+    package([f"mine = {target}"])
+    with pytest.raises(NasError) as caught:
+        table().load("mine")
+    assert str(caught.value) == f"cannot load test 'mine' from entry point {target}: {reason}"
+
+
+def test_entry_points_that_need_an_extra_name_it_too(package, tmp_path):
+    package(["mine = needs_extra:Mine"])
+    (tmp_path / "needs_extra.py").write_text("import not_installed.part\n")
+    with pytest.raises(NasError, match=r"test 'mine' needs not_installed: pip install 'lighthubert-nas\[optuna\]'"):
+        table().load("mine")
+
+
+def test_nothing_is_imported_before_it_is_loaded(package):
+    package(["mine = third_party_broken:Mine"])
+    assert dict(table())["mine"] == "third_party_broken:Mine"

@@ -6,16 +6,6 @@ import pytest
 
 from search_spaces import SPACES, SpaceError, Subnet, get_space
 
-PUBLISHED_SIZES = {"lighthubert-base": 6_530_347_008, "lighthubert-small": 951_892_141_473}
-
-TOML = """
-base = "hubert-tiny"
-embed_dims = [128, 192]
-heads = [[2, 6], [2, 6], [6], [6], [6], [6], [6], [6], [6], [6], [6], [6]]
-ffn_ratios = [3.5]
-depths = [12]
-"""
-
 
 @pytest.fixture(params=SPACES)
 def space(request):

@@ -135,7 +135,7 @@ HOSTILE = [
     ('{"audio": "a.wav", "seconds": 0}', '"seconds" must be'),
     ('{"audio": "a.wav", "seconds": 1e300}', '"seconds" must be'),
     ('{"audio": "a.wav", "seconds": true}', '"seconds" must be'),
-    ('{"audio": "a.wav", "seconds": "1"}', '"seconds" must be'),
+    ('{"audio": "a.wav", "seconds": "one"}', '"seconds" must be'),
     ('{"audio": "a.wav", "seconds": [1]}', '"seconds" must be'),
     ('{"audio": "a.wav", "seconds": 1, "id": {}}', '"id" must be text or a whole number'),
     ('{"audio": "a.wav", "seconds": 1, "speaker": ["a"]}', '"speaker" must be text, a finite number'),

@@ -124,14 +124,14 @@ def make_latency(context: CostContext, argument: str | None) -> LatencyCost:
     The calibration is that of the run being resumed, of the file, of the cache, or made now. One from a file may be of
     any machine, so it is not verified here.
     """
-    supernet = context.supernet
-    if supernet is None:
-        raise NasError("latency_ms is measured on exported subnets: it needs a supernet, a space is not enough")
     words = argument or ""
     if words.endswith(".json"):
         calibration = _kept(context) or LatencyCalibration.load(words)
-        calibration.check_space(supernet.space)
+        calibration.check_space(context.space)
         return LatencyCost(calibration)
+    supernet = context.supernet
+    if supernet is None:
+        raise NasError("latency_ms is measured on exported subnets: it needs a supernet, a space is not enough")
     target = Target.parse(words)
     if context.remote is not None:
         calibration = _kept(context) or context.remote(calibrate_latency, supernet, target)
@@ -144,7 +144,11 @@ def make_latency(context: CostContext, argument: str | None) -> LatencyCost:
 
 
 def _kept(context: CostContext) -> LatencyCalibration | None:
-    return None if context.calibration is None else LatencyCalibration.from_dict(context.calibration)
+    return (
+        None
+        if context.calibration is None
+        else LatencyCalibration.from_dict(context.calibration, "the calibration in run.json")
+    )
 
 
 def _of_this_machine(context: CostContext, supernet: HubertSupernet, target: Target) -> LatencyCalibration:

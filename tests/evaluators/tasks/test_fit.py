@@ -69,8 +69,8 @@ def test_out_of_memory_halves_the_batch_and_says_so():
     backward = Backward(Line(most=5), said.append)
     assert backward(parts, rows) == pytest.approx(loss)
     assert said == [
-        "out of memory with batches of 16: going on with 8 at a time",
-        "out of memory with batches of 8: going on with 4 at a time",
+        "out of memory with batches of 16: continuing with 8 at a time",
+        "out of memory with batches of 8: continuing with 4 at a time",
     ]
     assert torch.allclose(parts.weight.grad, whole.weight.grad)
     backward(parts, rows)
