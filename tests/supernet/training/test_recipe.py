@@ -81,7 +81,9 @@ def test_settings_are_checked_when_they_are_made(changes, message):
 
 
 def test_settings_survive_a_file():
-    made = settings(budgets=(Budget("params", 27_000_000), Budget("macs", 1e9)), teacher_layers="2+4,6", minutes=1.5)
+    budgets = (Budget("params", 27_000_000), Budget("macs", 1e9))
+    paths = {name: Path(f"/made/{name}") for name in ("teacher", "audio", "out")}
+    made = dataclasses.replace(settings(budgets=budgets, teacher_layers="2+4,6", minutes=1.5), **paths)
     values = json.loads(json.dumps(made.to_dict()))
     assert values["budgets"] == ["params<=27000000", "macs<=1000000000.0"]
     assert TrainSettings.from_dict(values) == made
