@@ -154,11 +154,11 @@ class TrainingProgress:
         self._task = self._bar.add_task("starting", total=None, status="")
 
     def __enter__(self) -> TrainingProgress:
-        self._bar.start()
         return self
 
     def __call__(self, record: Mapping[str, object]) -> None:
-        """Takes one record of the training log."""
+        """Takes one record of the training log; the first one shows the bar, so that a bad option ends in one line."""
+        self._bar.start()
         if "targets" in record:
             self._bar.update(
                 self._task, description=f"teacher targets ({record['targets']})", total=_number(record, "of")
@@ -178,7 +178,8 @@ class TrainingProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
 
 def _number(record: Mapping[str, object], key: str) -> float:

@@ -73,8 +73,8 @@ def verb(
             provided = {name for name in values if _on_command_line(context, name)}
             stored = {} if file is None else _read_config(file, own)
             made = {key: _made(kind, own[kind], values, provided, stored) for key, kind in parts.items()}
+            _check_partners(provided | _chosen(stored, made.values()), values, made.values())
             provided |= stored.keys()
-            _check_partners(provided, values, made.values())
             if shown:
                 write_out(_as_toml(made.values(), own))
                 return
@@ -191,6 +191,16 @@ def _made(
 
 def _text(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
+
+
+def _chosen(stored: JsonMapping, made: Iterable[Settings]) -> set[str]:
+    """Settings that a file gives another value than the default; --print-config writes defaults too."""
+    return {
+        setting.name
+        for settings in made
+        for setting in fields(settings)
+        if setting.name in stored and getattr(settings, setting.name) != setting.default
+    }
 
 
 def _check_partners(given: set[str], values: JsonMapping, made: Iterable[Settings]) -> None:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from nas.commands.options import Given, flag_of, verb
 from search_spaces import Budget, NasError
 from search_spaces.settings import Option, Settings, option
+from tests.nas.commands.helpers import nas
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,15 @@ def test_what_is_printed_is_read_back(tmp_path):
     file = tmp_path / "printed.toml"
     file.write_text(outcome.stdout, encoding="utf-8")
     assert run("--config", str(file))[0][0] == run(*arguments)[0][0]
+
+
+def test_a_printed_default_needs_no_partner(tmp_path):
+    """--cpus-per-actor has a default and needs --ray: what is printed with it must still be read."""
+    printed = tmp_path / "printed.toml"
+    printed.write_text(nas("search", "--print-config").stdout)
+    again = nas("search", "--config", printed, "--print-config")
+    assert again.stderr == ""
+    assert again.stdout == printed.read_text()
 
 
 @pytest.mark.parametrize(

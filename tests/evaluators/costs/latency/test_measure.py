@@ -55,7 +55,7 @@ def test_timings_are_read_back_and_say_when_a_machine_is_noisy():
     assert not quiet.warnings()
     noisy = Timings.from_dict({**timings(20, noise=0.05).to_dict(), "drift": 0.3, "slower": 0.2, "outliers": 0.2})
     said = " ".join(noisy.warnings())
-    for words in ("too noisy to tell subnets apart", "moved by 30%", "20% slower now", "outliers"):
+    for words in ("too noisy to distinguish subnets", "moved by 30%", "20% slower now", "outliers"):
         assert words in said
 
 
