@@ -77,10 +77,8 @@ def main() -> NoReturn:
         status = app(standalone_mode=False)
     except UsageError as error:
         possible = list(getattr(error, "possibilities", None) or [])
-        hint = f"; did you mean {possible[0]}?" if possible else ""
-        command = error.ctx.command_path if error.ctx else "nas"
-        message = error.message if possible else error.format_message()
-        _fail(f"{message.rstrip('.')}{hint} (try {command} --help)", 2)
+        text = f"{error.message}; did you mean {possible[0]}?" if possible else error.format_message().rstrip(".")
+        _fail(f"{text} (try {error.ctx.command_path if error.ctx else 'nas'} --help)", 2)
     except OSError as error:
         _fail(f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else ""), 2)
     except ValueError as error:

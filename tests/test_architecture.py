@@ -19,7 +19,7 @@ MAY_IMPORT = {
 }
 ROOMS = ("search_spaces", "nas", "supernet", "evaluators")
 MODULES = [ROOT / "cli.py", *sorted(path for room in ROOMS for path in ROOT.glob(f"{room}/**/*.py"))]
-MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ANY_PER_1000_LINES = 500, 60, 8
+MAX_FILE_LINES, MAX_CLI_LINES, MAX_FUNCTION_LINES, MAX_ANY_PER_1000_LINES = 500, 100, 60, 8
 
 
 def name_of(path):
@@ -120,7 +120,9 @@ def test_every_table_entry_can_be_loaded(table):
 def test_files_and_functions_are_small():
     large = []
     for path in MODULES:
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_FILE_LINES:
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > (
+            MAX_CLI_LINES if path.name == "cli.py" else MAX_FILE_LINES
+        ):
             large.append(f"{relative(path)}: {lines} lines")
         for node in ast.walk(tree_of(path)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

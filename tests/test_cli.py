@@ -55,6 +55,8 @@ TRAIN = ("train", "--teacher", "missing", "--audio", "missing.jsonl")
         (("export", "runs/a"), 2, "Missing option '--out' (try "),
         (("search", "--evals", "x"), 2, "Invalid value for '--evals'"),
         (("search", "--evls", "3"), 2, "No such option: --evls; did you mean --evals? (try "),
+        (("convert", "hubert-tiny", "--no-sort", "--audio", "a", "--out", "x"), 2, "--audio has no effect with --no-s"),
+        ((*TRAIN, "--out", "x", "--init", "hubert-tiny", "--stage1-steps", "9"), 2, "no effect with --init"),
         ((*TRAIN, "--out", "x"), 2, "needs config.json"),
         ((*TRAIN, "--out", "x", "--budget", "params<=1K"), 3, "params<=1"),
         ((*TRAIN, "--out", "x", "--budget", "latency_ms<=1"), 2, "unknown cost 'latency_ms'"),

@@ -14,7 +14,7 @@ from typing import Any
 
 from search_spaces import NasError
 
-__all__ = ["actors_that_fit", "check_room", "connected", "difference", "the_ray", "versions", "words_of"]
+__all__ = ["actor_capacity", "check_resources", "connected", "difference", "import_ray", "ray_message", "versions"]
 
 
 class connected:  # noqa: N801 - used as a with block
@@ -30,7 +30,7 @@ class connected:  # noqa: N801 - used as a with block
     def __enter__(self) -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray = the_ray()
+        ray = import_ray()
         if not ray.is_initialized():
             _begin(ray, self.address)
             self._ours = True
@@ -38,10 +38,10 @@ class connected:  # noqa: N801 - used as a with block
 
     def __exit__(self, *error: object) -> None:
         if self._ours:
-            the_ray().shutdown()
+            import_ray().shutdown()
 
 
-def the_ray() -> Any:
+def import_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ModuleNotFoundError as error:
@@ -73,9 +73,9 @@ def _begin(ray: Any, address: str) -> None:
             f"--ray local; {token}"
         ) from None
     except errors.AuthenticationError as error:
-        raise NasError(f"cannot join the Ray cluster at {address}: {words_of(error)[:120]}; {token}") from None
+        raise NasError(f"cannot join the Ray cluster at {address}: {ray_message(error)[:120]}; {token}") from None
     except (errors.RayError, RuntimeError, ValueError) as error:
-        raise NasError(f"cannot join the Ray cluster at {address}: {words_of(error)}") from None
+        raise NasError(f"cannot join the Ray cluster at {address}: {ray_message(error)}") from None
 
 
 def _reach(address: str) -> None:
@@ -92,7 +92,7 @@ def _reach(address: str) -> None:
         ) from None
 
 
-def check_room(ray: Any, actors: int, needs: dict[str, float], wait: bool) -> None:
+def check_resources(ray: Any, actors: int, needs: dict[str, float], wait: bool) -> None:
     """Raises `NasError` if the cluster, with its present nodes, can never hold the requested actors."""
     if wait:
         return
@@ -104,12 +104,12 @@ def check_room(ray: Any, actors: int, needs: dict[str, float], wait: bool) -> No
                 f"{actors} x {need:g} {name} asked for, and the cluster has {has.get(name, 0):g} on {nodes} nodes: "
                 f"{advice}"
             )
-    if (fit := actors_that_fit(ray, needs)) < actors:
+    if (fit := actor_capacity(ray, needs)) < actors:
         message = ", ".join(f"{need:g} {name}" for name, need in needs.items() if need)
         raise NasError(f"{actors} x {message} asked for, and the {nodes} nodes of the cluster hold {fit}: {advice}")
 
 
-def actors_that_fit(ray: Any, needs: dict[str, float]) -> int:
+def actor_capacity(ray: Any, needs: dict[str, float]) -> int:
     """How many actors the nodes that are alive hold."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return sum(min(int(node.get(k, 0) / need + 1e-6) for k, need in needs.items() if need) for node in nodes)
@@ -141,7 +141,7 @@ def difference(wanted: dict[str, str], here: dict[str, str]) -> str | None:
     return None
 
 
-def words_of(error: BaseException) -> str:
+def ray_message(error: BaseException) -> str:
     """The informative line of an error: Ray's own start with tracebacks, and end with hints."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = [line for line in lines if "Error: " in line or "Exception: " in line] or lines[:1] or [""]

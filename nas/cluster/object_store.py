@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.cluster.connection import words_of
+from nas.cluster.connection import ray_message
 from search_spaces import NasError
 
 __all__ = ["packed", "shared", "unpacked"]
@@ -27,7 +27,7 @@ def shared(ray: Any, value: Any) -> Any:
     except (errors.ObjectStoreFullError, errors.OutOfDiskError) as error:
         raise NasError(
             f"the score ({size / 1e6:,.0f} MB) does not fit Ray's object store: start the cluster with a larger one "
-            f"(ray start --object-store-memory BYTES) or free the disk it spills to ({words_of(error)})"
+            f"(ray start --object-store-memory BYTES) or free the disk it spills to ({ray_message(error)})"
         ) from None
 
 

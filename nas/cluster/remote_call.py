@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from nas.cluster.connection import check_room, difference, the_ray, versions
+from nas.cluster.connection import check_resources, difference, import_ray, versions
 from search_spaces import NasError
 
 __all__ = ["call_on"]
@@ -20,8 +20,8 @@ def call_on(resource: str, wait: bool, function: Callable[..., Any], *arguments:
     The call takes one unit of it, so that one runs at a time on each device; it is retried if its node dies. For use
     inside the block of a connected `RayExecutor`. Re-raises the function's exception.
     """
-    ray = the_ray()
-    check_room(ray, 1, {resource: 1.0}, wait)
+    ray = import_ray()
+    check_resources(ray, 1, {resource: 1.0}, wait)
     options = {"num_cpus": 0, "resources": {resource: 1.0}, "max_retries": MAX_DEATHS}
     errors = importlib.import_module("ray.exceptions")
     try:

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from nas.cluster.connection import check_room, connected
+from nas.cluster.connection import check_resources, connected
 from search_spaces import NasError
 from search_spaces.types import JsonObject
 
@@ -28,7 +28,7 @@ def train_on_ray(
     process.
     """
     with connected(address) as ray:
-        check_room(ray, workers, {"CPU": cpus, "GPU": float(gpu)}, wait=False)
+        check_resources(ray, workers, {"CPU": cpus, "GPU": float(gpu)}, wait=False)
         of_train = importlib.import_module("ray.train")
         trainer = importlib.import_module("ray.train.torch").TorchTrainer(
             _loop,

@@ -9,7 +9,7 @@ import typer
 
 from nas.commands.console import out
 from nas.commands.options import verb
-from search_spaces import RunError, get_space
+from search_spaces import NasError, RunError, get_space
 
 __all__ = ["app"]
 
@@ -29,6 +29,8 @@ def convert(
     """Make a supernet whose largest subnet is a given model, most important units first, so that slices start well."""
     from supernet.order import convert as converted
 
+    if audio is not None and not sort:
+        raise NasError("--audio has no effect with --no-sort: importance is measured to sort by it")
     if out_.exists():
         raise RunError(f"{out_} exists: give a new folder")
     model = converted(source, out_, None if space is None else get_space(space), audio, sort)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from nas.cluster.connection import actors_that_fit, check_room, connected, difference, versions, words_of
+from nas.cluster.connection import actor_capacity, check_resources, connected, difference, ray_message, versions
 from nas.cluster.object_store import shared, unpacked
 from nas.executors.local import LocalExecutor, Outcome, one_line
 from nas.runs.ledger import Evaluation
@@ -140,8 +140,8 @@ class RayExecutor:
     # ---------------------------------------------------------------- evaluators
 
     def _begin(self) -> None:
-        self._wanted = self.actors or actors_that_fit(self._ray, self.needs)
-        check_room(self._ray, self.actors or 1, self.needs, self._wait)
+        self._wanted = self.actors or actor_capacity(self._ray, self.needs)
+        check_resources(self._ray, self.actors or 1, self.needs, self._wait)
         self._shared = shared(self._ray, self.score)
         metrics = importlib.import_module("ray.util.metrics")
         self._evaluated = metrics.Counter("nas_evaluations", "Subnets scored by this search.")
@@ -159,7 +159,7 @@ class RayExecutor:
     def _keep_evaluators(self) -> None:
         """Replaces dead evaluators, adds some for nodes that joined, and drops pending ones that no longer fit."""
         if self.actors is None and time.monotonic() - self._looked > _LOOK_FOR_NODES_SECONDS:
-            self._looked, self._wanted = time.monotonic(), max(1, actors_that_fit(self._ray, self.needs))
+            self._looked, self._wanted = time.monotonic(), max(1, actor_capacity(self._ray, self.needs))
         while len(self._evaluators) < self._wanted:
             self._made += 1
             options = {**self._options, "name": f"evaluator-{self._made}"}
@@ -230,7 +230,7 @@ class RayExecutor:
         try:
             outcomes = self._ray.get(ref)
         except errors.RayTaskError as error:  # scores that raise are outcomes: this is a mistake of the user, or ours
-            raise error.cause if isinstance(error.cause, NasError) else NasError(words_of(error)) from None
+            raise error.cause if isinstance(error.cause, NasError) else NasError(ray_message(error)) from None
         except errors.RayError as error:
             self._drop(evaluator)
             if not chunk.done and not chunk.copies:
@@ -248,7 +248,7 @@ class RayExecutor:
             problem = self._ray.get(ref)
         except errors.RayError as error:
             if "creation task" in str(error):
-                raise NasError(f"evaluators do not start on this cluster: {words_of(error)}") from None
+                raise NasError(f"evaluators do not start on this cluster: {ray_message(error)}") from None
             if evaluator:
                 self._drop(evaluator)
             return []
@@ -260,13 +260,13 @@ class RayExecutor:
 
     def _lose(self, chunk: _Chunk, error: Exception) -> None:
         """Queues the subnets of a dead evaluator again, one by one; gives up a subnet that kills every evaluator."""
-        _log.info("%d subnets are handed out again: %s", len(chunk.subnets), words_of(error))
+        _log.info("%d subnets are handed out again: %s", len(chunk.subnets), ray_message(error))
         for subnet in reversed(chunk.subnets):
             self._deaths[subnet] += 1
             if self._deaths[subnet] < MAX_DEATHS:
                 self._queue.appendleft(subnet)
             else:
-                message = f"{MAX_DEATHS} evaluators died with it; the last: {words_of(error)}"
+                message = f"{MAX_DEATHS} evaluators died with it; the last: {ray_message(error)}"
                 self._lost.append((subnet, Outcome(None, message[:200], 0.0)))
 
     def _measure(self, found: int) -> None:

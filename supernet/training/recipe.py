@@ -159,19 +159,21 @@ class TrainSettings(Settings):
     out: Path = option(
         help="Folder for checkpoints and the supernet; run the same command again to resume.", group=DATA, output=True
     )
-    space: str = option("hubert-tiny", "Name of the supernet's space, or a .toml file.", group=MODEL, path=True)
+    space: str = option(
+        "hubert-tiny", "Name of the supernet's space, or a .toml file.", group=MODEL, path=True, conflicts="init"
+    )
     init: str | None = option(
         None, "Trained supernet to continue from, in its own space; trains stage 2 only.", group=MODEL, path=True
     )
     stage1_steps: int = option(
-        2600, "Steps of stage 1, which trains the largest subnet.", group=OPTIMISATION, minimum=1
+        2600, "Steps of stage 1, which trains the largest subnet.", group=OPTIMISATION, minimum=1, conflicts="init"
     )
     stage2_steps: int = option(1700, "Steps of stage 2, which trains all subnets.", group=OPTIMISATION, minimum=1)
     batch_seconds: float = option(
         StageRecipe.batch_seconds, "Seconds of speech in a batch, with padding.", group=OPTIMISATION, minimum=1
     )
     learning_rate: float = option(
-        StageRecipe.learning_rate, "Peak learning rate of stage 1.", group=OPTIMISATION, minimum=0
+        StageRecipe.learning_rate, "Peak learning rate of stage 1.", group=OPTIMISATION, minimum=0, conflicts="init"
     )
     stage2_learning_rate: float = option(6e-4, "Peak learning rate of stage 2.", group=OPTIMISATION, minimum=0)
     mask_prob: float = option(
