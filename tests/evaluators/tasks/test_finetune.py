@@ -55,7 +55,7 @@ def test_out_of_memory_halves_the_batch(exported, manifest, tmp_path, monkeypatc
 
     monkeypatch.setattr(_Problem, "loss", small)
     assert finetune(exported, "speaker", manifest, tmp_path / "out", QUICK, log=said.append) is not None
-    assert said[0] == "out of memory with batches of 3: going on with 2 at a time"
+    assert said[0] == "out of memory with batches of 3: continuing with 2 at a time"
 
 
 def test_what_cannot_be_tuned_says_why(exported, manifest, tmp_path):

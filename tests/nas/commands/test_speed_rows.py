@@ -29,9 +29,9 @@ def test_a_race_gives_the_scores_of_the_first_and_how_far_the_slow_way_is_from_t
 
 
 def test_a_row_says_its_median_and_spread():
-    assert Row("w", "a", "g", [3.0, 1.0, 2.0]).said == "2.0x (1.0 – 3.0)"
-    assert Row("w", "a", "g", [0.5, 0.7, 0.9], unit="%").said == "70 % (50 – 90)"
-    assert Row("w", "a", "g", []).said == "—"
+    assert Row("w", "a", "g", [3.0, 1.0, 2.0]).summary == "2.0x (1.0 – 3.0)"
+    assert Row("w", "a", "g", [0.5, 0.7, 0.9], unit="%").summary == "70 % (50 – 90)"
+    assert Row("w", "a", "g", []).summary == "—"
 
 
 def test_the_slow_way_gives_the_score():

@@ -1,0 +1,3 @@
+"""Speech, a teacher and a space for training on a cluster."""
+
+from tests.supernet.conftest import corpus, small_space, teacher_folder  # noqa: F401 - fixtures
