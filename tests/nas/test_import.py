@@ -12,7 +12,11 @@ ROOT = Path(nas.__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    "modules", ["nas, nas.report, nas.searchers.random, nas.searchers.evolution", "evaluators.base, evaluators.scores"]
+    "modules",
+    [
+        "nas, nas.report, nas.searchers.random, nas.searchers.evolution",
+        "evaluators.costs, evaluators.scores, evaluators.tasks",
+    ],
 )
 def test_importing_does_not_import_torch(modules):
     code = f"import {modules}, sys; sys.exit('torch' in sys.modules)"
