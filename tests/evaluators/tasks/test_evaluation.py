@@ -1,4 +1,4 @@
-"""Tasks end to end on a tiny subnet: tones are told apart by a frozen random network."""
+"""Tasks end to end on a tiny subnet: a frozen random network distinguishes tones."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Joining clusters, and what is said of those that cannot be joined."""
+"""Connecting to clusters, and the errors if there is none to connect to."""
 
 from __future__ import annotations
 

@@ -8,9 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 import nas
 from evaluators.scores import synthetic
@@ -66,28 +64,6 @@ class Hanging(Slow):
             flag.touch()
             time.sleep(1000)
         return super().__call__(subnets)
-
-
-class Mapped:
-    """Tells whether its tensor, its parameter and its array lie in the object store, and what is of its own."""
-
-    higher_is_better, name = True, "mapped"
-
-    def __init__(self) -> None:
-        self.tensor = torch.arange(2_000_000, dtype=torch.float32)
-        self.module = torch.nn.Linear(1000, 1000)
-        self.array = np.arange(1_000_000.0)
-
-    def __call__(self, subnets):
-        stores = [
-            [int(end, 16) for end in line.split()[0].split("-")]
-            for line in Path("/proc/self/maps").read_text().splitlines()
-            if "plasma" in line
-        ]
-        at = (self.tensor.data_ptr(), self.module.weight.data_ptr(), self.array.ctypes.data)
-        inside = [any(low <= address < high for low, high in stores) for address in at]
-        right = float(self.tensor[-1]) == 1_999_999 and not self.array.flags.writeable
-        return [float(all(inside) and right)] * len(subnets)
 
 
 def outcomes(executor, subnets=SUBNETS):

@@ -1,8 +1,12 @@
+import subprocess
+import sys
+
 import pytest
 
 from supernet.audio import read_manifest
 from supernet.teacher import TargetCache, load_teacher
 from supernet.training.batches import StandardTargets, TrainingData
+from tests.supernet.training.helpers import curve, space_toml
 
 
 @pytest.fixture
@@ -12,3 +16,17 @@ def data(small_space, corpus, teacher_folder, tmp_path):
     cache = TargetCache(tmp_path / "targets", load_teacher(teacher_folder), small_space.network.frames)
     cache.fill([*train, *dev])
     return TrainingData(train, dev, StandardTargets.of(cache, train))
+
+
+@pytest.fixture(scope="module")
+def command(small_space, corpus, teacher_folder, tmp_path_factory):
+    """Arguments of `nas train`, and the losses of one process that runs them."""
+    folder = tmp_path_factory.mktemp("one")
+    (folder / "space.toml").write_text(space_toml(small_space))
+    arguments = [
+        "train", "--teacher", str(teacher_folder), "--audio", str(corpus), "--space", str(folder / "space.toml"),
+        "--stage1-steps", "5", "--stage2-steps", "9", "--batch-seconds", "3", "--precision", "fp32",
+        "--mask-from", "0.3",
+    ]  # fmt: skip
+    subprocess.run([sys.executable, "-m", "cli", *arguments, "--out", str(folder)], check=True, capture_output=True)
+    return arguments, curve(folder)

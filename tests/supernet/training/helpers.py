@@ -31,3 +31,12 @@ def space_toml(space):
     lines += ["[depth_map]", *(f"{depth} = {json.dumps(kept)}" for depth, kept in depths.items())]
     lines += ["[network]", *(f"{key} = {json.dumps(value)}" for key, value in network.items())]
     return "\n".join(lines)
+
+
+def curve(folder):
+    """Every loss and every distance on the dev split in the logs of a training run."""
+    lines = [line for stage in (1, 2) for line in (folder / f"stage{stage}" / "log.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in lines]
+    return [record["loss"] for record in records if "loss" in record] + [
+        value for record in records for values in record.get("dev", {}).values() for value in values
+    ]
