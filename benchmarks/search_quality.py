@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.search_quality enumerable     # known optimum, real scores
     OMP_NUM_THREADS=1 python -m benchmarks.search_quality full           # whole spaces
     OMP_NUM_THREADS=1 python -m benchmarks.search_quality odd            # scores that are not additive
+    OMP_NUM_THREADS=1 python -m benchmarks.search_quality chains         # known optimum, terms of neighbours: exact
     OMP_NUM_THREADS=1 python -m benchmarks.search_quality overhead       # milliseconds per proposal
 
 Every searcher gets the same number of true evaluations; scores come from a table and cost nothing, so only quality is
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -32,6 +34,7 @@ from evaluators.scores import synthetic
 from nas.runs.ledger import Evaluation
 from nas.searchers import SEARCHERS
 from nas.searchers.exact import ExactSearcher
+from nas.testing.worlds import chain_world
 from search_spaces import AdditiveTable, Feasible, Space, Subnet, get_space
 
 EVALS = (32, 64, 128, 256, 512)
@@ -240,6 +243,45 @@ def report_enumerable(results: Sequence[dict[str, Any]]) -> None:
     show("Hypervolume of score against params, in % of the known front's", grouped(results, "hypervolume"), 100, -1)
 
 
+def chain(job: tuple[str, float, int]) -> tuple[bool, int, float, float]:
+    """Whether `exact` found the optimum of 256 granted evaluations, how many it took, regret and certificate in sd."""
+    name, strength, seed = job
+    space = get_space(name)
+    world, table = chain_world(space, strength, seed), params(space).table
+    low, high = table.range()
+    limit = (low + high) // 2
+    feasible = Feasible(space, [(table, limit)])
+    drawn = feasible.sample(np.random.default_rng(0), 2000)
+    spread = float(world.of_vectors([space.encode(subnet) for subnet in drawn]).std())
+
+    def score(subnets: Sequence[Subnet]) -> list[float]:
+        return world.of_vectors([space.encode(subnet) for subnet in subnets]).tolist()  # type: ignore[no-any-return]
+
+    with tempfile.TemporaryDirectory() as folder:
+        budget = (nas.Budget("params", limit),)
+        result = nas.search(space, score, {"params": table}, budget, "exact", 256, seed, out=folder)
+        trust = json.loads((Path(folder) / "run.json").read_text())["trust"]
+    optimum = feasible.best(world)
+    assert result.best is not None
+    assert result.best.score is not None
+    regret = float(world.of(optimum)) - result.best.score
+    return result.best.subnet == optimum, len(result.evaluations), regret / spread, trust["regret"] / spread
+
+
+def report_chains(seeds: int, jobs: int) -> None:
+    print("| space | pairs | optimum found | evaluations | mean regret | mean certificate | certificates broken |")
+    print("|---|---|---|---|---|---|---|")
+    with ProcessPoolExecutor(jobs) as pool:
+        for name, strength in product(("hubert-tiny", "lighthubert-base"), (0.0, 0.1, 0.25, 0.5)):
+            rows = list(pool.map(chain, [(name, strength, seed) for seed in range(seeds)]))
+            found, used, regret, certificate = (np.array(column) for column in zip(*rows, strict=True))
+            print(
+                f"| {name} | {strength} | {found.sum()} of {seeds} | {used.min()}-{used.max()} | {regret.mean():.4f} sd |"
+                f" {certificate.mean():.4f} sd | {(certificate < regret - 1e-9).sum()} of {seeds} |",
+                flush=True,
+            )
+
+
 def report_best(results: Sequence[dict[str, Any]], key: str) -> None:
     """Regret to the best score of any searcher with that seed and budget; sorted by the final regret."""
     columns = [(part, n) for part in range(3) for n in REPORTED]
@@ -264,7 +306,7 @@ def report_best(results: Sequence[dict[str, Any]], key: str) -> None:
 
 def main() -> None:
     parser = command_line(__doc__)
-    parser.add_argument("part", choices=("enumerable", "full", "odd", "overhead"))
+    parser.add_argument("part", choices=("enumerable", "full", "odd", "chains", "overhead"))
     parser.add_argument("--table", type=Path, default=Path(__file__).parent / "enumerable.npz")
     parser.add_argument("--searchers", default="all", help="Names, separated by commas.")
     parser.add_argument("--seeds", type=int, default=10)
@@ -277,6 +319,10 @@ def main() -> None:
         for name in [name for name in chosen if name in SEARCHERS]:
             most = {"optuna-gp": 100, "optuna-tpe": 1000}.get(name, 5000)
             print(f"| {name} | {' | '.join(f'{ms:.2f} ms' for _, ms in overhead(name, most))} |", flush=True)
+        print(header())
+        return
+    if args.part == "chains":
+        report_chains(args.seeds, args.jobs)
         print(header())
         return
     variants = {

@@ -7,12 +7,15 @@ So whatever the weights, the score is a `ChainTable`, and dynamic programming fi
 
 The blocks go from coarse to fine: all layers alike, each layer on a slope, each choice on its own, neighbours. Each has
 a variance of its own, estimated by maximum likelihood (the MM algorithm for variance components: Zhou et al. 2019,
-eq. 6), so that detail enters only as far as the data support it.
+eq. 6), so that detail enters only as far as the data support it. Two rules keep the estimate from deciding too early:
+the level is free (a search evaluates good subnets, whose mean is far from that of the space), and each estimate starts
+again from at least `MIN_START`, since the updates multiply, and a block at 0 would stay there whatever is evaluated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -21,13 +24,17 @@ import numpy as np
 from search_spaces import ChainTable, Space
 from search_spaces.types import Array
 
-__all__ = ["ChoiceFeatures", "ScoreModel"]
+__all__ = ["ChoiceFeatures", "Posterior", "ScoreModel"]
 
 
 _MM_STEPS = 40
 MAX_FOR_VARIANCES = 256
 MAX_CELLS = 2000
-MIN_NOISE = 1e-5
+MIN_NOISE = 1e-6
+MIN_START = 0.02
+LEVEL_VARIANCE = 10.0
+_HALF_CHI_SQUARED = 1.92
+_TRIED_VARIANCES = [float(v) for v in np.geomspace(1e-4, 1.0, 17)]
 _NEGLIGIBLE = 1e-3
 
 
@@ -165,6 +172,33 @@ def _times(block: list[_Part], factor: Array) -> list[_Part]:
     return [part._replace(values=part.values * factor[:, :, None, None]) for part in block]
 
 
+def _log_likelihood(y: Array, covariance: Array) -> float:
+    """Of normal `y`, up to a constant."""
+    root = np.linalg.cholesky(covariance)
+    return -0.5 * float(np.square(np.linalg.solve(root, y)).sum()) - float(np.log(np.diag(root)).sum())
+
+
+class Posterior(NamedTuple):
+    """Means (N,) of the scores of N subnets, and their covariance: wide @ wide.T - known @ known.T."""
+
+    means: Array
+    wide: Array
+    known: Array
+
+    @property
+    def variances(self) -> Array:
+        """(N,)"""
+        return np.maximum((self.wide**2).sum(1) - (self.known**2).sum(1), 0.0)  # type: ignore[no-any-return]
+
+    def covariance(self) -> Array:
+        """(N, N)"""
+        return self.wide @ self.wide.T - self.known @ self.known.T  # type: ignore[no-any-return]
+
+    def of(self, rows: Array) -> Posterior:
+        """That of some of the subnets."""
+        return Posterior(self.means[rows], self.wide[rows], self.known[rows])
+
+
 class ScoreModel:
     """The posterior of the score after N evaluations: its mean, and draws from it.
 
@@ -181,7 +215,7 @@ class ScoreModel:
         refit: bool = True,
     ) -> None:
         self.features = features
-        self._x = features(vectors)
+        self._features = features(vectors)
         self._mean, self._std = float(scores.mean()), float(scores.std()) or 1.0
         self._y = (scores - self._mean) / self._std
         names = list(features.blocks)
@@ -194,32 +228,81 @@ class ScoreModel:
         """The expected score of every subnet."""
         return self.features.table(self._std * self._weights, self._mean)
 
-    def draw(self, rng: np.random.Generator) -> ChainTable:
-        """A draw from the posterior of the score (Thompson sampling)."""
-        return self.features.table(self._std * self._drawn(rng), self._mean)
+    def draw(self, rng: np.random.Generator, spread: float = 1.0) -> ChainTable:
+        """A draw from the posterior of the score (Thompson sampling), `spread` times as far from its mean."""
+        weights = self._weights + spread * (self._drawn(rng) - self._weights)
+        return self.features.table(self._std * weights, self._mean)
 
     def predict(self, vectors: Array) -> Array:
         """The expected scores (N,)."""
         return self._mean + self._std * (self.features(vectors) @ self._weights)  # type: ignore[no-any-return]
+
+    def posterior(self, vectors: Array) -> Posterior:
+        """What is known of the scores of N subnets together."""
+        x, none = self.features(vectors)[:, self._used], np.zeros((len(vectors), 0))
+        scale = self._std if self._dual else self._std * np.sqrt(self.variances["noise"])
+        wide = scale * (x * np.sqrt(self._prior) if self._dual else x @ self._root)
+        known = scale * (x * self._prior) @ self._x.T @ self._root if self._dual else none
+        return Posterior(self._mean + self._std * (x @ self._weights[self._used]), wide, known)
+
+    def surprise(self, rows: Array) -> float:
+        """Root mean square of the errors at these evaluations, each predicted from all others, in standard deviations.
+
+        1 if the model is as good as it takes itself to be, more if it is too sure of itself.
+        """
+        if self._dual:
+            inverse = self._root @ self._root.T
+        else:  # Woodbury's identity
+            noise = self.variances["noise"]
+            half = self._x @ self._root
+            inverse = (np.eye(len(self._y)) - half @ half.T) / noise
+        errors = (inverse @ self._y)[rows] / np.sqrt(np.maximum(np.diag(inverse)[rows], 1e-12))
+        return float(np.sqrt((errors**2).mean()))
 
     @property
     def noise(self) -> float:
         """Standard deviation of the part that the features cannot explain, in units of the score."""
         return self._std * float(np.sqrt(self.variances["noise"]))
 
-    def _find_variances(self) -> None:
-        """MM updates, on evenly spaced evaluations if they are many."""
+    def cautious(self) -> ScoreModel:
+        """This model with the greatest variance of its finest block that the evaluations do not rule out.
+
+        The block may explain nothing only because its effects were not met yet. Its variance is raised until the
+        likelihood falls by half the 95 % quantile of chi-squared with 1 degree of freedom (profile likelihood).
+        """
+        finest = list(self.features.blocks)[-1]
+        y, grams = self._grams()
+        fixed = sum((self.variances[name] * gram for name, gram in grams.items() if name != finest), np.zeros(()))
+        tried = [self.variances[finest], *_TRIED_VARIANCES]
+        likelihoods = [_log_likelihood(y, fixed + v * grams[finest]) for v in tried]
+        least = max(likelihoods) - _HALF_CHI_SQUARED
+        greatest = max(v for v, likelihood in zip(tried, likelihoods, strict=True) if likelihood >= least)
+        other = copy(self)
+        other.variances = {**self.variances, finest: greatest}
+        other._solve()
+        return other
+
+    def _grams(self) -> tuple[Array, dict[str, Array]]:
+        """Scores and, by block, products of features, of evenly spaced evaluations if they are many."""
         rows = np.unique(np.linspace(0, len(self._y) - 1, MAX_FOR_VARIANCES).round().astype(int))
-        x, y = self._x[rows], self._y[rows]
+        x = self._features[rows]
         grams = {name: x[:, at] @ x[:, at].T for name, at in self.features.slices.items()}
-        grams["noise"] = np.eye(len(y))
+        return self._y[rows], {**grams, "noise": np.eye(len(rows))}
+
+    def _find_variances(self) -> None:
+        """MM updates."""
+        y, grams = self._grams()
         v = self.variances
+        for name in v:
+            v[name] = LEVEL_VARIANCE if name == "level" else max(v[name], MIN_START)
         for _ in range(_MM_STEPS):
             inverse = np.linalg.inv(sum(v[name] * gram for name, gram in grams.items()))
             a = inverse @ y
             for name, gram in grams.items():
-                trace = float((inverse * gram).sum())
-                v[name] *= float(np.sqrt(max(a @ gram @ a, 0.0) / trace)) if trace > 1e-12 else 0.0
+                if name == "level":
+                    continue
+                trace = float(np.vdot(inverse, gram))
+                v[name] *= float(np.sqrt(max(float(a @ gram @ a), 0.0) / trace)) if trace > 1e-12 else 0.0
             v["noise"] = max(v["noise"], MIN_NOISE)
         for name in ("neighbours", "pairs of choices"):
             if v.get(name, 0.0) < _NEGLIGIBLE:  # tables without pairs are solved faster
@@ -232,12 +315,11 @@ class ScoreModel:
         prior[prior <= 1e-12] = 0.0
         self._used = np.flatnonzero(prior)
         self._prior, noise = prior[self._used], self.variances["noise"]
-        self._x = x = self._x[:, self._used]
+        self._x = x = self._features[:, self._used]
         self._dual = len(self._y) <= len(self._used)
         if self._dual:
-            inverse = np.linalg.inv((x * self._prior) @ x.T + noise * np.eye(len(self._y)))
-            self._gain = (self._prior[:, None] * x.T) @ inverse
-            own = self._gain @ self._y
+            self._root = np.linalg.inv(np.linalg.cholesky((x * self._prior) @ x.T + noise * np.eye(len(self._y)))).T
+            own = self._prior * (x.T @ (self._root @ (self._root.T @ self._y)))
         else:
             precision = x.T @ x + noise * np.diag(1 / self._prior)
             self._root = np.linalg.inv(np.linalg.cholesky(precision)).T  # that of its inverse may lose its sign
@@ -249,7 +331,7 @@ class ScoreModel:
         if self._dual:  # a draw from the prior, conditioned on the evaluations (Matheron's rule)
             w = np.sqrt(self._prior) * rng.standard_normal(len(self._used))
             known = self._x @ w + noise * rng.standard_normal(len(self._y))
-            return self._all(w + self._gain @ (self._y - known))
+            return self._all(w + self._prior * (self._x.T @ (self._root @ (self._root.T @ (self._y - known)))))
         return self._weights + self._all(noise * (self._root @ rng.standard_normal(len(self._used))))
 
     def _all(self, own: Array) -> Array:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.certificate import Certificate, certify
 from nas.objective import Objective
 from nas.runs.ledger import Evaluation
 from nas.score_model import ChoiceFeatures, ScoreModel
@@ -60,7 +61,7 @@ def assess(
         model = ScoreModel(features, vectors, worth)
         sign = 1 if objective.maximize else -1
         draws = [model.draw(rng) for _ in range(_DRAWS)]
-        trust |= _certificate(feasible, draws, worth, worth - predicted, sign)
+        trust |= _certificate(feasible, certify(feasible, model, worth, rng), worth, worth - predicted, sign)
         effects = _effects(model.table(), draws, vectors, sign)
     trust["rescored"] = _rescored(known, objective, held_out) if held_out is not None and known else None
     return {"trust": {**trust, "words": _words(trust)}, "effects": effects}
@@ -96,21 +97,19 @@ def _top_regret(predicted: Array, worth: Array) -> dict[str, float]:
     return {"top_k": _TOP, "top_k_regret": float(worth.max() - worth[top].max())}
 
 
-def _certificate(feasible: Feasible, draws: Sequence[ChainTable], worth: Array, errors: Array, sign: int) -> JsonObject:
-    """Bound on how much better an unevaluated subnet may be, from scores drawn from the model and solved exactly."""
+def _certificate(feasible: Feasible, certificate: Certificate, worth: Array, errors: Array, sign: int) -> JsonObject:
+    """The bound on how much better an unevaluated subnet may be, in numbers and in a sentence."""
     best, size = float(worth.max()), feasible.count()
-    optima = np.array([float(draw.of(feasible.best(draw))) for draw in draws])
-    error = float(np.quantile(np.abs(errors), 0.95))
-    regret = max(0.0, float(np.quantile(optima, 0.975)) - best) + max(0.0, float(np.quantile(errors, 0.975)))
+    expected, regret = certificate
     return {
-        "expected_best": sign * float(optima.mean()),
+        "expected_best": sign * expected,
         "held_out_error": float(np.sqrt((errors**2).mean())),
         "regret": regret,
         "certificate": (
             f"By the model fitted to these evaluations, the best of all {size:,} subnets within the budgets is "
-            f"expected to score {sign * optima.mean():.6g}; the best evaluated one scores {sign * best:.6g}. On "
-            f"evaluations it was not fitted on, the model is off by at most {error:.2g} in 95 of 100 cases. So with "
-            f"95 % confidence the regret is at most {regret:.2g}, if the model errs elsewhere no more than there."
+            f"expected to score {sign * expected:.6g}; the best evaluated one scores {sign * best:.6g}. With 95 % "
+            f"confidence the regret is at most {regret:.2g}, if the model errs no more elsewhere than on the best "
+            "quarter of the evaluations."
         ),
     }
 

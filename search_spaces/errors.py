@@ -5,6 +5,7 @@ NasError (ValueError)        2   invalid input: the message states the rule, the
 ├── CheckpointError          2   a file of weights is broken, of an unknown format, or unsafe to load
 ├── AudioError               2   a recording or manifest cannot be used
 ├── RunError                 2   a run folder is missing, in use, or was started with other settings
+│   └── IdentityError        4   a file is not the one that the run was made with (it is a CheckFailed as well)
 ├── InfeasibleError          3   no subnet keeps the budgets; the message names the nearest possible limit
 └── CheckFailed              4   a result was checked and failed: an export that breaks its budget, for example
 """
@@ -13,6 +14,7 @@ __all__ = [
     "AudioError",
     "CheckFailed",
     "CheckpointError",
+    "IdentityError",
     "InfeasibleError",
     "NasError",
     "RunError",
@@ -52,3 +54,7 @@ class CheckFailed(NasError):  # noqa: N818 - the check failed, not the program
     """A result was checked and failed the check."""
 
     exit_status = 4
+
+
+class IdentityError(CheckFailed, RunError):
+    """A file is not the one that the run was made with."""

@@ -15,7 +15,7 @@ from evaluators.tasks.data import Example
 from evaluators.tasks.fit import out_of_memory
 from search_spaces import AudioError, NasError, Subnet
 from search_spaces.types import JsonObject
-from supernet import Hubert, load_extracted, load_supernet
+from supernet import Hubert, HubertSupernet, load_extracted, load_supernet
 from supernet.audio import RATE, load_audio, normalise
 from supernet.layers import fingerprint
 from supernet.store import FrameStore
@@ -52,10 +52,15 @@ class Frozen:
         return torch.stack(self.net(wav).hidden_states)[:, 0]
 
 
-def load_upstream(name: Path | str, subnet: Subnet | None = None, device: str = "cpu") -> Frozen:
+def load_upstream(
+    name: Path | str,
+    subnet: Subnet | None = None,
+    device: str = "cpu",
+    check: Callable[[HubertSupernet], None] = lambda model: None,
+) -> Frozen:
     """An exported folder (`nas export --format safetensors`, `nas finetune`), or a supernet and the subnet to take.
 
-    Without `subnet`, a supernet's largest.
+    Without `subnet`, a supernet's largest. `check` may raise for a supernet that is not the one expected.
     """
     config = Path(name) / "config.json"
     if config.is_file() and "lighthubert-nas subnet" in config.read_text("utf-8", "replace"):
@@ -63,7 +68,10 @@ def load_upstream(name: Path | str, subnet: Subnet | None = None, device: str = 
         if subnet is not None and subnet != net.subnet:
             raise NasError(f"{name} is one exported subnet, not a supernet: leave --subnet out")
         return Frozen(net, device, str(name))
+    if (Path(name) / "run.json").is_file():
+        raise NasError(f"{name} is a run, not a model: write its subnet first (nas export {name} --out exported/)")
     model = load_supernet(name)
+    check(model)
     return Frozen(model.extract(subnet or model.space.largest), device, str(name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +33,7 @@ __all__ = [
     "read_subnet",
     "refuse_failures",
     "require_device",
+    "weights_of",
     "write_page",
 ]
 
@@ -81,6 +83,15 @@ def read_subnet(file: Path, space: Space | None) -> Subnet:
     if space is not None:
         space.check(subnet)
     return subnet
+
+
+def weights_of(file: Path) -> object:
+    """The weights that a best.json was chosen for; None for other files of subnets."""
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return fields.get("weights") if isinstance(fields, dict) else None
 
 
 def limits(tables: Mapping[str, AdditiveTable], budgets: Iterable[str]) -> list[tuple[AdditiveTable, int | float]]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evaluators.tasks import TASKS, FitSettings
-from nas.commands.common import DeviceOption, JsonOption, read_subnet, require_device
+from nas.commands.common import DeviceOption, JsonOption, read_subnet, require_device, weights_of
 from nas.commands.console import counting, err, out, print_json
+from nas.commands.identity import check_weights
 from nas.commands.options import verb
 from search_spaces.files import write_json
 from search_spaces.types import JsonMapping
+
+if TYPE_CHECKING:
+    from supernet import HubertSupernet
 
 __all__ = ["app"]
 
@@ -52,7 +56,8 @@ def evaluate_task(
     from evaluators.tasks.features import load_upstream
 
     require_device(device)
-    upstream = load_upstream(model, None if subnet is None else read_subnet(subnet, None), device)
+    chosen, check = (None, None) if subnet is None else (read_subnet(subnet, None), partial(_check, subnet))
+    upstream = load_upstream(model, chosen, device, *([check] if check else []))
     with counting("hidden states") as progress:
         record = evaluate(
             upstream,
@@ -74,6 +79,10 @@ def evaluate_task(
         print_json(record)
     else:
         _show(task, record)
+
+
+def _check(subnet: Path, model: HubertSupernet) -> None:
+    check_weights(weights_of(subnet), model, subnet)
 
 
 def _show(task: str, record: JsonMapping) -> None:

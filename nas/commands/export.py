@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.commands.common import command_line, load_model, read_subnet
+from nas.commands.common import command_line, load_model, read_subnet, weights_of
 from nas.commands.console import out, read_json, table
+from nas.commands.identity import check_identity, identify
 from nas.commands.options import verb
-from nas.commands.search import run_settings
+from nas.commands.search import run_identity, run_settings
 from search_spaces import Budget, CheckFailed, NasError, Subnet
 from search_spaces.types import JsonObject
 
@@ -63,12 +64,16 @@ def export(
     _check_options(dtype, audio, teacher)
     chosen = _from_run(source, supernet) if source.is_dir() else _from_file(source, supernet)
     model = load_model(chosen.supernet, "cpu")
+    if chosen.identity is not None:
+        check_identity(chosen.identity, identify(model), source)
     model.space.check(chosen.subnet)
     count = params(model).of(chosen.subnet)
     about = {**chosen.about, "name": Path(chosen.supernet).name, "supernet": model.provenance}
     about["costs"] = about.get("costs") or {"params": count}
     _check_budgets(about.get("budgets") or (), count)
     speech = {"audio": str(audio.absolute()), "teacher": _text(teacher)} if audio else chosen.speech
+    if dtype != "fp32" and not audio:
+        check_identity(chosen.identity, identify(model, speech["audio"], speech["teacher"]), source)
     messages: list[str] = []
     score = _export_score(model, chosen.subnet, speech, about, messages) if dtype != "fp32" else None
     formats = [part.strip() for part in format_.split(",") if part.strip()]
@@ -99,6 +104,7 @@ class _Source:
     subnet: Subnet
     about: JsonObject
     speech: dict[str, str | None] = field(default_factory=lambda: {"audio": None, "teacher": None})
+    identity: object = None
 
 
 def _from_run(folder: Path, supernet: str | None) -> _Source:
@@ -118,13 +124,15 @@ def _from_run(folder: Path, supernet: str | None) -> _Source:
     if not isinstance(subnet, dict):
         raise NasError(f"{folder / 'best.json'} holds no subnet; got {subnet!r:.80}")
     speech = {"audio": settings.audio, "teacher": settings.teacher}
-    return _Source(supernet or settings.supernet, Subnet.from_dict(subnet), about, speech)
+    return _Source(supernet or settings.supernet, Subnet.from_dict(subnet), about, speech, run_identity(folder))
 
 
 def _from_file(file: Path, supernet: str | None) -> _Source:
     if supernet is None:
         raise NasError(f"{file} is a subnet: say which supernet it is cut from (--supernet NAME|PATH)")
-    return _Source(supernet, read_subnet(file, None), {"command": command_line()})
+    subnet, weights = read_subnet(file, None), weights_of(file)
+    identity = None if weights is None else {"supernet": weights}
+    return _Source(supernet, subnet, {"command": command_line()}, identity=identity)
 
 
 def _check_budgets(budgets: Iterable[str], params: int) -> None:

@@ -21,6 +21,7 @@ from nas.commands.common import (
     write_page,
 )
 from nas.commands.console import SearchProgress, counting, err, out, print_json, read_json
+from nas.commands.identity import check_identity, identify
 from nas.commands.options import Given, flag_of, verb
 from nas.settings import ClusterSettings, SearchSettings
 from search_spaces import Budget, Cost, NasError, PredictedCost, RunError, Score, Space
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from nas.executors.ray import RayExecutor
     from supernet import HubertSupernet
 
-__all__ = ["app", "run_search", "run_settings"]
+__all__ = ["app", "run_identity", "run_search", "run_settings"]
 
 app = typer.Typer(add_completion=False)
 OUTPUT = "Output"
@@ -95,8 +96,20 @@ def run_settings(folder: Path) -> tuple[SearchSettings, JsonMapping]:
     record = read_settings(folder).get("settings")
     if not isinstance(record, dict) or "supernet" not in record:
         raise RunError(f"{folder} was not started by `nas search`: its run.json names no supernet")
-    own = {key: value for key, value in record.items() if key not in ("calibrations", "command")}
+    own = {key: value for key, value in record.items() if key not in ("calibrations", "command", "identity")}
     return SearchSettings.from_dict(own, str(folder / "run.json")), record.get("calibrations") or {}
+
+
+def run_identity(folder: Path) -> object:
+    """What a run of `nas search` was made of (see `nas.commands.identity`); None for one of earlier versions."""
+    from nas.runs.folder import read_settings
+
+    record = read_settings(folder)
+    settings = record["settings"]
+    if isinstance(settings, dict) and "identity" in settings:
+        return settings["identity"]
+    weights = record["score"].get("weights")
+    return None if weights is None else {"supernet": weights}
 
 
 def _resumed(folder: Path, settings: SearchSettings, given: Given) -> tuple[SearchSettings, JsonMapping]:
@@ -131,6 +144,9 @@ def run_search(
     on_cluster = cluster is not None and cluster.ray is not None
     device = "cpu" if on_cluster else settings.device
     model = load_model(settings.supernet, device)
+    identity = identify(model, settings.audio, settings.teacher, settings.space)
+    if resume:
+        check_identity(run_identity(folder), identity, folder)
     space = confine(model, settings.space)
     score = _score(settings, model, device)
     progress.maximize = score.higher_is_better
@@ -155,7 +171,7 @@ def run_search(
             batch=settings.batch,
             objectives=settings.objectives,
             on_progress=lambda evaluations: progress([e.score if e.ok else None for e in evaluations]),
-            settings={**settings.to_dict(), "calibrations": kept, "command": command_line()},
+            settings={**settings.to_dict(), "calibrations": kept, "command": command_line(), "identity": identity},
             executor=executor,
             asynchronous=settings.asynchronous,
         )

@@ -87,7 +87,7 @@ class RunFolder:
         if best is not None:
             verification = results.get("verification") or {"candidates": []}
             measured = [each["budgets"] for each in verification["candidates"] if each["index"] == best.index]
-            record = {**_chosen(best), "budgets": self.settings["budgets"]}
+            record = {**_chosen(best), "budgets": self.settings["budgets"], **_weights(self.settings)}
             _write(self.path / "best.json", {**record, **({"measured": measured[0]} if measured else {})})
         elif results.get("verification"):
             (self.path / "best.json").unlink(missing_ok=True)
@@ -212,6 +212,12 @@ def _difference(key: str, old: Any, new: Any) -> str:
             if old.get(name) != new.get(name):
                 return _difference(f"{key}.{name}", old.get(name), new.get(name))
     return f"{key}: it was {json.dumps(old)}, now {json.dumps(new)}"
+
+
+def _weights(settings: JsonMapping) -> JsonObject:
+    """Which weights a best.json is of, if the run knows: see `nas.commands.identity`."""
+    identity = settings.get("settings", {}).get("identity")
+    return {"weights": identity["supernet"]} if isinstance(identity, dict) and "supernet" in identity else {}
 
 
 def _chosen(evaluation: Evaluation) -> JsonObject:

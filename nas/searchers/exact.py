@@ -4,15 +4,14 @@
    after the ones before. So every choice of every layer is evaluated early.
 2. The model's best subnet of each embed dim and depth, twice: a width or depth that few subnets under the budgets have
    may hold the best of them.
-3. Then, batch by batch, half of the model's best subnets, half the best subnets of a few scores drawn from its
-   posterior (Thompson sampling: a subnet is proposed with the probability that it is the best).
-4. The last batch is of the model's best alone. The search ends before its evaluations are spent if the model's best
-   has been evaluated, and the next one is expected to gain less than a thousandth of the scores' spread: by draws, and
-   with what no sum over layers explains, which may be detail.
+3. Then, batch by batch, the subnets of which most improvement is expected, each given the ones before. Candidates are
+   the model's best, the best of scores drawn from its posterior, and the neighbours of the best known.
+4. The search ends before its evaluations are spent only if its certificate is tight: a subnet that was not evaluated
+   can be better by no more than a hundredth of the scores' spread.
 
 Each best is the optimum over ALL subnets that keep the budgets, by dynamic programming. With a cost to minimise beside
-the score, the subnets are taken from the exact fronts of the same models instead, those first that add most to the
-hypervolume of what is known, and 2 is left out.
+the score, half of the subnets are taken from the exact front of the model and half from those of draws, those first
+that add most to the hypervolume of what is known; 2 and 4 are left out.
 """
 
 from __future__ import annotations
@@ -20,29 +19,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from nas import pareto
+from nas.certificate import certify
 from nas.runs.ledger import Evaluation
 from nas.score_model import ChoiceFeatures, ScoreModel
 from nas.searchers.base import Searcher
+from nas.searchers.improvement import most_improving, neighbours
 from search_spaces import AdditiveTable, Feasible, Subnet
+from search_spaces.types import Array
 
 __all__ = ["ExactSearcher"]
 
 DESIGN = 16
 _POOL = 512
 _SHAPE_ROUNDS = 2
-MIN_BATCH = 8
+MIN_BATCH = 16
 MIN_TO_SETTLE = 64
-_WORTH_GOING_ON = 1e-3
+_TIGHT = 0.0025
+_CAUTION = 1.6  # a search that ends too early cannot be mended, a wide certificate costs a few evaluations
 MAX_CANDIDATES = 128
 MAX_FRONT_POINTS = 512
-_DRAWS = 4
-_REFIT = 1.05  # the model is fitted again when the evaluations have grown by this factor,
+_DRAWS, _FRONT_DRAWS = 16, 4
+_RANKED, _INCUMBENTS = 32, 3
+_REFIT = 1.0  # the model is fitted again when the evaluations have grown by this factor,
 _REFIT_VARIANCES = 1.2  # and its variances are estimated again
 
 
@@ -76,13 +79,50 @@ class ExactSearcher(Searcher):
             return self.draw(n)
         n = min(n, max(MIN_BATCH, len(self.seen) // 8))
         best = _Ranked(self.feasible, model.table())
-        if self.objective.cost is None and self._shape_rounds < _SHAPE_ROUNDS:
+        if self.objective.cost is not None:
+            return self._of_fronts(model, best, n)
+        if self._shape_rounds < _SHAPE_ROUNDS:
             self._shape_rounds += 1
             if subnets := self._first_new(self.feasible.best_of_each_shape(best.table), n):
                 return subnets
+        return self._of_score(model, best, n)
+
+    def _of_score(self, model: ScoreModel, best: _Ranked, n: int) -> list[Subnet]:
+        """The candidates that promise most; none if nothing is to be gained."""
         draws = [_Ranked(self.feasible, model.draw(self.rng)) for _ in range(_DRAWS)]
-        if self._settled(model, best, draws):
+        worth = np.array([self.objective.worth(evaluation) for evaluation in self._known])
+        candidates = self._candidates(best, draws)
+        vectors = np.array([self.space.encode(subnet) for subnet in candidates])
+        rows, gain = (
+            most_improving(model, vectors, float(worth.max()), n) if candidates else (np.zeros(0, dtype=int), 0.0)
+        )
+        if self._settled(model, worth, gain):
             return []
+        subnets = self._first_new((candidates[row] for row in rows), n)
+        subnets += self._first_new(best, n - len(subnets))
+        return subnets + self.draw(n - len(subnets))
+
+    def _candidates(self, best: _Ranked, draws: Sequence[_Ranked]) -> list[Subnet]:
+        """New subnets: the model's best, the best of each draw, and the neighbours of the best known."""
+        found = [*islice(best, _RANKED), *(subnet for draw in draws for subnet in islice(draw, 2))]
+        for evaluation in sorted(self._known, key=self.objective.worth, reverse=True)[:_INCUMBENTS]:
+            rows = neighbours(self.space, self.space.encode(evaluation.subnet))
+            for table, limit in self.feasible.limits:
+                rows = rows[table.of_vectors(rows) <= limit]
+            found += [self.space.decode(row) for row in rows]
+        return [subnet for subnet in dict.fromkeys(found) if subnet not in self.seen]
+
+    def _settled(self, model: ScoreModel, worth: Array, gain: float) -> bool:
+        """Whether what can still be gained is negligible: expected at first, as that is quickly known, then at most."""
+        tight = _TIGHT * float(worth.std())
+        if len(self.seen) < MIN_TO_SETTLE or max(gain, 2 * model.noise) > tight:
+            return False
+        fresh = ScoreModel(self.features, np.array(self._vectors[: len(worth)]), worth[: len(self._vectors)])
+        return certify(self.feasible, fresh, worth, self.rng, _CAUTION).regret <= tight
+
+    def _of_fronts(self, model: ScoreModel, best: _Ranked, n: int) -> list[Subnet]:
+        """Half from the model's front and half from those of draws; the last batch is of the model's alone."""
+        draws = [_Ranked(self.feasible, model.draw(self.rng)) for _ in range(_FRONT_DRAWS)]
         last, cost = len(self.seen) + n >= self.evals, self._cost()
         subnets = self._optima(best, cost, n if last else n // 2)
         for i, draw in enumerate(draws):
@@ -139,28 +179,8 @@ class ExactSearcher(Searcher):
             self._variances_of = len(known) if refit else self._variances_of
         return self._model
 
-    def _settled(self, model: ScoreModel, best: _Ranked, draws: Sequence[_Ranked]) -> bool:
-        """Whether nothing is to be gained, as far as the model knows. Never for fronts, nor early on."""
-        if self.objective.cost is not None or len(self.seen) < MIN_TO_SETTLE:
-            return False
-        if next(iter(best)) not in self.seen:
-            return False
-        worth = [self.objective.worth(evaluation) for evaluation in self._known]
-        gains = [self._expected_gain(draw, max(worth), model.noise) for draw in draws]
-        return float(np.mean(gains)) < _WORTH_GOING_ON * float(np.std(worth))
-
-    def _expected_gain(self, draw: _Ranked, best: float, noise: float) -> float:
-        """Over `best`, of the best new subnet by `draw` (expected improvement)."""
-        new = next((subnet for subnet in draw if subnet not in self.seen), None)
-        if new is None:
-            return 0.0
-        normal, z = NormalDist(), (float(draw.table.of(new)) - best) / noise
-        return noise * (z * normal.cdf(z) + normal.pdf(z))
-
-    def _optima(self, ranked: _Ranked, cost: AdditiveTable | None, n: int) -> list[Subnet]:
-        """Up to `n` new subnets: the best of a table, or those of its front that add most hypervolume."""
-        if cost is None:
-            return self._first_new(ranked, n)
+    def _optima(self, ranked: _Ranked, cost: AdditiveTable, n: int) -> list[Subnet]:
+        """Up to `n` new subnets of the table's front, those that add most hypervolume."""
         table = ranked.table
         points = [point for point in self.feasible.front(cost, table) if point.subnet not in self.seen]
         if not points:
@@ -177,9 +197,9 @@ class ExactSearcher(Searcher):
         spread = [int((i + offset) * len(points) / n) for i in range(n)]
         return self._first_new((points[i].subnet for i in [*chosen, *spread]), n)
 
-    def _cost(self) -> AdditiveTable | None:
-        """The objective's cost, if any; if it can only be measured, a model of it without terms of neighbours."""
-        if self.objective.cost is None or self.objective.table is not None:
+    def _cost(self) -> AdditiveTable:
+        """The objective's cost; if it can only be measured, a model of it without terms of neighbours."""
+        if self.objective.table is not None:
             return self.objective.table
         known = self._known
         vectors = np.array([self.space.encode(evaluation.subnet) for evaluation in known])

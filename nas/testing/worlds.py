@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
 
 from nas.runs.ledger import Evaluation
-from search_spaces import AdditiveTable, Space, Subnet, space_from_dict
+from search_spaces import AdditiveTable, ChainTable, Space, Subnet, space_from_dict
 
-__all__ = ["Counting", "Ruling", "content", "evaluation", "params_of", "tiny_space"]
+__all__ = ["Counting", "Ruling", "chain_world", "content", "evaluation", "params_of", "tiny_space"]
 
 Score = Callable[[list[Subnet]], Sequence[float]]
 
@@ -40,6 +43,23 @@ def params_of(space: Space) -> AdditiveTable:
         lambda D, depth: 1000 + D,
         lambda D, heads, ratio, layer, depth: 4 * D * 32 * heads + 2 * D * int(ratio * D),
     )  # fmt: skip
+
+
+def chain_world(space: Space, strength: float, seed: int) -> ChainTable:
+    """A score with known optimum (`Feasible.best`): N(0, 1) for each embed dim, each depth, and each layer's choice.
+
+    Neighbouring kept layers add `strength` times N(0, 1) for each pair of their choices.
+    """
+    rng = np.random.default_rng([seed, round(100 * strength)])
+    E, P = len(space.embed_dims), len(space.depths)
+    shape = rng.standard_normal((E, 1)) + rng.standard_normal((1, P))
+    terms = [rng.standard_normal(len(choices)) for choices in space.choices]
+    layers = tuple(np.broadcast_to(each, (E, P, len(each))).copy() for each in terms)
+    pairs = {}
+    for pair in sorted({pair for kept in space.depth_map.values() for pair in pairwise(kept)} if strength else ()):
+        size = len(space.choices[pair[0]]), len(space.choices[pair[1]])
+        pairs[pair] = strength * rng.standard_normal(size)
+    return ChainTable(space, "chain world", "points", shape, layers, pairs)
 
 
 def evaluation(
