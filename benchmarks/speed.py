@@ -40,7 +40,8 @@ from nas.commands.speed_rows import (
 )
 from search_spaces import Subnet, get_space
 from supernet import HubertSupernet, load_supernet
-from supernet.audio import load_audio, normalise, read_manifest
+from supernet.audio import load_audio, read_manifest
+from supernet.preprocessor import Preprocessor
 
 PARTS = (
     "small", "base", "evolution", "table", "encoder", "memory", "count", "train", "sharing", "successive", "processes",
@@ -54,7 +55,7 @@ def speech(audio: Path, seconds: float, each: float = 4.0) -> Tensor:
     samples, waves = round(16_000 * each), []
     for utterance in read_manifest(audio, "dev"):
         if utterance.seconds >= each:
-            waves.append(torch.from_numpy(normalise(load_audio(utterance.audio)[:samples])))
+            waves.append(torch.from_numpy(Preprocessor()(load_audio(utterance.audio)[:samples])))
         if len(waves) == round(seconds / each):
             return torch.stack(waves)
     raise SystemExit(f"{audio} has {len(waves)} dev recordings of {each:g} s or more; {seconds:g} s are needed")

@@ -21,8 +21,9 @@ from benchmarks._common import command_line, header
 from evaluators.scores.probes import pooled, ridge_probe
 from search_spaces import get_space
 from supernet import load_supernet
-from supernet.audio import Utterance, load_audio, normalise, read_manifest
+from supernet.audio import Utterance, load_audio, read_manifest
 from supernet.model import HubertSupernet
+from supernet.preprocessor import Preprocessor
 from supernet.teacher import TargetCache, load_teacher
 from supernet.training.batches import StandardTargets
 from supernet.training.distil import untrained
@@ -72,7 +73,7 @@ def subnet_vectors(model: HubertSupernet, utterances: list[Utterance]) -> dict[s
     subnets = {"smallest": space.smallest, "middle": space.middle, "largest": space.largest}
     vectors: dict[str, dict[str, torch.Tensor]] = {name: {} for name in subnets}
     for u in utterances:
-        features = model.front_end(torch.from_numpy(normalise(load_audio(u.audio)))[None])
+        features = model.front_end(torch.from_numpy(Preprocessor()(load_audio(u.audio)))[None])
         for name, subnet in subnets.items():
             with model.active(subnet):
                 vectors[name][u.id] = moments([state[0] for state in model.encode(features).hidden_states])

@@ -1,12 +1,14 @@
 """The one way to write files: a reader sees the old file or the new one, never part of either.
 
-`replacing` writes to a temporary name and renames. `cache_folder` is for what the package can compute again.
+`replacing` writes to a temporary name and renames; `new_folder` does the same with a folder. `cache_folder` is for
+what the package can compute again.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,9 +16,9 @@ from uuid import uuid4
 
 import numpy as np
 
-from search_spaces.errors import NasError
+from search_spaces.errors import NasError, RunError
 
-__all__ = ["cache_folder", "replacing", "write_bytes", "write_json", "write_text"]
+__all__ = ["cache_folder", "new_folder", "replacing", "write_bytes", "write_json", "write_text"]
 
 
 @contextmanager
@@ -66,6 +68,40 @@ def _reason(error: OSError, file: Path, temporary: Path) -> str:
     name = error.filename
     other = isinstance(name, (str, Path)) and Path(name) not in (file, file.parent, temporary)
     return f"{reason}: {name}" if other else reason
+
+
+@contextmanager
+def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields an empty folder beside `folder`, which becomes `folder` when the block ends: whole, or not there.
+
+    `folder` must be missing or empty. If the block raises, the temporary folder is removed; one that a killed process
+    left behind is emptied by the next attempt. Raises `RunError` if `folder` holds anything, `NasError` naming it for
+    every `OSError`.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - Path.resolve would follow a link to the mount behind it
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} exists and is not an empty folder: give a new one")
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        _put_in_place(partial, folder)
+    except OSError as error:
+        raise NasError(f"cannot write {folder}: {_reason(error, folder, partial)}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(written: Path, folder: Path) -> None:
+    """Renames `written` to `folder`; an empty folder that is a mount cannot be replaced, and is filled instead."""
+    try:
+        written.replace(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        for file in sorted(written.iterdir()):
+            shutil.move(file, folder / file.name)
 
 
 def write_bytes(file: str | os.PathLike[str], data: bytes, *, shared: bool = False) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from search_spaces import AudioError
 
-__all__ = ["LABELS", "RATE", "Utterance", "batches", "load_audio", "normalise", "read_manifest", "seconds_of"]
+__all__ = ["LABELS", "RATE", "Utterance", "batches", "load_audio", "read_manifest", "seconds_of"]
 
 RATE = 16_000
 RATES = (1_000, 768_000)
@@ -187,13 +187,6 @@ def _header(path: Path | str) -> Any:
 def seconds_of(path: Path | str) -> float:
     """The duration of a recording, from its header."""
     return float(_header(path).duration)
-
-
-def normalise(samples: Samples, eps: float = 1e-5) -> Samples:
-    """`samples` with mean 0 and variance 1, as in HuBERT's training (s3prl: a layer norm of the waveform)."""
-    centred = samples - samples.mean(dtype=np.float64)
-    normalised: Samples = (centred / np.sqrt((centred**2).mean(dtype=np.float64) + eps)).astype(np.float32)
-    return normalised
 
 
 def batches(

@@ -6,6 +6,7 @@ A folder of ours holds `model.safetensors`, `config.json` (space, heads, provena
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -22,11 +23,13 @@ from search_spaces.files import replacing
 from supernet.calibration import load_calibration
 from supernet.foreign import from_hugging_face, from_pickle
 from supernet.model import HubertSupernet
+from supernet.preprocessor import Preprocessor
 from supernet.weights import load_weights, read_tensors
 
-__all__ = ["load_supernet", "read_config", "save_supernet", "shipped", "write_folder"]
+__all__ = ["check_pair", "load_supernet", "read_config", "save_supernet", "shipped", "write_folder"]
 
 FORMAT = "lighthubert-nas supernet 1"
+PAIR = "written_together"
 _SHIPPED = Path(__file__).parent / "pretrained"
 
 
@@ -67,6 +70,7 @@ def save_supernet(model: HubertSupernet, folder: Path | str, dtype: torch.dtype 
         "head_layers": list(model.head_layers),
         "head_dim": model.head_dim,
         "frame_rule": model.frame_rule,
+        "input": model.prepare.to_dict(),
         "provenance": model.provenance,
     }
     return write_folder(folder, model.state_dict(), config, dtype)
@@ -75,21 +79,40 @@ def save_supernet(model: HubertSupernet, folder: Path | str, dtype: torch.dtype 
 def write_folder(
     folder: Path | str, weights: Mapping[str, Tensor], config: Mapping[str, object], dtype: torch.dtype
 ) -> Path:
-    """Writes `model.safetensors` and `config.json`; neither is replaced before both are written completely."""
+    """Writes `model.safetensors` and `config.json`; neither is replaced before both are written completely.
+
+    Both hold the same mark, so that `check_pair` notices if the process was killed between the two.
+    """
     folder = Path(folder)
+    text = json.dumps(config, indent=1)
+    pair = hashlib.sha256(text.encode()).hexdigest()[:12]
     plain = {name: value.detach().to("cpu", dtype).contiguous() for name, value in weights.items()}
     try:
         with (
             replacing(folder / "config.json") as config_file,  # replaced last, so that it never precedes its weights
             replacing(folder / "model.safetensors") as weights_file,
         ):
-            save_file(plain, weights_file, metadata={"format": "pt"})
-            config_file.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+            save_file(plain, weights_file, metadata={"format": "pt", PAIR: pair})
+            config_file.write_text(json.dumps({**config, PAIR: pair}, indent=1) + "\n", encoding="utf-8")
     except SafetensorError as error:
         raise CheckpointError(f"cannot write {folder}: {error}") from None
     except NasError as error:
         raise CheckpointError(str(error)) from None
     return folder
+
+
+def check_pair(folder: Path, config: Mapping[str, object]) -> None:
+    """Raises `CheckpointError` for weights that were not written together with `config`; older ones have no mark."""
+    try:
+        with safe_open(folder / "model.safetensors", "pt") as weights:
+            mark = (weights.metadata() or {}).get(PAIR)
+    except (SafetensorError, OSError):
+        return  # reading the weights will say what is wrong
+    if mark is not None and mark != config.get(PAIR):
+        raise CheckpointError(
+            f"{folder}: config.json and model.safetensors were not written together; run the command that "
+            "wrote them again"
+        )
 
 
 def read_config(file: Path, form: str) -> dict[str, Any]:
@@ -128,6 +151,7 @@ def _from_ours(folder: Path, config: Mapping[str, Any]) -> HubertSupernet:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: missing or invalid {error}") from None
+    check_pair(folder, config)
     load_weights(model, read_tensors(folder / "model.safetensors"), folder / "model.safetensors")
     calibration = folder / "calibration.safetensors"
     if calibration.exists():
@@ -144,4 +168,5 @@ def _untrained(folder: Path, config: Mapping[str, Any]) -> HubertSupernet:
             f"head_layers of {folder} must be increasing layer numbers of 1..{layers[-1]}, with a positive head_dim; "
             f"got {list(heads)} and {head_dim}"
         )
-    return HubertSupernet(space, heads, head_dim, config["frame_rule"], config["provenance"])
+    prepare = Preprocessor.from_dict(config.get("input"), folder / "config.json")
+    return HubertSupernet(space, heads, head_dim, config["frame_rule"], config["provenance"], prepare)

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from search_spaces import CheckpointError, SpaceError, Subnet, space_from_dict
-from supernet.checkpoint import read_config, write_folder
+from supernet.checkpoint import check_pair, read_config, write_folder
 from supernet.layers import FRAME_MASKS, Hubert
 from supernet.model import HubertSupernet
+from supernet.preprocessor import Preprocessor
 from supernet.weights import load_weights, read_tensors
 
 __all__ = ["extract_subnet", "load_extracted", "save_extracted"]
@@ -32,6 +33,7 @@ def save_extracted(
         "network": net.network.to_dict(),
         "subnet": net.subnet.to_dict(),
         "frame_rule": net.frame_rule,
+        "input": (net.prepare or Preprocessor()).to_dict(),
         "about": dict(about or {}),
     }
     return write_folder(folder, net.state_dict(), config, dtype)
@@ -54,6 +56,7 @@ def load_extracted(folder: Path | str) -> Hubert:
         raise CheckpointError(f"{folder / 'config.json'} does not describe a subnet: {error}") from None
     if rule not in FRAME_MASKS:
         raise CheckpointError(f"frame_rule of {folder} must be one of {', '.join(FRAME_MASKS)}; got {rule!r}")
-    net = Hubert(network, subnet, rule)
+    net = Hubert(network, subnet, rule, Preprocessor.from_dict(config.get("input"), folder / "config.json"))
+    check_pair(folder, config)
     load_weights(net, read_tensors(folder / "model.safetensors"), folder)
     return net.eval()

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from search_spaces import CheckpointError, Space, ffn_ratio, get_space, space_from_dict
 from supernet.model import HubertSupernet
+from supernet.preprocessor import Preprocessor, read_preprocessor
 from supernet.weights import KeyTable, load_weights, plain_tensors, read_tensors, rename_keys
 
 __all__ = ["from_hugging_face", "from_pickle", "lighthubert_weights"]
@@ -110,7 +111,8 @@ def from_hugging_face(folder: Path, config: Mapping[str, Any], space: Space | No
     chosen = space or _hugging_face_space(folder, config)
     if "mask_embedding" not in renamed and config.get("mask_time_prob", 0.05) == 0:
         renamed["mask_embedding"] = torch.zeros(chosen.network.width)
-    model = HubertSupernet(chosen, provenance={"source": f"Hugging Face {kind}", "ignored_keys": ignored})
+    provenance = {"source": f"Hugging Face {kind}", "ignored_keys": ignored}
+    model = HubertSupernet(chosen, provenance=provenance, prepare=read_preprocessor(folder))
     load_weights(model, renamed, folder)
     return model
 
@@ -198,9 +200,18 @@ def from_pickle(file: Path, space: Space | None) -> HubertSupernet:
         head_dim=len(next(iter(heads.values()))) if heads else 0,
         frame_rule="fairseq",
         provenance={"source": source, "ignored_keys": ignored},
+        prepare=Preprocessor(_normalised(content)),
     )
     load_weights(model, renamed, file)
     return model
+
+
+def _normalised(content: Mapping[str, object]) -> bool:
+    """Whether waveforms are normalised: `cfg.task.normalize` of fairseq; LightHuBERT's files lack it, and are."""
+    config = content.get("cfg")
+    task = config.get("task") if isinstance(config, Mapping) else None
+    normalize = task.get("normalize") if isinstance(task, Mapping) else None
+    return normalize is not False
 
 
 def _taken_heads(file: Path, weights: dict[str, Tensor], layers: int) -> dict[int, Tensor]:

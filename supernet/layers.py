@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:  # at run time this file needs torch alone, since exports contain a copy of it
     from search_spaces import Network, Subnet
+    from supernet.preprocessor import Preprocessor
 
 __all__ = [
     "Encoder",
@@ -188,9 +189,12 @@ class Encoder(nn.Module):
 class Hubert(nn.Module):
     """One subnet as a model of its own, with plain modules and weights. Made by `extract_subnet`."""
 
-    def __init__(self, network: Network, subnet: Subnet, frame_rule: str = "conv") -> None:
+    def __init__(
+        self, network: Network, subnet: Subnet, frame_rule: str = "conv", prepare: Preprocessor | None = None
+    ) -> None:
         super().__init__()
         self.network, self.subnet, self.frame_rule = network, subnet, frame_rule
+        self.prepare = prepare
         self.front_end = FrontEnd(network)
         self.encoder = Encoder(network, subnet)
 

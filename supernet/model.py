@@ -16,6 +16,7 @@ from torch.func import functional_call
 from search_spaces import Network, Space, SpaceError, Subnet, ffn_ratio
 from supernet.calibration import CalibrationSpeech
 from supernet.layers import FRAME_MASKS, Encoder, Features, FrontEnd, Hubert, fingerprint, frame_mask
+from supernet.preprocessor import Preprocessor
 from supernet.slicing import slice_weights
 
 __all__ = ["HubertSupernet"]
@@ -43,7 +44,8 @@ class HubertSupernet(nn.Module):
 
     Outside any block the largest subnet of the space runs. Each call slices the stored weights again; slices are
     never state. `head_layers` are the layers (from 1) whose outputs have a prediction head of `head_dim` outputs; in a
-    subnet without such a layer, the head reads the last kept layer before it.
+    subnet without such a layer, the head reads the last kept layer before it. `prepare` turns samples (S,) into the
+    waveform that the network takes; default: as fairseq.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class HubertSupernet(nn.Module):
         head_dim: int = 0,
         frame_rule: str = "conv",
         provenance: Mapping[str, object] | None = None,
+        prepare: Preprocessor | None = None,
     ) -> None:
         super().__init__()
         if frame_rule not in FRAME_MASKS:
@@ -60,6 +63,7 @@ class HubertSupernet(nn.Module):
         network = space.network
         self.space, self.frame_rule = space, frame_rule
         self.head_layers, self.head_dim = head_layers, head_dim
+        self.prepare = prepare or Preprocessor()
         self.provenance: dict[str, Any] = dict(provenance or {})
         self.calibration: CalibrationSpeech | None = None  # set by load_supernet if the folder has some
         self.front_end = FrontEnd(network)
@@ -174,7 +178,7 @@ class HubertSupernet(nn.Module):
         """A plain copy of a subnet (default: the active one), which shares no memory with the supernet."""
         subnet = subnet or self._subnet
         self.space.check(subnet)
-        net = Hubert(self.space.network, subnet, self.frame_rule)
+        net = Hubert(self.space.network, subnet, self.frame_rule, self.prepare)
         weights = {f"encoder.{name}": value for name, value in self.sliced_weights(subnet).items()}
         weights |= {f"front_end.{name}": value for name, value in self.front_end.named_parameters()}
         first = next(iter(weights.values()))

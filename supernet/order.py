@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import CheckFailed, Space, SpaceError
-from supernet.audio import Utterance, load_audio, normalise, read_manifest
+from supernet.audio import Utterance, load_audio, read_manifest
 from supernet.calibration import save_calibration
 from supernet.checkpoint import load_supernet, save_supernet
 from supernet.layers import EncoderLayer
@@ -50,7 +50,7 @@ def convert(
     after = load_supernet(out)
     difference = _relative_difference(before, after)
     if not difference < 1e-4:
-        raise CheckFailed(f"the largest subnet of {out} differs from {source} by {difference:.1e} (relative)")
+        raise CheckFailed(f"the largest subnet written differs from {source} by {difference:.1e} (relative)")
     return after
 
 
@@ -72,7 +72,7 @@ def _features(model: HubertSupernet, utterances: Sequence[Utterance], count: int
     """Front-end features (T, C) of at most `count` evenly spaced utterances."""
     chosen = utterances[:: max(1, len(utterances) // count)][:count]
     waves = [load_audio(utterance.audio, model.space.network.receptive_field) for utterance in chosen]
-    return [model.front_end(torch.from_numpy(normalise(wave))[None])[0] for wave in waves]
+    return [model.front_end(torch.from_numpy(model.prepare(wave))[None])[0] for wave in waves]
 
 
 @torch.no_grad()

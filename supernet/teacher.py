@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from search_spaces import AudioError, CheckpointError
-from supernet.audio import RATE, Utterance, load_audio, normalise
+from supernet.audio import RATE, Utterance, load_audio
+from supernet.preprocessor import FILE, Preprocessor, read_preprocessor
 from supernet.store import FrameStore
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ class Teacher(nn.Module):
         layers: tuple[tuple[int, ...], ...],
         extractor: WhisperFeatureExtractor | None,
         fingerprint: str,
+        prepare: Preprocessor,
     ) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self.kind, self.layers, self.fingerprint = kind, layers, fingerprint
         self.dim = int(model.config.hidden_size)
-        self._extractor = extractor
+        self._extractor, self.prepare = extractor, prepare
         if kind == "whisper":
             self._positions = model.embed_positions.weight.detach().clone()
 
@@ -67,7 +69,7 @@ class Teacher(nn.Module):
         if self.kind == "whisper":
             hidden = self._whisper(waves, device)
         else:
-            wav = torch.from_numpy(np.stack([normalise(wave) for wave in waves])).to(device)
+            wav = torch.from_numpy(np.stack([self.prepare(wave) for wave in waves])).to(device)
             hidden = self.model(wav, output_hidden_states=True).hidden_states
         used = {layer for layers in self.layers for layer in layers}
         normed = {layer: F.layer_norm(hidden[layer].float(), hidden[layer].shape[-1:]) for layer in used}
@@ -122,10 +124,24 @@ def load_teacher(path: Path | str, layers: Sequence[int | Sequence[int]] | None 
             raise CheckpointError(f"teacher {folder} has hidden states 0..{depth}; got layer {layer}")
     extractor = None
     if kind == "whisper":
-        from transformers import WhisperFeatureExtractor
+        extractor = _whisper_extractor(folder)
+    prepare = read_preprocessor(folder)
+    return Teacher(model, kind, groups, extractor, _fingerprint(folder), prepare).to(device)
 
-        extractor = WhisperFeatureExtractor.from_pretrained(folder)
-    return Teacher(model, kind, groups, extractor, _sha256(*_weight_files(folder))).to(device)
+
+def _whisper_extractor(folder: Path) -> WhisperFeatureExtractor:
+    from transformers import WhisperFeatureExtractor
+
+    try:
+        return WhisperFeatureExtractor.from_pretrained(folder)
+    except Exception as error:  # transformers raises many kinds of errors for a broken file
+        raise CheckpointError(f"cannot read {folder / FILE}: {error!s:.200}") from None
+
+
+def _fingerprint(folder: Path) -> str:
+    """Of the weights, and of the preprocessor's settings if the folder has some: both determine the targets."""
+    settings = [folder / FILE] if (folder / FILE).is_file() else []
+    return _sha256(*_weight_files(folder), *settings)
 
 
 def _kind(folder: Path) -> str:

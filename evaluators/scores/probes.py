@@ -17,7 +17,7 @@ from torch import Tensor
 
 from evaluators.scores.context import MAX_RECORDING_SECONDS, ScoreContext, no_score, require_whole
 from search_spaces import AudioError, NasError, Subnet
-from supernet.audio import LABELS, Utterance, load_audio, normalise, read_manifest
+from supernet.audio import LABELS, Utterance, load_audio, read_manifest
 from supernet.model import HubertSupernet
 from supernet.shared import SharedEncoder, Speech
 
@@ -192,7 +192,7 @@ def _utterances(audio: Path | str, label: str, seconds: float) -> tuple[list[Utt
 def _features(model: HubertSupernet, utterances: Sequence[Utterance], targets: Tensor, device: str) -> _Labelled:
     least = model.space.network.receptive_field
     waves = [load_audio(utterance.audio, least, MAX_RECORDING_SECONDS) for utterance in utterances]
-    features = [model.front_end(torch.from_numpy(normalise(wave))[None].to(device))[0] for wave in waves]
+    features = [model.front_end(torch.from_numpy(model.prepare(wave))[None].to(device))[0] for wave in waves]
     order = sorted(range(len(features)), key=lambda row: len(features[row]))
     return _Labelled([features[row] for row in order], targets[order])
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from evaluators.scores.context import MAX_RECORDING_SECONDS, ScoreContext
 from search_spaces import AudioError, CheckpointError, NasError, Subnet
-from supernet.audio import load_audio, normalise, read_manifest
+from supernet.audio import load_audio, read_manifest
 from supernet.calibration import CalibrationSpeech, kept_calibration
 from supernet.model import HubertSupernet
 from supernet.shared import SharedEncoder, Speech
@@ -288,9 +288,9 @@ def _from_manifest(
             break
         cut += utterance.seconds > MAX_RECORDING_SECONDS
         wave = load_audio(utterance.audio, model.space.network.receptive_field, MAX_RECORDING_SECONDS)
-        waves.append(normalise(wave))
+        waves.append(wave)
         total += len(wave) / 16_000
-    if not any(wave.any() for wave in waves):
+    if not any(np.ptp(wave) for wave in waves):
         raise AudioError(f"every recording of {audio} that would be scored is silent: nothing can be told from it")
     if cut:
         warnings.warn(f"{cut} recordings of {audio} were cut to their first {MAX_RECORDING_SECONDS:g} s", stacklevel=2)
@@ -298,10 +298,21 @@ def _from_manifest(
     files = sorted(Path(teacher).glob("*")) if teacher is not None else []
     files_of_teacher = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     layers = (model.head_layers, model.provenance.get("teacher_layers"))
-    depends_on = (model.fingerprint(), model.space.largest, layers, samples, str(teacher), files_of_teacher, device)
+    depends_on = (
+        model.fingerprint(),
+        model.space.largest,
+        layers,
+        samples,
+        model.prepare,
+        str(teacher),
+        files_of_teacher,
+        device,
+    )
     calibration = kept_calibration(repr(depends_on), lambda: _calibration(model, device, waves, teacher))
     against = "the largest subnet" if teacher is None else f"teacher {Path(teacher).name}"
-    return replace(calibration, waves=[torch.from_numpy(wave) for wave in waves]), f"{audio}, against {against}"
+    return replace(
+        calibration, waves=[torch.from_numpy(model.prepare(wave)) for wave in waves]
+    ), f"{audio}, against {against}"
 
 
 @torch.no_grad()
@@ -309,7 +320,7 @@ def _calibration(
     model: HubertSupernet, device: str, waves: Sequence[npt.NDArray[np.float32]], teacher: Path | str | None
 ) -> CalibrationSpeech:
     """Front-end features, and targets of the teacher or of the largest subnet."""
-    features = [model.front_end(torch.from_numpy(wave)[None].to(device))[0] for wave in waves]
+    features = [model.front_end(torch.from_numpy(model.prepare(wave))[None].to(device))[0] for wave in waves]
     if teacher is None:
         with model.active(model.space.largest):
             states = [model.encode(f[None]).hidden_states for f in features]

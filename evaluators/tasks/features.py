@@ -16,8 +16,9 @@ from evaluators.tasks.fit import out_of_memory
 from search_spaces import AudioError, NasError, Subnet
 from search_spaces.types import JsonObject
 from supernet import Hubert, HubertSupernet, load_extracted, load_supernet
-from supernet.audio import RATE, load_audio, normalise
+from supernet.audio import RATE, load_audio
 from supernet.layers import fingerprint
+from supernet.preprocessor import Preprocessor
 from supernet.store import FrameStore
 
 __all__ = ["Frozen", "HiddenStates", "Upstream", "load_upstream"]
@@ -41,14 +42,14 @@ class Frozen:
 
     def __init__(self, net: Hubert, device: str = "cpu", name: str = "subnet") -> None:
         self.net = net.to(device).eval().requires_grad_(False)
-        self.device, self.key = device, fingerprint(net)
+        self.device, self.key, self.prepare = device, fingerprint(net), net.prepare or Preprocessor()
         self.layers, self.dim = net.subnet.depth + 1, net.subnet.embed_dim
         params = sum(value.numel() for value in net.parameters())
         self.about = {"model": name, "subnet": net.subnet.to_dict(), "params": params, "weights": self.key}
 
     @torch.no_grad()
     def __call__(self, samples: Samples) -> Tensor:
-        wav = torch.from_numpy(normalise(samples))[None].to(self.device)
+        wav = torch.from_numpy(self.prepare(samples))[None].to(self.device)
         return torch.stack(self.net(wav).hidden_states)[:, 0]
 
 

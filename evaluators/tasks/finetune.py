@@ -32,7 +32,8 @@ from search_spaces import AudioError, NasError, RunError
 from search_spaces.files import replacing, write_json, write_text
 from search_spaces.types import JsonObject
 from supernet import Hubert, load_extracted, save_extracted
-from supernet.audio import batches, load_audio, normalise, seconds_of
+from supernet.audio import batches, load_audio, seconds_of
+from supernet.preprocessor import Preprocessor
 from supernet.training.state import load_state, save_state
 
 __all__ = ["finetune"]
@@ -63,8 +64,9 @@ class _Tuned(nn.Module):
 class _Problem:
     """Batches of the train split, their loss, and figures on the other splits."""
 
-    def __init__(self, data: Dataset, outputs: Sequence[str], text: bool, device: str) -> None:
+    def __init__(self, data: Dataset, outputs: Sequence[str], text: bool, device: str, prepare: Preprocessor) -> None:
         self.data, self.outputs, self.text, self.device = data, outputs, text, device
+        self.prepare = prepare
         self.train = data.train
         frames = [_seconds(example) * 50 - 1 for example in data.train]
         if text:
@@ -110,7 +112,7 @@ class _Problem:
         return edit_rates(truth, [inputs]) if self.text else accuracy(np.array([np.equal(truth, inputs)]))
 
     def _waves(self, chosen: Sequence[Example]) -> list[Tensor]:
-        return [torch.from_numpy(normalise(load_audio(example.audio))).to(self.device) for example in chosen]
+        return [torch.from_numpy(self.prepare(load_audio(example.audio))).to(self.device) for example in chosen]
 
 
 def finetune(
@@ -139,8 +141,9 @@ def finetune(
     if text:
         data, letters = check_text(manifest, data, alphabet)
     outputs = tuple(letters) if text else check_classes(manifest, data, chosen.label)
-    problem = _Problem(data, outputs, text, device)
-    model = _tuned(load_extracted(exported), len(outputs), text, settings.seed).to(device)
+    net = load_extracted(exported)
+    problem = _Problem(data, outputs, text, device, net.prepare or Preprocessor())
+    model = _tuned(net, len(outputs), text, settings.seed).to(device)
     record = {**asdict(settings), "exported": str(exported), "task": task, "manifest": str(manifest)}
     if not _train(model, problem, settings, _State(out, record, model), stop_after, log):
         return None

@@ -9,7 +9,8 @@ import typer
 
 from nas.commands.console import out
 from nas.commands.options import verb
-from search_spaces import NasError, RunError, get_space
+from search_spaces import NasError, get_space
+from search_spaces.files import new_folder
 
 __all__ = ["app"]
 
@@ -19,7 +20,7 @@ app = typer.Typer(add_completion=False)
 @verb(app, example="nas convert hubert-base/ --audio speech/manifest.jsonl --out ckpt/hubert-base")
 def convert(
     source: Annotated[str, typer.Argument(help="Hugging Face folder (HuBERT, wav2vec 2.0), .pt file, or supernet.")],
-    out_: Annotated[Path, typer.Option("--out", help="Folder to write the supernet to; must not exist.")],
+    out_: Annotated[Path, typer.Option("--out", help="Folder to write the supernet to; must be new or empty.")],
     space: Annotated[str | None, typer.Option(help="A named space of its network, or a TOML file.")] = None,
     audio: Annotated[
         Path | None, typer.Option(help="Speech on which importance is measured; default: by magnitude.")
@@ -31,9 +32,8 @@ def convert(
 
     if audio is not None and not sort:
         raise NasError("--audio has no effect with --no-sort: importance is measured to sort by it")
-    if out_.exists():
-        raise RunError(f"{out_} exists: give a new folder")
-    model = converted(source, out_, None if space is None else get_space(space), audio, sort)
+    with new_folder(out_) as written:
+        model = converted(source, written, None if space is None else get_space(space), audio, sort)
     ordered = "yes" if sort else "no"
     out.print(
         f"wrote {out_}: space {model.space.name}, {model.space.size:,} subnets, ordered: {ordered}", soft_wrap=True

@@ -53,6 +53,7 @@ def export(
         Path | None, typer.Option(help="Recordings to score rounded weights on; default: the run's.")
     ] = None,
     teacher: Annotated[Path | None, typer.Option(help="Hugging Face folder of the teacher, with --audio.")] = None,
+    opset: Annotated[int | None, typer.Option(help="Opset of ONNX files, for an older onnxruntime.")] = None,
     list_: Annotated[
         bool, typer.Option("--list", is_eager=True, callback=_list_formats, help="Show the formats, and exit.")
     ] = False,
@@ -77,7 +78,7 @@ def export(
     messages: list[str] = []
     score = _export_score(model, chosen.subnet, speech, about, messages) if dtype != "fp32" else None
     formats = [part.strip() for part in format_.split(",") if part.strip()]
-    files = export_subnet(model, chosen.subnet, out_, formats, about, dtype, score)
+    files = export_subnet(model, chosen.subnet, out_, formats, about, dtype, score, opset)
     for file in files:
         out.print(f"wrote {file} ({file.stat().st_size:,} bytes)", soft_wrap=True)
     for message in messages:

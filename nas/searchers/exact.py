@@ -37,7 +37,7 @@ __all__ = ["ExactSearcher"]
 DESIGN = 16
 _POOL = 512
 _SHAPE_ROUNDS = 2
-MIN_BATCH = 16
+MIN_BATCH = 8
 MIN_TO_SETTLE = 64
 _TIGHT = 0.0025
 _CAUTION = 1.6  # a search that ends too early cannot be mended, a wide certificate costs a few evaluations
@@ -77,7 +77,7 @@ class ExactSearcher(Searcher):
         model = self._fitted()
         if model is None:
             return self.draw(n)
-        n = min(n, max(MIN_BATCH, len(self.seen) // 8))
+        n = min(n, max(MIN_BATCH, len(self.seen) // 4))
         best = _Ranked(self.feasible, model.table())
         if self.objective.cost is not None:
             return self._of_fronts(model, best, n)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from search_spaces import Subnet
 from supernet.export.formats import get_exporter
 from supernet.model import HubertSupernet
 
-__all__ = ["card"]
+__all__ = ["card", "plain"]
 
 _LICENCES = {
     "hubert-tiny": "MIT; trained on recordings under CC-BY-SA-3.0 and CC-BY-3.0 (Debian's asterisk-core-sounds) and on "
@@ -34,15 +36,17 @@ def card(
     """
     return "\n".join(
         [
-            f"# Subnet {subnet.id} of {about.get('name') or model.space.name}",
+            f"# Subnet {subnet.id} of {plain(about.get('name') or model.space.name)}",
             "",
-            "One subnet of a once-for-all HuBERT, found and exported by lighthubert-nas. Input: speech at 16 kHz, each "
-            f"utterance with mean 0 and variance 1; output: {subnet.depth + 1} hidden states of {subnet.embed_dim} "
+            "One subnet of a once-for-all HuBERT, found and exported by lighthubert-nas. Input: speech at 16 kHz, "
+            f"{_input(model)}; output: {subnet.depth + 1} hidden states of {subnet.embed_dim} "
             f"dimensions, one frame every {model.space.network.hop} samples.",
             "",
             "| | |",
             "|---|---|",
-            *(f"| {name} | {value} |" for name, value in _facts(model, subnet, about, dtype, scores).items() if value),
+            *(f"| {plain(name)} | {value} |" for name, value in _rows(model, subnet, about, dtype, scores)),
+            "",
+            _PADDING,
             "",
             "## How to load it",
             *(line for name in formats for line in _loading(name, model, subnet, about, inside)),
@@ -52,6 +56,34 @@ def card(
             "",
         ]
     )
+
+
+def plain(text: object) -> str:
+    """Text that Markdown shows as it is, on one line: names, commands and files of others may hold markup and links."""
+    line = "".join(" " if unicodedata.category(each)[0] in "CZ" else each for each in str(text))
+    line = re.sub(r"[\\`*\[\]<>#!|~$&@]|\b_|_\b", r"\\\g<0>", line)
+    return re.sub(r"(?i)(?<=:)//|(?<=\bwww)\.", r"\\\g<0>", line)
+
+
+_PADDING = (
+    "A padded utterance differs from the same one alone (by 9-18 % in HuBERT Base): the first convolution's group norm "
+    "is over time, so that padding changes its statistics. That is how these models are made. For equal results, run "
+    "utterances alone or in batches of equal length."
+)
+
+
+def _input(model: HubertSupernet) -> str:
+    if not model.prepare.normalize:
+        return "samples as they are, in -1..1"
+    return "each utterance with mean 0 and variance 1"
+
+
+def _rows(
+    model: HubertSupernet, subnet: Subnet, about: Mapping[str, object], dtype: str, scores: Mapping[str, float]
+) -> list[tuple[str, str]]:
+    """The rows of the table, as Markdown."""
+    facts = [(name, plain(value)) for name, value in _facts(model, subnet, about, dtype, scores).items() if value]
+    return [*facts, *([("made by", plain(about["command"]))] if about.get("command") else [])]
 
 
 def _facts(
@@ -74,7 +106,6 @@ def _facts(
         **_rounded_scores(about, dtype, scores),
         "source weights": json.dumps(origin),
         "their licence": _licence(model, about),
-        "made by": f"`{about['command']}`" if about.get("command") else "",
     }
 
 

@@ -6,16 +6,16 @@ Only then is the folder renamed to the target.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from search_spaces import NasError, RunError, Subnet
+from search_spaces import NasError, Subnet
+from search_spaces.files import new_folder
 from supernet.export.base import DTYPES, Exporter, ModelExporter, Rounded
 from supernet.export.card import card
 from supernet.export.formats import EXPORTERS, get_exporter
+from supernet.export.onnx_file import OnnxExporter
 from supernet.model import HubertSupernet
 
 __all__ = ["export_subnet"]
@@ -29,29 +29,24 @@ def export_subnet(
     about: Mapping[str, object],
     dtype: str = "fp32",
     score: Callable[[Rounded], float] | None = None,
+    opset: int | None = None,
 ) -> list[Path]:
     """Writes `subnet` in every format into `folder`, which must be new or empty; returns the files, all checked.
 
     `about`: more facts for the model card (card.py). `score`: computed on the exports whose weights are rounded, for
-    the card too.
+    the card too. `opset`: of ONNX files.
     Raises `CheckFailed` if what was read back differs from the supernet's slice; then `folder` is left as it was.
     """
     folder = Path(folder)
-    exporters = _exporters(formats, dtype)
+    exporters = _exporters(formats, dtype, opset)
     model.space.check(subnet)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} is not empty: use a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        written = Path(scratch) / "export"  # inside, because a temporary folder is readable by its owner only
-        written.mkdir()
+    with new_folder(folder) as written:
         scores = _write(exporters, model, subnet, written, about, dtype, score)
         _write_cards(written, model, subnet, formats=list(exporters), about=about, dtype=dtype, scores=scores)
-        _put_in_place(written, folder)
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _exporters(formats: Sequence[str], dtype: str) -> dict[str, Exporter]:
+def _exporters(formats: Sequence[str], dtype: str, opset: int | None) -> dict[str, Exporter]:
     """The exporters by format. Raises `NasError` for unknown formats and dtypes, and those that do not fit."""
     exporters = {name: get_exporter(name) for name in formats}
     if not exporters:
@@ -61,6 +56,11 @@ def _exporters(formats: Sequence[str], dtype: str) -> dict[str, Exporter]:
     for name, exporter in exporters.items():
         if dtype not in exporter.dtypes:
             raise NasError(f"format '{name}' is written in {', '.join(exporter.dtypes)} only; got dtype '{dtype}'")
+    if opset is not None:
+        onnx = exporters.get("onnx")
+        if not isinstance(onnx, OnnxExporter):
+            raise NasError("--opset has no effect without the format onnx")
+        onnx.set_opset(opset)
     return exporters
 
 
@@ -99,12 +99,3 @@ def _write_cards(
         if (folder / name).is_dir():
             text = card(model, subnet, [name], about, dtype, scores, inside=True)
             (folder / name / "README.md").write_text(text, encoding="utf-8")
-
-
-def _put_in_place(written: Path, folder: Path) -> None:
-    """Renames `written` to `folder`; an existing empty folder is filled, since it may be a mount."""
-    if not folder.exists():
-        written.replace(folder)
-        return
-    for file in sorted(written.iterdir()):
-        shutil.move(file, folder / file.name)

@@ -55,7 +55,8 @@ last = net(**batch).last_hidden_state
 """
     note = (
         "`hidden_states[0]` comes after the positional convolution, as in every HubertModel; padded batches are masked "
-        "by Hugging Face's rule."
+        "by Hugging Face's rule. `AutoModelForCTC` and other heads load it only if every layer is alike (a stock "
+        "HubertModel); else take `net` as the encoder, or train a head with `nas finetune`."
     )
 
     def write(
@@ -70,7 +71,9 @@ last = net(**batch).last_hidden_state
         net.load_state_dict(_weights(model, subnet), strict=True)
         with _without_bars():
             net.eval().save_pretrained(target)
-        Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(target)
+        Wav2Vec2FeatureExtractor(do_normalize=model.prepare.normalize, return_attention_mask=True).save_pretrained(
+            target
+        )
         if not stock:
             shutil.copyfile(modeling_subnet.__file__, target / "modeling_subnet.py")
 

@@ -13,15 +13,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from search_spaces import Subnet
+from search_spaces import NasError, Subnet
 from supernet.export.base import DTYPES, ModelExporter, Runner, require
 from supernet.export.torch_export import INPUTS, OUTPUTS, attention_mask, traced
 from supernet.layers import Hubert
 from supernet.model import HubertSupernet
 
-__all__ = ["OPSET", "OnnxExporter", "OnnxHubert", "write_onnx"]
+__all__ = ["OPSET", "OnnxExporter", "OnnxHubert", "RUNTIMES", "write_onnx"]
 
 OPSET = 22  # from 23 on, torch writes attention as one node, and onnxruntime 1.32 rejects its broadcast mask
+RUNTIMES = {18: "1.18", 19: "1.18", 20: "1.18", 21: "1.18", 22: "1.21"}  # tried: the first onnxruntime that loads each
 
 
 class OnnxExporter(ModelExporter):
@@ -29,7 +30,9 @@ class OnnxExporter(ModelExporter):
 
     dtypes = DTYPES
     max_difference: ClassVar[Mapping[str, float]] = {"fp32": 5e-5, "fp16": 2e-2, "int8": 5e-1}  # int8: see its score
+    opset = OPSET
     loading = """
+# opset {opset}: onnxruntime >= {runtime}
 import numpy as np
 import onnxruntime
 
@@ -42,7 +45,17 @@ last, hidden_states = session.run(None, {{"input_values": wav, "attention_mask":
     def write(
         self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, object], dtype: str
     ) -> None:
-        write_onnx(model.extract(subnet), folder / "model.onnx", dtype)
+        write_onnx(model.extract(subnet), folder / "model.onnx", dtype, self.opset)
+
+    def set_opset(self, opset: int) -> None:
+        """Writes that opset from now on. Raises `NasError` for one that cannot be written."""
+        if opset not in RUNTIMES:
+            known = ", ".join(f"{each} (onnxruntime >= {runtime})" for each, runtime in RUNTIMES.items())
+            raise NasError(f"--opset must be one of {known}; got {opset}")
+        self.opset = opset
+
+    def loading_fields(self, model: HubertSupernet, subnet: Subnet) -> Mapping[str, object]:
+        return {"opset": self.opset, "runtime": RUNTIMES[self.opset]}
 
     def read(self, folder: Path, dtype: str) -> Runner:
         return OnnxHubert(folder / "model.onnx")
@@ -80,7 +93,7 @@ def _session(file: Path | bytes, threads: int) -> Any:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def write_onnx(net: Hubert, file: Path, dtype: str = "fp32") -> None:
+def write_onnx(net: Hubert, file: Path, dtype: str = "fp32", opset: int = OPSET) -> None:
     """Writes `net` as one ONNX file; inputs and outputs are float32, whatever the `dtype` of the weights.
 
     int8 is onnxruntime's dynamic quantisation of every matrix product (signed weights, one scale per channel) and
@@ -93,7 +106,7 @@ def write_onnx(net: Hubert, file: Path, dtype: str = "fp32") -> None:
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         plain = Path(scratch) / "plain.onnx"
         program = torch.onnx.export(
-            traced(net), input_names=INPUTS, output_names=OUTPUTS, opset_version=OPSET, dynamo=True, verbose=False
+            traced(net), input_names=INPUTS, output_names=OUTPUTS, opset_version=opset, dynamo=True, verbose=False
         )
         assert program is not None
         graph = _named(program.model_proto)

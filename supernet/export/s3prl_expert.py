@@ -27,7 +27,7 @@ class UpstreamExpert(nn.Module):
         file = Path(ckpt) if ckpt else Path(__file__).with_name("subnet.pt")
         content = torch.load(file, map_location="cpu", weights_only=True)
         network, subnet = SimpleNamespace(**content["network"]), SimpleNamespace(**content["subnet"])
-        self.hop = content["hop"]
+        self.hop, self.normalize, self.eps = content["hop"], content["normalize"], content["eps"]
         self.model = Hubert(network, subnet, content["frame_rule"])  # type: ignore[arg-type]
         self.model.load_state_dict(content["model"], strict=True)
 
@@ -38,6 +38,7 @@ class UpstreamExpert(nn.Module):
     def forward(self, wavs: Sequence[Tensor]) -> dict[str, list[Tensor] | Tensor]:
         """`hidden_states` of wavs (S,) of any lengths: the projected input, then one per layer, each (B, T, D)."""
         lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
-        padded = pad_sequence([F.layer_norm(wav, wav.shape) for wav in wavs], batch_first=True)
+        prepared = [F.layer_norm(wav, wav.shape, eps=self.eps) if self.normalize else wav for wav in wavs]
+        padded = pad_sequence(prepared, batch_first=True)
         hidden = list(self.model(padded, lengths).hidden_states)
         return {"hidden_states": hidden, "last_hidden_state": hidden[-1]}

@@ -57,6 +57,8 @@ hidden_states = upstream([torch.randn(16_000), torch.randn(12_000)])["hidden_sta
             "network": {**network.to_dict(), "conv_channels": network.conv_channels},
             "subnet": sizes,
             "frame_rule": model.frame_rule,
+            "normalize": model.prepare.normalize,
+            "eps": model.prepare.eps,
             "hop": network.hop,
             "model": {name: value.cpu() for name, value in model.extract(subnet).state_dict().items()},
         }

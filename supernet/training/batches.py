@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from search_spaces import AudioError
-from supernet.audio import Utterance, batches, load_audio, normalise, read_manifest
+from supernet.audio import Utterance, batches, load_audio, read_manifest
+from supernet.preprocessor import Preprocessor
 from supernet.teacher import TargetCache
 from supernet.training.processes import Processes
 from supernet.training.recipe import StageRecipe
@@ -40,11 +41,12 @@ class StandardTargets:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Utterances to train on and to validate on, with their targets."""
+    """Utterances to train on and to validate on, their targets, and how the student wants its input."""
 
     train: Sequence[Utterance]
     dev: Sequence[Utterance]
     targets: StandardTargets
+    prepare: Preprocessor
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,9 @@ class Batch:
     ids: tuple[str, ...]
 
 
-def load_batch(utterances: Sequence[Utterance], targets: StandardTargets, clip: float) -> Batch:
-    """Reads recordings and their cached targets; normalises waveforms, standardises and clips targets."""
-    waves = [torch.from_numpy(normalise(load_audio(utterance.audio))) for utterance in utterances]
+def load_batch(utterances: Sequence[Utterance], targets: StandardTargets, clip: float, prepare: Preprocessor) -> Batch:
+    """Reads recordings and their cached targets; prepares waveforms, standardises and clips targets."""
+    waves = [torch.from_numpy(prepare(load_audio(utterance.audio))) for utterance in utterances]
     lengths = torch.tensor([len(wave) for wave in waves])
     states = [torch.from_numpy(targets.cache[utterance.id].astype(np.float32)) for utterance in utterances]
     padded = pad_sequence(states, batch_first=True)
@@ -94,7 +96,7 @@ def training_batches(
 
     def load(rows: list[int]) -> Batch:
         own = group.share(rows) or rows[:1]  # a process without a share takes part with weight 0
-        return load_batch([train[row] for row in own], data.targets, recipe.target_clip)
+        return load_batch([train[row] for row in own], data.targets, recipe.target_clip, data.prepare)
 
     plan = _plan([utterance.seconds for utterance in train], recipe)
     return _read_ahead(islice(plan, first_step, None), load)

@@ -72,8 +72,8 @@ def distil(
     started = time.monotonic()
     train, dev = read_splits(audio)
     cache = _filled_cache(targets or out / "targets", teacher, space, (dev, train), run.progress)
-    data = TrainingData(train, dev, StandardTargets.of(cache, train))
     model = _model(space, teacher, recipes[0].seed, start)
+    data = TrainingData(train, dev, StandardTargets.of(cache, train), model.prepare)
     model.provenance = _provenance(teacher, train, recipes, model.provenance)
     for recipe in recipes:
         remaining = run.stop_after - (time.monotonic() - started)
@@ -148,7 +148,7 @@ def calibration_speech(
     for utterance in order:
         if total >= seconds:
             break
-        batch = load_batch([utterance], targets, clip=4.0)
+        batch = load_batch([utterance], targets, clip=4.0, prepare=model.prepare)
         features.append(rounded.front_end(batch.wav)[0])
         states.append(batch.targets[0])
         total += batch.wav.shape[1] / RATE

@@ -113,7 +113,7 @@ def validate(
     sums = {name: torch.zeros(len(model.head_layers), dtype=torch.float64) for name in named}
     total = 0
     for rows in batches([utterance.seconds for utterance in dev], recipe.batch_seconds):
-        batch = load_batch([dev[row] for row in rows], targets, recipe.target_clip)
+        batch = load_batch([dev[row] for row in rows], targets, recipe.target_clip, model.prepare)
         losses, frames = _batch_distances(model, list(named.values()), batch, recipe, device)
         for name, loss in zip(named, losses, strict=True):
             sums[name] += loss.double().cpu() * frames

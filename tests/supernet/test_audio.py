@@ -9,7 +9,8 @@ import pytest
 import soundfile
 
 from search_spaces import AudioError
-from supernet.audio import Utterance, batches, load_audio, normalise, read_manifest, seconds_of
+from supernet.audio import Utterance, batches, load_audio, read_manifest, seconds_of
+from supernet.preprocessor import Preprocessor
 
 
 def tone(rate, seconds=1.0):
@@ -47,10 +48,10 @@ def test_recordings_that_cannot_be_used_say_why(tmp_path, content, message):
 
 
 def test_normalised_speech_has_mean_0_and_variance_1():
-    out = normalise(3 + 5 * tone(16_000))
+    out = Preprocessor()(3 + 5 * tone(16_000))
     assert abs(out.mean()) < 1e-5
     assert out.var() == pytest.approx(1, abs=1e-4)
-    assert np.isfinite(normalise(np.zeros(500, np.float32))).all()
+    assert np.isfinite(Preprocessor()(np.zeros(500, np.float32))).all()
 
 
 def test_batches_hold_everything_once_within_the_limit():

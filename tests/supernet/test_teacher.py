@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from search_spaces import AudioError, CheckpointError
-from supernet.audio import load_audio, normalise, read_manifest
+from supernet.audio import load_audio, read_manifest
+from supernet.preprocessor import Preprocessor
 from supernet.teacher import TargetCache, load_teacher
 
 RNG = np.random.default_rng(0)
@@ -25,7 +26,7 @@ def test_targets_are_the_layer_normed_hidden_states_of_transformers(teacher_fold
 
     reference = HubertModel.from_pretrained(teacher_folder).eval()
     teacher = load_teacher(teacher_folder, [2, (1, 3)])
-    wav = torch.from_numpy(np.stack([normalise(wave) for wave in WAVES]))
+    wav = torch.from_numpy(np.stack([Preprocessor()(wave) for wave in WAVES]))
     with torch.no_grad():
         states = [F.layer_norm(h, (16,)) for h in reference(wav, output_hidden_states=True).hidden_states]
     expected = torch.stack([states[2], (states[1] + states[3]) / 2], 1)

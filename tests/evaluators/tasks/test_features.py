@@ -8,7 +8,8 @@ from evaluators.tasks.data import read_dataset
 from evaluators.tasks.features import HiddenStates, load_upstream
 from search_spaces import AudioError
 from supernet import load_extracted
-from supernet.audio import load_audio, normalise
+from supernet.audio import load_audio
+from supernet.preprocessor import Preprocessor
 
 
 def test_hidden_states_are_those_of_the_subnet_and_are_computed_once(exported, manifest, tmp_path):
@@ -16,7 +17,7 @@ def test_hidden_states_are_those_of_the_subnet_and_are_computed_once(exported, m
     example = read_dataset(manifest, "speaker").train[0]
     net = load_extracted(exported)
     with torch.no_grad():
-        states = torch.stack(net(torch.from_numpy(normalise(load_audio(example.audio)))[None]).hidden_states, 2)[0]
+        states = torch.stack(net(torch.from_numpy(Preprocessor()(load_audio(example.audio)))[None]).hidden_states, 2)[0]
     kept = HiddenStates(upstream, pooled=False, folder=tmp_path)
     kept.fill([example])
     assert kept[example].dtype == torch.float16

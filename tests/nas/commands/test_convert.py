@@ -11,4 +11,4 @@ def test_a_supernet_is_put_in_order_and_stays_what_it_was(tmp_path):
     assert load_supernet(tmp_path / "sorted").space == load_supernet("hubert-tiny").space
     again = nas("convert", "hubert-tiny", "--out", tmp_path / "sorted")
     assert again.returncode == 2
-    assert "exists: give a new folder" in again.stderr
+    assert "is not an empty folder" in again.stderr

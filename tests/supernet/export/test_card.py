@@ -72,9 +72,10 @@ def test_a_card_says_what_the_subnet_is_worth_and_whose_weights_it_has(supernet,
     }
     text = card(supernet, small_space.middle, ["onnx", "hf"], about, "int8", {"onnx": 0.61})
     for line in (
-        "of mine", "| params | 12,345 |", "| latency_ms | 1.2346 |", "| budgets | params<=20K |", "| score | 0.61234 |",
+        "of mine", "| params | 12,345 |", "| latency_ms | 1.2346 |", "| budgets | params\\<=20K |",
+        "| score | 0.61234 |",
         "| trust | Half of it is noise. |", "0.61 (+0.01000 of float32's 0.6, 62 s of speech)",
-        '| source weights | {"teacher": "t"} |', "not recorded in the checkpoint", "| made by | `nas export runs/a` |",
+        '| source weights | {"teacher": "t"} |', "not recorded in the checkpoint", "| made by | nas export runs/a |",
     ):  # fmt: skip
         assert line in text
     assert list(loading(text)) == ["onnx", "hf"]
@@ -101,6 +102,46 @@ def test_a_latency_stands_in_the_card_as_predicted_and_as_measured(supernet, sma
     }  # fmt: skip
     text = card(supernet, small_space.middle, ["json"], {"measured": {"latency_ms<=12.2": latency}}, "fp32", {})
     assert (
-        "| measured for latency_ms<=12.2 | 11.82 ms, at most 11.88 at 97.5% confidence; predicted 11.9, at most 12.1 "
+        "| measured for latency_ms\\<=12.2 | 11.82 ms, at most 11.88 at 97.5% confidence; predicted 11.9, at most 12.1 "
         "(on torch,threads=1,seconds=2) |" in text
     )
+
+
+HOSTILE = [
+    "<script>alert(1)</script>", "[here](http://evil.example)", "![x](http://evil.example/p.png)", "a | b | c",
+    "line\n\n# heading", "```\ncode", "`code`", "**bold** _em_", "http://evil.example", "www.evil.example",
+    "a@b.example",
+    "\x1b[31mred", "\u202ereversed", "<!-- -->", "&lt;b&gt;", "---\nlicense: x\n---", "$$x$$", "~~x~~",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_of_others_is_never_markup(supernet, small_space, text):
+    """Rendered by another implementation (markdown-it, GitHub's dialect), it shows as the text it was."""
+    from markdown_it import MarkdownIt
+
+    about = {
+        "name": text, "command": text, "budgets": [text], "score_of": text, "score_fp32": 0.5, "costs": {text: 1},
+        "supernet": {"source": text, "licence": text}, "trust": {"words": [text], "certificate": text},
+    }  # fmt: skip
+    render = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render
+    html = render(card(supernet, small_space.middle, ["json"], about, "int8", {"x": 0.1}))
+    plain = render(card(supernet, small_space.middle, ["json"], {}, "int8", {}))
+    for tag in (
+        "<script",
+        "<a ",
+        "<img",
+        "<strong",
+        "<em",
+        "<s>",
+        "<b>",
+        "<!--",
+        "<h1",
+        "<h2",
+        "<pre",
+        "\x1b",
+        "\u202e",
+    ):
+        assert html.count(tag) == plain.count(tag), tag
+    assert html.count("<code") == plain.count("<code")
+    assert {row.count("<td") for row in html.split("<tr>")[2:]} <= {2}

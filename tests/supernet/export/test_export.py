@@ -9,7 +9,7 @@ def test_exports_are_written_whole_or_not_at_all(model, small_space, tmp_path, m
     files = export_subnet(model, small_space.middle, tmp_path / "new" / "out", ["json", "safetensors"], {})
     names = ["README.md", "config.json", "lighthubert.json", "model.safetensors", "subnet.json"]
     assert [file.name for file in files] == names
-    with pytest.raises(RunError, match="is not empty"):
+    with pytest.raises(RunError, match="is not an empty folder"):
         export_subnet(model, small_space.middle, tmp_path / "new" / "out", ["json"], {})
     with pytest.raises(NasError, match="unknown export format 'gguf'; known: json, safetensors, onnx"):
         export_subnet(model, small_space.middle, tmp_path / "other", ["json", "gguf"], {})
@@ -65,6 +65,6 @@ def test_requests_that_no_format_can_meet_are_refused(model, small_space, tmp_pa
         with pytest.raises(NasError, match=message):
             export_subnet(model, small_space.middle, tmp_path / "out", formats, {}, dtype)
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="is not empty: use a new folder"):
+    with pytest.raises(RunError, match="is not an empty folder"):
         export_subnet(model, small_space.middle, tmp_path / "file", ["json"], {})
     assert [file.name for file in tmp_path.iterdir()] == ["file"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from search_spaces import AudioError
+from supernet.preprocessor import Preprocessor
 from supernet.training.batches import load_batch, read_splits, training_batches
 from supernet.training.processes import Processes
 from tests.supernet.training.helpers import RECIPE
@@ -40,7 +41,7 @@ def test_validation_uses_about_five_minutes(tmp_path):
 
 def test_a_batch_is_padded_normalised_standardised_and_clipped(data):
     utterances = data.train[:3]
-    batch = load_batch(utterances, data.targets, clip=0.5)
+    batch = load_batch(utterances, data.targets, clip=0.5, prepare=Preprocessor())
     assert batch.ids == tuple(u.id for u in utterances)
     for wav, length, target, utterance in zip(batch.wav, batch.lengths, batch.targets, utterances, strict=True):
         assert wav[:length].mean().item() == pytest.approx(0, abs=1e-4)

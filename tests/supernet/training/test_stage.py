@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from search_spaces import Budget, Feasible, NasError, RunError
+from supernet.preprocessor import Preprocessor
 from supernet.training.batches import load_batch
 from supernet.training.context import RunContext
 from supernet.training.recipe import BudgetedSubnets
@@ -126,7 +127,7 @@ def test_validation_is_the_mean_squared_error_over_all_frames(small_space, data)
     """Compared with one utterance at a time, which needs no padding and no mask."""
     model, expected, frames = fresh(small_space), 0.0, 0
     for utterance in data.dev:
-        batch = load_batch([utterance], data.targets, RECIPE.target_clip)
+        batch = load_batch([utterance], data.targets, RECIPE.target_clip, Preprocessor())
         with torch.no_grad(), model.eval().active(small_space.smallest):
             predictions = torch.stack(model.predict(model(batch.wav).hidden_states), 2)
         error = (predictions - batch.targets[:, : predictions.shape[1]]).square().mean(-1)
