@@ -91,7 +91,9 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print("nas: " + " ".join(message.splitlines()), file=sys.stderr)
+    from search_spaces.errors import one_line
+
+    print("nas: " + one_line(message), file=sys.stderr)
     raise SystemExit(status)
 
 

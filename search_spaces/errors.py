@@ -19,7 +19,23 @@ __all__ = [
     "NasError",
     "RunError",
     "SpaceError",
+    "visible",
 ]
+
+import unicodedata
+
+MAX_MESSAGE = 1000
+
+
+def visible(text: str) -> str:
+    """`text` with a mark for each character that steers a terminal (escape sequences, direction of text)."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(each) in _STEERING and each not in "\n\t" else each
+        for each in text
+    )
+
+
+_STEERING = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 
 
 class NasError(ValueError):
@@ -58,3 +74,9 @@ class CheckFailed(NasError):  # noqa: N818 - the check failed, not the program
 
 class IdentityError(CheckFailed, RunError):
     """A file is not the one that the run was made with."""
+
+
+def one_line(message: str) -> str:
+    """`message` as an error is printed: one line, of at most `MAX_MESSAGE` characters, that steers no terminal."""
+    line = visible(" ".join(message.split()))
+    return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE // 2]} ... {line[-MAX_MESSAGE // 2 :]}"

@@ -116,7 +116,7 @@ def space_from_dict(fields: JsonMapping) -> Space:
 
 def _inherit(name: str, fields: JsonObject) -> JsonObject:
     base = fields.pop("base")
-    if base not in SPACES:
+    if not isinstance(base, str) or base not in SPACES:
         raise SpaceError(f"base of space '{name}' must be one of {', '.join(SPACES)}; got {base!r}")
     inherited = dict(SPACES[base])
     if "depth_map" in fields:

@@ -21,6 +21,9 @@ __all__ = ["Network", "Space"]
 ConvLayer = tuple[int, int, int]
 T = TypeVar("T")
 
+MAX_LAYERS = 1_000  # far beyond any network, so that a broken file takes neither hours nor all memory
+MAX_SIZE = 1_000_000
+
 
 @dataclass(frozen=True)
 class Network:
@@ -42,13 +45,16 @@ class Network:
 
     def __post_init__(self) -> None:
         layers = tuple(tuple(layer) for layer in self.conv_layers)
-        if not layers or any(len(layer) != 3 or min(layer) < 1 for layer in layers):
-            raise SpaceError(f"conv_layers must be a list of [channels, kernel, stride]; got {self.conv_layers!r}")
+        sizes = [size for layer in layers for size in layer]
+        whole = all(len(layer) == 3 for layer in layers) and all(type(size) is int for size in sizes)
+        if not 1 <= len(layers) <= MAX_LAYERS or not whole or not 1 <= min(sizes) <= max(sizes) <= MAX_SIZE:
+            raise SpaceError(f"conv_layers must be a list of [channels, kernel, stride]; got {self.conv_layers!r:.200}")
         object.__setattr__(self, "conv_layers", layers)
         for name in ("width", "heads", "ffn_dim", "num_layers", "head_dim", "pos_conv_kernel", "pos_conv_groups"):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise SpaceError(f"network.{name} must be a positive whole number; got {value!r}")
+            most = MAX_LAYERS if name == "num_layers" else MAX_SIZE
+            if type(value) is not int or not 1 <= value <= most:
+                raise SpaceError(f"network.{name} must be a whole number in 1..{most:,}; got {value!r:.100}")
 
     @property
     def conv_channels(self) -> int:

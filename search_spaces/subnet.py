@@ -34,16 +34,31 @@ class Subnet:
     ffn_ratios: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "embed_dim", _whole("embed_dim", self.embed_dim))
-        object.__setattr__(self, "heads", tuple(_whole(f"heads[{i}]", h) for i, h in enumerate(self.heads)))
-        object.__setattr__(
-            self, "ffn_ratios", tuple(_positive(f"ffn_ratios[{i}]", r) for i, r in enumerate(self.ffn_ratios))
-        )
+        if not self._plain():
+            self._convert()
         if not self.heads or len(self.heads) != len(self.ffn_ratios):
             raise SpaceError(
                 f"heads and ffn_ratios need one entry for each kept layer; got {len(self.heads)} and "
                 f"{len(self.ffn_ratios)}"
             )
+
+    def _plain(self) -> bool:
+        """Whether all values are positive and of the final types: nearly always, and ledgers hold thousands."""
+        return (
+            type(self.embed_dim) is int
+            and type(self.heads) is tuple
+            and type(self.ffn_ratios) is tuple
+            and all(type(heads) is int and heads > 0 for heads in (self.embed_dim, *self.heads))
+            and all(type(ratio) is float and 0 < ratio < math.inf for ratio in self.ffn_ratios)
+        )
+
+    def _convert(self) -> None:
+        """Makes whole numbers of 4.0, and raises `SpaceError` naming the first value that is no positive number."""
+        object.__setattr__(self, "embed_dim", _whole("embed_dim", self.embed_dim))
+        object.__setattr__(self, "heads", tuple(_whole(f"heads[{i}]", h) for i, h in enumerate(self.heads)))
+        object.__setattr__(
+            self, "ffn_ratios", tuple(_positive(f"ffn_ratios[{i}]", r) for i, r in enumerate(self.ffn_ratios))
+        )
 
     @property
     def depth(self) -> int:
@@ -75,7 +90,8 @@ class Subnet:
 
     def to_json(self) -> str:
         """Canonical JSON: fixed key order, no spaces, ratios as floats."""
-        return json.dumps(self.to_dict(), separators=(",", ":"))
+        heads, ratios = ",".join(map(str, self.heads)), ",".join(map(repr, self.ffn_ratios))
+        return f'{{"embed_dim":{self.embed_dim},"heads":[{heads}],"ffn_ratios":[{ratios}]}}'
 
     @classmethod
     def from_dict(cls, fields: JsonMapping) -> Subnet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def _utterance(path: Path, number: int, line: str) -> Utterance:
             f'{path}, line {number}: needs JSON with "audio" and "seconds"; {type(error).__name__}: {error}'
         ) from None
     try:
-        _check(isinstance(audio, str) and bool(audio) and "\0" not in audio, "audio", "the path of a recording", audio)
+        _check(_is_path(audio), "audio", "the path of a recording", audio)
         duration = _number(seconds)
         _check(0 < duration <= MAX_SECONDS, "seconds", f"a number in 0..{MAX_SECONDS:g}", seconds)
         name = record.get("id", audio)
@@ -109,6 +110,18 @@ def _utterance(path: Path, number: int, line: str) -> Utterance:
     except ValueError as error:
         raise AudioError(f"{path}, line {number}: {error}") from None
     return Utterance(str(name), path.parent / audio, duration, turns=record.get("turns"), **labels)
+
+
+def _is_path(value: object) -> bool:
+    """Text that a file system can hold: JSON may have lone surrogates."""
+    return isinstance(value, str) and bool(value) and "\0" not in value and _encodable(value)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        return bool(os.fsencode(text))
+    except UnicodeEncodeError:
+        return False
 
 
 def _number(value: object) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from supernet.calibration import load_calibration
 from supernet.foreign import from_hugging_face, from_pickle
 from supernet.model import HubertSupernet
 from supernet.preprocessor import Preprocessor
-from supernet.weights import load_weights, read_tensors
+from supernet.weights import read_tensors, with_weights
 
 __all__ = ["check_pair", "load_supernet", "read_config", "save_supernet", "shipped", "write_folder"]
 
@@ -130,6 +130,8 @@ def read_config(file: Path, form: str) -> dict[str, Any]:
 def _from_folder(folder: Path, space: Space | None) -> HubertSupernet:
     file = folder / "config.json"
     if not file.is_file():
+        if (folder / "run.json").is_file():
+            raise CheckpointError(f"{folder} is a run, not a supernet: its run.json names the supernet it searched")
         raise CheckpointError(f"{folder} holds no config.json: neither our supernet nor a Hugging Face model")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -137,6 +139,8 @@ def _from_folder(folder: Path, space: Space | None) -> HubertSupernet:
         raise CheckpointError(f"{file} is not JSON: {error}") from None
     if isinstance(config, dict) and "model_type" in config:
         return from_hugging_face(folder, config, space)
+    if isinstance(config, dict) and str(config.get("format")).startswith("lighthubert-nas subnet"):
+        raise CheckpointError(f"{folder} is one exported subnet: give the supernet that it was cut from")
     model = _from_ours(folder, read_config(file, FORMAT))
     if space is not None:
         model.use_space(space)
@@ -146,20 +150,21 @@ def _from_folder(folder: Path, space: Space | None) -> HubertSupernet:
 def _from_ours(folder: Path, config: Mapping[str, Any]) -> HubertSupernet:
     """The supernet of the whole stored space, with its calibration speech if the folder has some."""
     try:
-        model = _untrained(folder, config)
+        make = _untrained(folder, config)
     except NasError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: missing or invalid {error}") from None
     check_pair(folder, config)
-    load_weights(model, read_tensors(folder / "model.safetensors"), folder / "model.safetensors")
+    file = folder / "model.safetensors"
+    model = with_weights(make, read_tensors(file), file)
     calibration = folder / "calibration.safetensors"
     if calibration.exists():
         model.calibration = load_calibration(calibration)
     return model
 
 
-def _untrained(folder: Path, config: Mapping[str, Any]) -> HubertSupernet:
+def _untrained(folder: Path, config: Mapping[str, Any]) -> Callable[[], HubertSupernet]:
     heads, head_dim = tuple(int(n) for n in config["head_layers"]), int(config["head_dim"])
     space = space_from_dict(config["space"])
     layers = range(1, space.network.num_layers + 1)
@@ -169,4 +174,5 @@ def _untrained(folder: Path, config: Mapping[str, Any]) -> HubertSupernet:
             f"got {list(heads)} and {head_dim}"
         )
     prepare = Preprocessor.from_dict(config.get("input"), folder / "config.json")
-    return HubertSupernet(space, heads, head_dim, config["frame_rule"], config["provenance"], prepare)
+    rule, provenance = config["frame_rule"], dict(config["provenance"])
+    return lambda: HubertSupernet(space, heads, head_dim, rule, provenance, prepare)

@@ -12,7 +12,7 @@ from supernet.checkpoint import check_pair, read_config, write_folder
 from supernet.layers import FRAME_MASKS, Hubert
 from supernet.model import HubertSupernet
 from supernet.preprocessor import Preprocessor
-from supernet.weights import load_weights, read_tensors
+from supernet.weights import read_tensors, with_weights
 
 __all__ = ["extract_subnet", "load_extracted", "save_extracted"]
 
@@ -56,7 +56,7 @@ def load_extracted(folder: Path | str) -> Hubert:
         raise CheckpointError(f"{folder / 'config.json'} does not describe a subnet: {error}") from None
     if rule not in FRAME_MASKS:
         raise CheckpointError(f"frame_rule of {folder} must be one of {', '.join(FRAME_MASKS)}; got {rule!r}")
-    net = Hubert(network, subnet, rule, Preprocessor.from_dict(config.get("input"), folder / "config.json"))
+    prepare = Preprocessor.from_dict(config.get("input"), folder / "config.json")
     check_pair(folder, config)
-    load_weights(net, read_tensors(folder / "model.safetensors"), folder)
-    return net.eval()
+    weights = read_tensors(folder / "model.safetensors")
+    return with_weights(lambda: Hubert(network, subnet, rule, prepare), weights, folder).eval()

@@ -21,7 +21,7 @@ from torch import Tensor
 from search_spaces import CheckpointError, Space, ffn_ratio, get_space, space_from_dict
 from supernet.model import HubertSupernet
 from supernet.preprocessor import Preprocessor, read_preprocessor
-from supernet.weights import KeyTable, load_weights, plain_tensors, read_tensors, rename_keys
+from supernet.weights import KeyTable, instead_of, plain_tensors, read_tensors, rename_keys, shards, with_weights
 
 __all__ = ["from_hugging_face", "from_pickle", "lighthubert_weights"]
 
@@ -112,9 +112,13 @@ def from_hugging_face(folder: Path, config: Mapping[str, Any], space: Space | No
     if "mask_embedding" not in renamed and config.get("mask_time_prob", 0.05) == 0:
         renamed["mask_embedding"] = torch.zeros(chosen.network.width)
     provenance = {"source": f"Hugging Face {kind}", "ignored_keys": ignored}
-    model = HubertSupernet(chosen, provenance=provenance, prepare=read_preprocessor(folder))
-    load_weights(model, renamed, folder)
-    return model
+    prepare, names = read_preprocessor(folder), _HUGGING_FACE.inverse()
+    return with_weights(
+        lambda: HubertSupernet(chosen, provenance=provenance, prepare=prepare),
+        renamed,
+        folder,
+        lambda name: names.translate(name) or name,
+    )
 
 
 def _checked_kind(folder: Path, config: Mapping[str, object]) -> str:
@@ -135,8 +139,8 @@ def _checked_kind(folder: Path, config: Mapping[str, object]) -> str:
 
 
 def _hugging_face_weights(folder: Path) -> dict[str, Tensor]:
-    if (folder / "model.safetensors").is_file():
-        return read_tensors(folder / "model.safetensors")
+    if files := shards(folder):
+        return {name: value for file in files for name, value in read_tensors(file).items()}
     if (folder / "pytorch_model.bin").is_file():
         return plain_tensors(folder, _unpickled(folder / "pytorch_model.bin"))
     raise CheckpointError(f"{folder} contains neither model.safetensors nor pytorch_model.bin")
@@ -148,6 +152,9 @@ def _hugging_face_space(folder: Path, config: Mapping[str, Any]) -> Space:
     Absent fields have the defaults of transformers' HubertConfig.
     """
     try:
+        for key in ("hidden_size", "num_attention_heads", "intermediate_size", "num_hidden_layers"):
+            if key in config and (type(config[key]) is not int or config[key] < 1):
+                raise ValueError(f"{key} must be a positive whole number; got {config[key]!r:.40}")
         width, heads = int(config.get("hidden_size", 768)), int(config.get("num_attention_heads", 12))
         ffn_dim, layers = int(config.get("intermediate_size", 3072)), int(config.get("num_hidden_layers", 12))
         rows = [
@@ -165,7 +172,7 @@ def _hugging_face_space(folder: Path, config: Mapping[str, Any]) -> Space:
             "pos_conv_kernel": int(config.get("num_conv_pos_embeddings", 128)),
             "pos_conv_groups": int(config.get("num_conv_pos_embedding_groups", 16)),
         }
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise CheckpointError(f"{folder / 'config.json'} does not describe a HuBERT: {error}") from None
     base = get_space("lighthubert-base")
     if network == base.network.to_dict():
@@ -186,6 +193,9 @@ def _hugging_face_space(folder: Path, config: Mapping[str, Any]) -> Space:
 def from_pickle(file: Path, space: Space | None) -> HubertSupernet:
     """The supernet from a `.pt` file of LightHuBERT or of fairseq's HuBERT; `space` replaces the one it names."""
     content = _unpickled(file)
+    if isinstance(content, Mapping) and "model_weight" in content:  # as s3prl converts fairseq's files
+        cfg = {"model": content.get("model_cfg"), "task": content.get("task_cfg")}
+        content = {"cfg": cfg, "model": content["model_weight"]}
     if not isinstance(content, Mapping) or "model" not in content:
         raise CheckpointError(f"{file} must contain a dict with 'cfg' and 'model', as LightHuBERT and fairseq save it")
     weights = plain_tensors(file, content["model"])
@@ -194,16 +204,20 @@ def from_pickle(file: Path, space: Space | None) -> HubertSupernet:
     renamed, ignored = rename_keys(file, weights, _FAIRSEQ, _IGNORED_FAIRSEQ)
     heads = _taken_heads(file, renamed, chosen.network.num_layers)
     renamed |= {f"heads.{i}.weight": value for i, value in enumerate(heads.values())}
-    model = HubertSupernet(
-        chosen,
-        head_layers=tuple(layer + 1 for layer in heads),
-        head_dim=len(next(iter(heads.values()))) if heads else 0,
-        frame_rule="fairseq",
-        provenance={"source": source, "ignored_keys": ignored},
-        prepare=Preprocessor(_normalised(content)),
+    names = _FAIRSEQ.inverse()
+    return with_weights(
+        lambda: HubertSupernet(
+            chosen,
+            head_layers=tuple(layer + 1 for layer in heads),
+            head_dim=len(next(iter(heads.values()))) if heads else 0,
+            frame_rule="fairseq",
+            provenance={"source": source, "ignored_keys": ignored},
+            prepare=Preprocessor(_normalised(content)),
+        ),
+        renamed,
+        file,
+        lambda name: names.translate(name) or name,
     )
-    load_weights(model, renamed, file)
-    return model
 
 
 def _normalised(content: Mapping[str, object]) -> bool:
@@ -261,6 +275,8 @@ def _identified(file: Path, settings: Mapping[str, object]) -> tuple[str, Space]
 
 def _unpickled(file: Path) -> object:
     """The content of a torch pickle, if it consists of plain containers and tensors only."""
+    if mishap := instead_of(file):
+        raise CheckpointError(f"cannot read {file}: {mishap}")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content: object = torch.load(file, map_location="cpu", weights_only=True)

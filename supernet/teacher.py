@@ -24,6 +24,7 @@ from search_spaces import AudioError, CheckpointError
 from supernet.audio import RATE, Utterance, load_audio
 from supernet.preprocessor import FILE, Preprocessor, read_preprocessor
 from supernet.store import FrameStore
+from supernet.weights import shards
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, WhisperFeatureExtractor
@@ -141,7 +142,7 @@ def _whisper_extractor(folder: Path) -> WhisperFeatureExtractor:
 def _fingerprint(folder: Path) -> str:
     """Of the weights, and of the preprocessor's settings if the folder has some: both determine the targets."""
     settings = [folder / FILE] if (folder / FILE).is_file() else []
-    return _sha256(*_weight_files(folder), *settings)
+    return _sha256(*shards(folder), *settings)
 
 
 def _kind(folder: Path) -> str:
@@ -172,7 +173,7 @@ def _loaded(folder: Path, kind: str) -> PreTrainedModel:
     """
     from transformers.utils import logging as transformers_logging
 
-    files = _weight_files(folder)
+    files = shards(folder)
     loader, part = _loader(kind, files)
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
@@ -219,21 +220,6 @@ def _loader(kind: str, files: Sequence[Path]) -> tuple[Any, str]:
     if any(name.startswith("encoder.") for name in names):
         return transformers.WhisperModel, "encoder."
     return WhisperEncoder, ""
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """`model.safetensors`, or the shards that `model.safetensors.index.json` lists."""
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.is_file():
-        return [whole]
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        shards = [folder / Path(name).name for name in names]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"cannot read {index}: {error}") from None
-    if gone := [shard.name for shard in shards if not shard.is_file()]:
-        raise CheckpointError(f"teacher {folder} lacks {gone[0]}, which {index.name} lists")
-    return shards
 
 
 def _names(file: Path) -> list[str]:

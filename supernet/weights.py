@@ -6,9 +6,11 @@ refused, and so are tensors that are not plain, finite, real numbers. `KeyTable`
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -17,7 +19,19 @@ from torch import Tensor, nn
 
 from search_spaces import CheckpointError
 
-__all__ = ["KeyTable", "checked", "load_weights", "plain_tensors", "read_tensors", "rename_keys"]
+__all__ = [
+    "KeyTable",
+    "checked",
+    "instead_of",
+    "plain_tensors",
+    "read_tensors",
+    "rename_keys",
+    "shards",
+    "with_weights",
+]
+
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class KeyTable:
@@ -77,7 +91,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return {name: _plain(file, name, value) for name, value in load_file(file).items()}
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {file}: {error}") from None
+        raise CheckpointError(f"cannot read {file}: {instead_of(file) or error}") from None
 
 
 def plain_tensors(file: Path, content: object) -> dict[str, Tensor]:
@@ -101,26 +115,73 @@ def _plain(file: Path, name: str, value: Tensor) -> Tensor:
     return value.float()
 
 
-def checked(source: Path | str, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`weights`, if they have exactly the names and shapes of `expected` and hold only finite numbers."""
+def shards(folder: Path) -> list[Path]:
+    """`model.safetensors`, or the shards that `model.safetensors.index.json` lists; empty if there is neither."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file() or not index.is_file():
+        return [whole] if whole.is_file() else []
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = [folder / Path(name).name for name in names]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"cannot read {index}: {error}") from None
+    if gone := [file.name for file in files if not file.is_file()]:
+        raise CheckpointError(f"{folder} lacks {gone[0]}, which {index.name} lists")
+    return files
+
+
+def instead_of(file: Path) -> str | None:
+    """What stands where weights should be, if it is one of the usual mishaps; None if it is not."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(200).lstrip().lower()
+    except OSError:
+        return None
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, not the file: run git lfs pull in its repository"
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "it is a web page, not the file: download it again"
+    return None
+
+
+def checked(
+    source: Path | str,
+    weights: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    spelled: Callable[[str], str] = str,
+) -> dict[str, Tensor]:
+    """`weights`, if they have exactly the names and shapes of `expected` and hold only finite numbers.
+
+    `spelled` gives the name of a weight in `source`, for messages.
+    """
     missing = [name for name in expected if name not in weights]
     unexpected = [name for name in weights if name not in expected]
     for kind, names in (("missing", missing), ("unexpected", unexpected)):
         if names:
-            raise CheckpointError(f"{source} has {len(names)} {kind} weights: {_first_of(names)}")
+            raise CheckpointError(f"{source} has {len(names)} {kind} weights: {_first_of([*map(spelled, names)])}")
     for name, value in weights.items():
         if value.shape != expected[name].shape:
             raise CheckpointError(
-                f"{source}: {name} must have the shape {tuple(expected[name].shape)}; got {tuple(value.shape)}"
+                f"{source}: {spelled(name)} must have the shape {tuple(expected[name].shape)}; got {tuple(value.shape)}"
             )
         if not torch.isfinite(value).all():
-            raise CheckpointError(f"{source}: {name} contains NaN or infinite numbers")
+            raise CheckpointError(f"{source}: {spelled(name)} contains NaN or infinite numbers")
     return dict(weights)
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: Path | str) -> None:
-    """Copies `weights` into `module`. Raises `CheckpointError` naming `source` unless they fit exactly."""
-    module.load_state_dict(checked(source, weights, module.state_dict()), strict=True)
+def with_weights(
+    make: Callable[[], Module], weights: Mapping[str, Tensor], source: Path | str, spelled: Callable[[str], str] = str
+) -> Module:
+    """The module that `make` returns, with `weights`. Raises `CheckpointError` naming `source` unless they fit exactly.
+
+    They are compared before memory is taken for the module, whose sizes may be those of a hostile file.
+    """
+    with torch.device("meta"):
+        expected = make().state_dict()
+    fitting = checked(source, weights, expected, spelled)
+    module = make()
+    module.load_state_dict(fitting, strict=True)
+    return module
 
 
 def _first_of(names: Sequence[str], count: int = 5) -> str:

@@ -9,6 +9,7 @@ report.html  all runs compared
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import uuid
@@ -22,8 +23,9 @@ from nas.runs.mirror import is_url
 from search_spaces import NasError, RunError
 from search_spaces.types import JsonObject
 
-__all__ = ["grid", "sweep"]
+__all__ = ["grid", "read_jobs", "sweep"]
 
+_NAME = re.compile(r"[\w.=@,-]{1,255}")
 Report = Callable[[JsonObject], None]
 Run = Callable[[JsonObject, str, Report], JsonObject]
 
@@ -42,6 +44,20 @@ def grid(
         limits = [f"{limit}@{target}" if target and limit.startswith("latency") else limit for limit in limits]
         name = re.sub(r"[^\w.=@,-]+", "-", "-".join([*limits, searcher, f"seed{seed}"]).replace("<=", "-"))
         jobs[name] = {"budgets": limits, "searcher": searcher, "seed": seed}
+    return jobs
+
+
+def read_jobs(data: bytes, source: str) -> dict[str, JsonObject]:
+    """The jobs in a sweep.json by name. Raises `RunError` for anything else: names become folders."""
+    try:
+        jobs = json.loads(data)["jobs"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"{source} is not that of a sweep: {error!r:.100}") from None
+    if not isinstance(jobs, dict) or not all(isinstance(job, dict) for job in jobs.values()):
+        raise RunError(f"{source} must hold an object of jobs")
+    for name in jobs:
+        if not _NAME.fullmatch(name) or set(name) == {"."}:
+            raise RunError(f"{source}: a job's name must be a plain file name; got {name!r:.100}")
     return jobs
 
 

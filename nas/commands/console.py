@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 
-from search_spaces.errors import NasError, RunError
+from search_spaces.errors import NasError, RunError, visible
 
 __all__ = [
     "SearchProgress",
@@ -32,9 +33,20 @@ __all__ = [
 
 LOG_EVERY_SECONDS = 10.0
 
-# User text is never markup: names and paths may hold brackets.
-out = Console(markup=False, emoji=False)
-err = Console(stderr=True, markup=False, emoji=False)
+
+class _Plain(Console):
+    """A console whose text is never markup, nor escape sequences: names and paths of others may hold both."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+out = _Plain()
+err = _Plain(stderr=True)
 
 
 def write_out(text: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from nas.cluster.sweep import read_jobs
 from nas.commands.common import JsonOption, costs_line
 from nas.commands.console import out, print_json
 from nas.commands.options import verb
@@ -30,7 +30,7 @@ def status(
     from nas.runs.status import run_status
 
     sweep = read_file(run, "sweep.json")
-    places = [run] if sweep is None else [f"{run}/runs/{name}" for name in json_.loads(sweep)["jobs"]]
+    places = [run] if sweep is None else [f"{run}/runs/{name}" for name in read_jobs(sweep, f"{run}/sweep.json")]
     records: list[JsonObject] = []
     with tempfile.TemporaryDirectory() as scratch:
         for number, place in enumerate(places):

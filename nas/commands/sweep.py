@@ -12,6 +12,7 @@ from pathlib import Path
 
 import typer
 
+from nas.cluster.sweep import read_jobs
 from nas.commands.common import JsonOption, command_line, costs_line, refuse_failures, write_page
 from nas.commands.console import SearchProgress, err, out, print_json, table
 from nas.commands.options import Given, verb
@@ -114,8 +115,7 @@ def _jobs(place: str, resume: bool, grid: _GridSettings, base: SearchSettings, g
         own = sorted(given & {*vars(grid), *vars(base)})
         if own:
             raise RunError(f"{place} is resumed with its own settings: leave {own[0]} out, or start another sweep")
-        jobs: dict[str, JsonObject] = json_.loads(held)["jobs"]
-        return jobs
+        return read_jobs(held, f"{place}/sweep.json")
     if held is not None:
         again = shlex.join(["nas", "sweep", "--resume", place])
         raise RunError(f"{place} holds a sweep: continue it with {again}, or choose another folder")

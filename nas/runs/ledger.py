@@ -20,7 +20,7 @@ from typing import Any
 from search_spaces import RunError, Subnet
 from search_spaces.types import JsonMapping, JsonObject, Number
 
-__all__ = ["Evaluation", "Ledger", "read_ledger"]
+__all__ = ["Evaluation", "Ledger", "evaluation_of", "read_ledger"]
 
 
 _SCORED = ("ok", "ruled out")
@@ -100,7 +100,7 @@ class Ledger:
     ) -> None:
         self.path, self._costs, self._guard = path, costs, guard
         self.evaluations: list[Evaluation] = []
-        self._ids: set[str] = set()
+        self._subnets: set[Subnet] = set()
         self._file: int | None = None
         if path is not None:
             self._open(path)
@@ -110,9 +110,9 @@ class Ledger:
         lines = []
         for index, evaluation in enumerate(evaluations, start=len(self.evaluations)):
             assert evaluation.index == index, "evaluations are appended in ask order"
-            if evaluation.subnet.id in self._ids:
+            if evaluation.subnet in self._subnets:
                 raise RunError(f"subnet {evaluation.subnet.id} was proposed twice; a searcher must not repeat itself")
-            self._ids.add(evaluation.subnet.id)
+            self._subnets.add(evaluation.subnet)
             lines.append(_line(evaluation))
         if self._file is not None:
             self._check_file()
@@ -147,7 +147,7 @@ class Ledger:
             self.evaluations, good = _parse(path, data, self._costs)
             if good < len(data):
                 os.ftruncate(self._file, good)
-            self._ids = {evaluation.subnet.id for evaluation in self.evaluations}
+            self._subnets = {evaluation.subnet for evaluation in self.evaluations}
             self._size = good
             if good and data[good - 1 : good] != b"\n":
                 self._write(b"\n")  # only the newline was torn off
@@ -187,7 +187,7 @@ def read_ledger(path: Path, costs: Sequence[str] = ()) -> list[Evaluation]:
 def _parse(path: Path, data: bytes, costs: Sequence[str]) -> tuple[list[Evaluation], int]:
     """The evaluations in `data`, and how many of its bytes hold them: the rest is a torn end."""
     evaluations: list[Evaluation] = []
-    ids: set[str] = set()
+    subnets: set[Subnet] = set()
     good = 0
     lines = [line + b"\n" for line in data.split(b"\n")]
     lines[-1] = lines[-1][:-1]
@@ -203,10 +203,10 @@ def _parse(path: Path, data: bytes, costs: Sequence[str]) -> tuple[list[Evaluati
             if good + len(line) == len(data):
                 break
             raise RunError(f"line {number} of {path} is broken, and later lines are not; restore the line") from None
-        evaluation = _evaluation(path, number, fields, costs)
-        if evaluation.subnet.id in ids:
+        evaluation = evaluation_of(path, number, line, fields, costs)
+        if evaluation.subnet in subnets:
             raise RunError(f"line {number} of {path} holds subnet {evaluation.subnet.id} a second time; remove one")
-        ids.add(evaluation.subnet.id)
+        subnets.add(evaluation.subnet)
         evaluations.append(evaluation)
         good += len(line)
     return evaluations, good
@@ -222,19 +222,21 @@ def _crc(body: str) -> str:
     return f"{zlib.crc32(body.encode()):08x}"
 
 
-def _check_crc(fields: JsonObject) -> None:
-    """Removes the checksum, and raises ValueError if it is not that of the other fields."""
+def _check_crc(line: bytes, fields: JsonObject) -> None:
+    """Removes the checksum, and raises ValueError if it is not that of the rest of the line."""
     if _CHECKSUM in fields:
         checksum = fields.pop(_CHECKSUM)
-        if checksum != _crc(json.dumps(fields, separators=(",", ":"))):
+        body = line.rstrip()[: -len(f',"{_CHECKSUM}":"00000000"}}')] + b"}"
+        if checksum != f"{zlib.crc32(body):08x}" and checksum != _crc(json.dumps(fields, separators=(",", ":"))):
             raise ValueError(f"its checksum {checksum} is not that of the line: something changed it")
 
 
-def _evaluation(path: Path, number: int, fields: Any, costs: Sequence[str]) -> Evaluation:
+def evaluation_of(path: Path, number: int, line: bytes, fields: Any, costs: Sequence[str]) -> Evaluation:
+    """The evaluation in line `number` (from 1), parsed to `fields`. Raises `RunError` for anything else."""
     try:
         if not isinstance(fields, dict):
             raise ValueError(f"it is a {type(fields).__name__}")
-        _check_crc(fields)
+        _check_crc(line, fields)
         evaluation = Evaluation.from_dict(fields)
         if evaluation.index != number - 1:
             raise ValueError(f"its index is {evaluation.index}, and should be {number - 1}")

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from nas.objective import Objective
-from nas.runs.folder import read_run
+from nas.runs.folder import read_settings
 from nas.runs.ledger import Evaluation
+from nas.runs.skim import skim_ledger
 from search_spaces.types import JsonObject
 
 __all__ = ["run_status"]
@@ -24,21 +24,21 @@ def run_status(folder: str | os.PathLike[str]) -> JsonObject:
     "state" is "running" if a process of this machine holds the folder, "finished", or "stopped". A run that is running
     on another machine looks "stopped" from here: see `idle_seconds`.
     """
-    settings, evaluations = read_run(folder)
-    objective = Objective(settings["maximize"], *settings["objectives"][1:])
-    best = objective.best(evaluations)
+    settings = read_settings(folder)
+    skim = skim_ledger(Path(folder) / "ledger.jsonl", settings["maximize"], settings["costs"], _RECENT)
+    count, best = skim.counts.total(), skim.best
     holder = _holder(Path(folder) / "lock")
-    finished = "trust" in settings or len(evaluations) >= settings["evals"]
+    finished = "trust" in settings or count >= settings["evals"]
     return {
         "run": str(folder),
         "state": "running" if holder else "finished" if finished else "stopped",
         "process": holder,
-        "evaluations": len(evaluations),
+        "evaluations": count,
         "evals": settings["evals"],
-        "failed": sum(e.status == "failed" for e in evaluations),
-        "over_budget": sum(e.status == "over budget" for e in evaluations),
-        "per_second": _rate(evaluations),
-        "idle_seconds": _idle(evaluations),
+        "failed": skim.counts["failed"],
+        "over_budget": skim.counts["over budget"],
+        "per_second": _rate(skim.recent),
+        "idle_seconds": _idle(skim.recent),
         "budgets": settings["budgets"],
         "searcher": settings["searcher"],
         "seed": settings["seed"],
@@ -61,8 +61,7 @@ def _holder(lock: Path) -> int | None:
     return None
 
 
-def _rate(evaluations: Sequence[Evaluation]) -> float | None:
-    recent = evaluations[-_RECENT:]
+def _rate(recent: Sequence[Evaluation]) -> float | None:
     if len(recent) < 2:
         return None
     seconds = (_time(recent[-1]) - _time(recent[0])).total_seconds()

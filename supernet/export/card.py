@@ -163,4 +163,6 @@ def _texts(values: object) -> list[str]:
 def _number(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"

@@ -39,6 +39,7 @@ __all__ = [
 FORMAT = "lighthubert-nas latency 1"
 MEASUREMENTS = 100
 MAX_MEASUREMENTS = 200
+MIN_MEASUREMENTS = 12
 _LEAN = 1.5
 
 
@@ -104,8 +105,12 @@ class LatencyCalibration:
                 raise ValueError(f"its format is {fields['format']!r}")
             space = space_from_dict(fields["space"])
             timings = Timings.from_dict(fields["timings"])
+            for subnet in (*timings.subnets, timings.reference):
+                space.check(subnet)
+            if len(timings.subnets) < MIN_MEASUREMENTS:
+                raise ValueError(f"it holds {len(timings.subnets)} subnets; {MIN_MEASUREMENTS} are needed")
             return cls(space, timings, dict(fields["machine"]), dict(fields["versions"]), str(fields["made"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise NasError(f"{source} is not a latency calibration: {error}") from None
 
     def save(self, file: Path) -> Path:
@@ -178,8 +183,8 @@ def calibrate_latency(
     on_progress: Progress | None = None,
 ) -> LatencyCalibration:
     """Measures `measurements` exported subnets of the supernet's space on this machine: a minute or a few."""
-    if not 12 <= measurements <= MAX_MEASUREMENTS:
-        raise NasError(f"a calibration takes 12 to {MAX_MEASUREMENTS} measurements; got {measurements}")
+    if not MIN_MEASUREMENTS <= measurements <= MAX_MEASUREMENTS:
+        raise NasError(f"a calibration takes {MIN_MEASUREMENTS} to {MAX_MEASUREMENTS} measurements; got {measurements}")
     subnets = design(supernet.space, measurements, np.random.default_rng(seed))
     timings = measure(supernet, subnets, target, seed=seed, seconds=90.0, on_progress=on_progress)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -37,6 +37,7 @@ Progress = Callable[[int, int], None]
 
 GROUP = 12
 PASSES = 3
+MAX_MS = 1e9
 MAX_ROUNDS, MIN_ROUNDS = 15, 5
 _WARM_UPS = 3
 _NOISY = 0.03  # an error of a measurement (95 %) over which a machine is called noisy
@@ -111,12 +112,18 @@ class Timings:
     def from_dict(cls, fields: JsonObject) -> Timings:
         rows = fields["subnets"]
         ms, error, raw = (np.array([row[key] for row in rows], dtype=float) for key in ("ms", "error", "raw_ms"))
+        scalars = [fields[key] for key in ("reference_ms", "rounds", "drift", "slower", "outliers")]
+        known = np.concatenate([ms, raw, [scalars[0]]])
+        if any(type(each) not in (int, float) for each in scalars) or not np.isfinite([*error, *scalars]).all():
+            raise ValueError(f"its numbers must be finite; got {scalars}")
+        if not (np.isfinite(known) & (known > 0) & (known < MAX_MS)).all():
+            raise ValueError("its latencies must be positive, finite milliseconds")
         return cls(
             Target.from_dict(fields["target"]),
             tuple(Subnet.from_dict(row["subnet"]) for row in rows),
             ms, error, raw,
             Subnet.from_dict(fields["reference"]),
-            *(fields[key] for key in ("reference_ms", "rounds", "drift", "slower", "outliers")),
+            *scalars,
         )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from search_spaces.budget import Budget
 
 __all__ = ["convergence_figure", "front_figures"]
 
+MAX_DOTS = 4_000
 _RUN_COLOURS = ("@main", "#e0801a", "#2f9e62", "#c2478f", "#8a6fd1", "#7f7f7f")
 
 
@@ -37,7 +38,7 @@ def _front(run: RunReport, best: Evaluation, cost: str) -> Figure:
         "line": {"shape": "hv", "color": "@main", "width": 2}, "hoverinfo": "skip",
     }  # fmt: skip
     data = [
-        _dots("evaluated subnet", ok, cost, {"color": "@dot", "size": 7, "opacity": 0.75}),
+        _dots("evaluated subnet", _thinned(ok), cost, {"color": "@dot", "size": 7, "opacity": 0.75}),
         line,
         _dots("on the front", front, cost, {"color": "@main", "size": 8}) | {"showlegend": False},
         _dots("best", [best], cost, {"color": "@star", "size": 16, "symbol": "star"}),
@@ -51,7 +52,16 @@ def _front(run: RunReport, best: Evaluation, cost: str) -> Figure:
         **_budget_lines(run.budgets_on(cost)),
     )
     caption = "Every dot is a subnet that was scored; the line is the best score among those that cost no more."
+    if len(ok) > MAX_DOTS:
+        caption += f" {MAX_DOTS:,} evenly chosen of {len(ok):,} are shown; the front is that of all."
     return Figure(f"Score against {cost_name(cost)}", caption, {"data": data, "layout": plot_layout})
+
+
+def _thinned(evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:
+    """At most `MAX_DOTS`, evenly spaced: more cannot be told apart, and make a page of many megabytes."""
+    if len(evaluations) <= MAX_DOTS:
+        return evaluations
+    return [evaluations[i * len(evaluations) // MAX_DOTS] for i in range(MAX_DOTS)]
 
 
 def _range_around(values: Sequence[float]) -> Plotly:
