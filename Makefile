@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types tests benchmarks clean
+.PHONY: demo test lint types tests benchmarks fuzz clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -44,3 +44,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) build *.egg-info
+
+# ten minutes of damaged files of every format; a short run of it is part of the tests
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.faults.fuzz --minutes 10

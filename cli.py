@@ -91,9 +91,7 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    from search_spaces.errors import one_line
-
-    print("nas: " + one_line(message), file=sys.stderr)
+    print("nas: " + import_module("search_spaces.text").one_line(message), file=sys.stderr)
     raise SystemExit(status)
 
 

@@ -87,4 +87,7 @@ class ClusterSettings(Settings):
     target_resource: str | None = option(
         None, "Measure latency on nodes with this Ray resource.", group=WHERE, needs="ray"
     )
+    evaluator_timeout: float = option(
+        600.0, "Give up when no evaluator has been alive for this many seconds.", group=WHERE, needs="ray", minimum=1
+    )
     wait: bool = option(False, "Start before all requested actors are available.", group=WHERE, needs="ray")

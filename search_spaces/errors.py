@@ -5,7 +5,7 @@ NasError (ValueError)        2   invalid input: the message states the rule, the
 ├── CheckpointError          2   a file of weights is broken, of an unknown format, or unsafe to load
 ├── AudioError               2   a recording or manifest cannot be used
 ├── RunError                 2   a run folder is missing, in use, or was started with other settings
-│   └── IdentityError        4   a file is not the one that the run was made with (it is a CheckFailed as well)
+│   └── IdentityError        4   a file is not the one that the run was made with (also of the last kind)
 ├── InfeasibleError          3   no subnet keeps the budgets; the message names the nearest possible limit
 └── CheckFailed              4   a result was checked and failed: an export that breaks its budget, for example
 """
@@ -19,23 +19,7 @@ __all__ = [
     "NasError",
     "RunError",
     "SpaceError",
-    "visible",
 ]
-
-import unicodedata
-
-MAX_MESSAGE = 1000
-
-
-def visible(text: str) -> str:
-    """`text` with a mark for each character that steers a terminal (escape sequences, direction of text)."""
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(each) in _STEERING and each not in "\n\t" else each
-        for each in text
-    )
-
-
-_STEERING = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 
 
 class NasError(ValueError):
@@ -74,9 +58,3 @@ class CheckFailed(NasError):  # noqa: N818 - the check failed, not the program
 
 class IdentityError(CheckFailed, RunError):
     """A file is not the one that the run was made with."""
-
-
-def one_line(message: str) -> str:
-    """`message` as an error is printed: one line, of at most `MAX_MESSAGE` characters, that steers no terminal."""
-    line = visible(" ".join(message.split()))
-    return line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE // 2]} ... {line[-MAX_MESSAGE // 2 :]}"

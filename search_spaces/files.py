@@ -32,7 +32,9 @@ def replacing(file: str | os.PathLike[str], *, shared: bool = False) -> Iterator
 
     Raises `NasError`, which names `file`, for every `OSError`.
     """
-    file = Path(file)
+    file = Path(os.path.realpath(file))  # a link stays a link, to the new file
+    if file.exists() and not file.is_file():
+        raise NasError(f"cannot write {file}: it exists, and is not a file")
     temporary = file.with_name(f".{file.name}.{os.getpid()}.{uuid4().hex[:8]}.tmp" if shared else f".{file.name}.tmp")
     try:
         mode = _create(temporary)

@@ -9,11 +9,11 @@ which that holds, so that states with the same future become one state. Paramete
 
 Rounding. Terms are added in the same order as in `AdditiveTable.of_vectors`, so sums are equal to the last bit and
 counts are exact as long as there are few sums. If a layer has more than `MAX_SUMS` distinct sums of a real-valued
-table, or more than `MAX_STATES` states, neighbouring sums are merged, first those of the limit that has the most of
-them. Merged sums are rounded up to the GREATEST of them: a limit is never broken, and a subnet is left out only if it
-is closer to a limit than it was rounded. Each state still leaves enough for its cheapest completion, so under one limit
-it is exact for every table whether any subnet fits. A limit that all subnets of an embed dim and depth keep is not part
-of their trellis, so it leaves none of them out.
+table, or more than `MAX_STATES` states (fewer where layers and choices are many: `MAX_MOVES`), neighbouring sums are
+merged, first those of the limit that has the most of them. Merged sums are rounded up to the GREATEST of them: a limit
+is never broken, and a subnet is left out only if it is closer to a limit than it was rounded. Each state still leaves
+enough for its cheapest completion, so under one limit it is exact for every table whether any subnet fits. A limit that
+all subnets of an embed dim and depth keep is not part of their trellis, so it leaves none of them out.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ from search_spaces.types import Array, Number
 __all__ = ["MAX_STATES", "MAX_SUMS", "Terms", "Trellis", "uniform_ranks", "unrank"]
 
 MAX_STATES = 1 << 16
+MIN_STATES = 1 << 10
+MAX_MOVES = (
+    1 << 24
+)  # of a whole trellis: bounds time and memory where layers and choices are many (64 x 32: 8,192 states)
 MAX_SUMS = 1 << 11
 
 
@@ -75,6 +79,7 @@ class Trellis:
         accounts = [account for account in accounts if account.binds]
         spent = [np.array([account.start]) for account in accounts]
         states, moves = 1, []
+        most_states = max(MIN_STATES, min(MAX_STATES, MAX_MOVES // sum(num_choices)))
         for i, C in enumerate(num_choices):
             fits = np.ones((states, C), dtype=bool)
             sums = [account.spend(i, before) for account, before in zip(accounts, spent, strict=True)]
@@ -83,7 +88,7 @@ class Trellis:
             if not fits.any():
                 return None
             move = np.full(fits.shape, -1, dtype=np.int64)
-            spent, move[fits] = _merge([after[fits] for after in sums], int(fits.sum()))
+            spent, move[fits] = _merge([after[fits] for after in sums], int(fits.sum()), most_states)
             states = int(move.max()) + 1
             moves.append(move)
         trellis = cls(e, p, kept, tuple(moves))
@@ -218,19 +223,19 @@ def _greatest_addend(total: Number, term: Number) -> Number:
 # -------------------------------------------------------------------- merging states
 
 
-def _merge(sums: list[Array], rows: int) -> tuple[list[Array], Array]:
-    """(sums of at most `MAX_STATES` states, state of each row) of `rows` rows of sums, one column a limit.
+def _merge(sums: list[Array], rows: int, most_states: int) -> tuple[list[Array], Array]:
+    """(sums of at most `most_states` states, state of each row) of `rows` rows of sums, one column a limit.
 
     The sum of a state is the greatest of those merged into it.
     """
     columns = [_coarsen(_ranks(c), MAX_SUMS) if c.dtype == np.float64 else c - c.min() for c in sums]
     order, new = _group(columns, rows)
-    if (states := int(new.sum())) > MAX_STATES:
+    if (states := int(new.sum())) > most_states:
         ranks, most = [_ranks(column) for column in columns], MAX_SUMS
-        while states > MAX_STATES:
+        while states > most_states:
             order, new = _group([_coarsen(rank, most) for rank in ranks], rows)
             states = int(new.sum())
-            most = int(most * min(0.9, (MAX_STATES / states) ** (1 / len(ranks))))
+            most = int(most * min(0.9, (most_states / states) ** (1 / len(ranks))))
     state = np.empty(rows, dtype=np.int64)
     state[order] = new.cumsum() - 1
     return [np.maximum.reduceat(column[order], np.flatnonzero(new)) for column in sums], state

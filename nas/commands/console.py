@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 from rich.table import Table
 
-from search_spaces.errors import NasError, RunError, visible
+from search_spaces.errors import NasError, RunError
+from search_spaces.text import visible
 
 __all__ = [
     "SearchProgress",

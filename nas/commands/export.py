@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from nas.commands.console import out, read_json, table
 from nas.commands.identity import check_identity, identify
 from nas.commands.options import verb
 from nas.commands.search import run_identity, run_settings
-from search_spaces import Budget, CheckFailed, NasError, Subnet
+from search_spaces import Budget, CheckFailed, NasError, RunError, Subnet
 from search_spaces.types import JsonObject
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ class _Source:
 def _from_run(folder: Path, supernet: str | None) -> _Source:
     from nas.runs.folder import read_settings
 
-    best = read_json(folder / "best.json", "a run without a finished evaluation has nothing to export")
     settings, _ = run_settings(folder)
+    best = read_json(folder / "best.json", "") if (folder / "best.json").exists() else _best_so_far(folder)
     about = {
         "command": command_line(),
         "costs": best.get("costs"),
@@ -126,6 +127,24 @@ def _from_run(folder: Path, supernet: str | None) -> _Source:
         raise NasError(f"{folder / 'best.json'} holds no subnet; got {subnet!r:.80}")
     speech = {"audio": settings.audio, "teacher": settings.teacher}
     return _Source(supernet or settings.supernet, Subnet.from_dict(subnet), about, speech, run_identity(folder))
+
+
+def _best_so_far(folder: Path) -> Mapping[str, object]:
+    """The best of the evaluations of a run that has not ended, as a best.json has it."""
+    from nas.objective import Objective
+    from nas.runs.folder import read_run
+
+    settings, evaluations = read_run(folder)
+    if settings.get("verification"):
+        raise CheckFailed(f"{folder} has no best: no candidate kept its budgets when measured again")
+    best = Objective(settings["maximize"]).best(evaluations)
+    if best is None:
+        raise RunError(f"{folder} has nothing to export: none of its {len(evaluations)} evaluations has a score")
+    warnings.warn(
+        f"{folder} has not ended: exporting the best of {len(evaluations)} of {settings['evals']} evaluations",
+        stacklevel=2,
+    )
+    return best.to_dict()
 
 
 def _from_file(file: Path, supernet: str | None) -> _Source:

@@ -199,7 +199,8 @@ def _executor(cluster: ClusterSettings, score: Score, device: str) -> RayExecuto
 
     assert cluster.ray is not None
     gpus = float(device != "cpu") if cluster.gpus_per_actor is None else cluster.gpus_per_actor
-    return RayExecutor(score, cluster.ray, cluster.actors, cluster.cpus_per_actor, gpus, device, cluster.wait)
+    needs = cluster.cpus_per_actor, gpus
+    return RayExecutor(score, cluster.ray, cluster.actors, *needs, device, cluster.wait, cluster.evaluator_timeout)
 
 
 def _costs(

@@ -27,7 +27,7 @@ from nas.cluster.connection import actor_capacity, check_resources, connected, d
 from nas.cluster.object_store import shared, unpacked
 from nas.executors.local import LocalExecutor, Outcome, one_line
 from nas.runs.ledger import Evaluation
-from search_spaces import NasError, Subnet
+from search_spaces import NasError, RunError, Subnet
 
 __all__ = ["RayExecutor"]
 
@@ -48,7 +48,8 @@ class RayExecutor:
     `gpus`; None: as many as the cluster holds, and more as nodes join. They score on `device`.
 
     Raises `NasError` if there is no cluster, if it cannot hold the evaluators (unless `wait`: those that fit start, the
-    others join as nodes do), and if its nodes have other versions of Python or of this package.
+    others join as nodes do), and if its nodes have other versions of Python or of this package; `RunError` if no
+    evaluator has been alive for `timeout` seconds.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class RayExecutor:
         gpus: float = 0.0,
         device: str = "cpu",
         wait: bool = False,
+        timeout: float = 600.0,
     ) -> None:
         if actors is not None and actors < 1:
             raise NasError(f"actors must be 1 or more; got {actors}")
@@ -67,10 +69,11 @@ class RayExecutor:
             raise NasError(f"an actor needs a share of a CPU or GPU; got cpus={cpus}, gpus={gpus}")
         self.score, self.address, self.device = score, address, device
         self.actors, self.needs, self._wait = actors, {"CPU": cpus, "GPU": gpus}, wait
+        self.timeout = timeout
         self._connection = connected(address)
         self._evaluators: list[_Actor] = []
         self._made, self._looked, self._wanted = 0, -math.inf, 0
-        self._alone_since = time.monotonic()
+        self._alone_since = self._said_alone = time.monotonic()
         self._queue: deque[Subnet] = deque()
         self._best: Evaluation | None = None
         self._running: dict[Any, tuple[_Actor, _Chunk]] = {}
@@ -169,11 +172,17 @@ class RayExecutor:
             self._drop(evaluator)
 
     def _say_when_alone(self) -> None:
+        """Warns while no evaluator is alive, and raises `RunError` once that took `timeout` seconds."""
         now = time.monotonic()
         if self.alive or not self._queue:
-            self._alone_since = now
-        elif now - self._alone_since > _SAY_ALONE_SECONDS:
-            self._alone_since = now
+            self._alone_since = self._said_alone = now
+        elif now - self._alone_since > self.timeout:
+            raise RunError(
+                f"no evaluator was alive for {self.timeout:g} s, and {len(self._queue)} subnets are left to score: see "
+                "`ray status`; every finished evaluation is kept, continue with --resume (or raise --evaluator-timeout)"
+            )
+        elif now - self._said_alone > _SAY_ALONE_SECONDS:
+            self._said_alone = now
             _log.warning("no evaluator is alive: waiting for resources for one (Ctrl-C ends the wait)")
 
     def _drop(self, evaluator: _Actor) -> None:

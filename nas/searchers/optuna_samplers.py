@@ -19,6 +19,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -34,7 +35,7 @@ from nas.objective import Objective
 from nas.runs.ledger import Evaluation
 from nas.searchers.base import Searcher
 from nas.searchers.evolution import population
-from search_spaces import Feasible, Space, Subnet
+from search_spaces import Feasible, NasError, Space, Subnet
 from search_spaces.files import replacing
 from search_spaces.types import JsonMapping
 
@@ -153,8 +154,10 @@ def write_study(
 ) -> None:
     """Writes the evaluations as an Optuna study named after the space, in a journal file: `optuna-dashboard PATH`.
 
-    A trial has the parameters of the layers its subnet keeps. Replaces the file that was there.
+    A trial has the parameters of the layers its subnet keeps. Replaces an earlier study, and nothing else: raises
+    `NasError` for any other file that is there.
     """
+    _check_replaceable(Path(path))
     distributions = _distributions(space)
     with _quietly(), replacing(path) as temporary:
         temporary.unlink()  # Optuna makes its own file
@@ -163,6 +166,15 @@ def write_study(
         study.set_metric_names(list(objective.names))
         for evaluation in evaluations:
             study.add_trial(_trial(evaluation, objective, _parameters(space, evaluation.subnet), distributions))
+
+
+def _check_replaceable(file: Path) -> None:
+    try:
+        start = file.read_bytes()[:4096].split(b"\n")[0] if file.is_file() else None
+    except OSError as error:
+        raise NasError(f"cannot read {file}: {error.strerror or error}") from None
+    if start and b'"op_code"' not in start:
+        raise NasError(f"{file} exists, and is not an Optuna journal: give another file")
 
 
 def _trial(

@@ -10,17 +10,21 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from search_spaces import NasError
 
 __all__ = ["Processes", "joined", "processes"]
 
 T = TypeVar("T")
+JOIN = timedelta(seconds=60)
+WORK = timedelta(minutes=30)  # a process may wait that long for another's work
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,20 @@ def joined(device: str) -> Iterator[str]:
     if device == "cuda" and local_rank is not None:
         device = f"cuda:{local_rank}"
         torch.cuda.set_device(device)
-    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if dist.is_initialized() or os.environ.get("WORLD_SIZE", "1") == "1":
         yield device
         return
     try:
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    except (RuntimeError, ValueError) as error:
-        raise NasError(f"WORLD_SIZE is set, but the processes cannot connect: {str(error).splitlines()[0]}") from None
+        store, rank, count = next(rendezvous("env://", timeout=JOIN))
+        store.set_timeout(WORK)
+        backend = "nccl" if device.startswith("cuda") else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count)
+    except (RuntimeError, ValueError, OverflowError) as error:
+        raise NasError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE'][:20]!r}, but the processes cannot connect within "
+            f"{JOIN.total_seconds():.0f} s: start each with torchrun, or, if the variable is left over from another "
+            f"job, unset RANK and WORLD_SIZE ({str(error).splitlines()[0]:.200})"
+        ) from None
     try:
         yield device
     finally:

@@ -8,7 +8,7 @@ from search_spaces import errors
 @pytest.mark.parametrize("name", errors.__all__)
 def test_exit_statuses_are_those_of_the_docstring(name):
     kind = getattr(errors, name)
-    status = {"InfeasibleError": 3, "CheckFailed": 4}.get(name, 2)
+    status = {"InfeasibleError": 3, "CheckFailed": 4, "IdentityError": 4}.get(name, 2)
     assert issubclass(kind, errors.NasError)
     assert issubclass(kind, ValueError)
     assert kind.exit_status == status

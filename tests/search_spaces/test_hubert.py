@@ -77,7 +77,7 @@ def test_a_toml_file_can_describe_a_network_of_its_own(tmp_path):
         ("base = 'hubert-tiny'\nffn_ratios = [2.0, 1.0]", "rising order"),
         ("base = 'hubert-tiny'\ndepths = [5]", "needs a row in depth_map"),
         ("base = 'hubert-tiny'\n[depth_map]\n2 = [1, 13]", "of 1..12"),
-        ("base = 'hubert-tiny'\n[network]\nwidth = 0", "must be a positive whole number"),
+        ("base = 'hubert-tiny'\n[network]\nwidth = 0", r"must be a whole number in 1\.\."),
         ("base = 'hubert-tiny'\n[network]\ncolour = 1", "unknown key colour"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -64,8 +65,23 @@ def test_a_run_without_a_finished_evaluation_has_nothing_to_export(run, tmp_path
     (tmp_path / "begun" / "run.json").write_text((run[0] / "run.json").read_text())
     done = nas("export", tmp_path / "begun", "--out", tmp_path / "out")
     assert done.returncode == 2
-    assert "a run without a finished evaluation has nothing to export" in done.stderr
+    assert "has nothing to export: none of its 0 evaluations has a score" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_of_a_run_that_has_not_ended_the_best_so_far_is_exported(run, tmp_path):
+    folder = tmp_path / "interrupted"
+    shutil.copytree(run[0], folder)
+    lines = (folder / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (folder / "ledger.jsonl").write_text("".join(lines[:5]))
+    (folder / "best.json").unlink()
+    settings = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({k: v for k, v in settings.items() if k != "verification"}))
+    done = nas("export", folder, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert f"has not ended: exporting the best of 5 of {settings['evals']} evaluations" in done.stderr
+    best = min((json.loads(line) for line in lines[:5]), key=lambda line: line["score"])
+    assert json.loads((tmp_path / "out" / "subnet.json").read_text()) == best["subnet"]
 
 
 def test_the_formats_are_listed():
