@@ -34,7 +34,7 @@ from search_spaces.types import JsonObject
 from supernet import Hubert, load_extracted, save_extracted
 from supernet.audio import batches, load_audio, seconds_of
 from supernet.preprocessor import Preprocessor
-from supernet.training.state import load_state, save_state
+from supernet.training.state import fitting, load_state, save_state
 
 __all__ = ["finetune"]
 
@@ -247,11 +247,15 @@ class _State:
                 raise RunError(
                     f"{self.out} was started with {key}={before.get(key)}, now {key}={value}: use another folder"
                 )
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        self.best, self.weights = float(state["best"]), state["weights"]
-        log = (self.out / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(self.out / "log.jsonl", "".join(log[: state["step"]]))
+        with fitting(self.out):
+            model.load_state_dict(state["model"])
+            optimiser.load_state_dict(state["optimiser"])
+            self.best, self.weights = float(state["best"]), state["weights"]
+            if set(self.weights) != set(model.state_dict()):
+                raise ValueError("its best weights are of another model")
+        file = self.out / "log.jsonl"
+        log = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+        write_text(file, "".join(log[: state["step"]]))
         return int(state["step"])
 
 

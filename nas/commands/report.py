@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nas.commands.common import JsonOption, write_page
-from nas.commands.console import out, print_json
+from nas.commands.console import err, out, print_json
 from nas.commands.options import verb
 from search_spaces import space_from_dict
 
@@ -25,6 +25,7 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """Show what a run found, and write its report.html."""
+    from nas.report.run import differences, read_report
     from nas.report.summary import report_run, summary
 
     if json:
@@ -32,6 +33,9 @@ def report(
     else:
         for run in runs:
             out.print(report_run(run))
+    differ = differences([read_report(run) for run in runs]) if len(runs) > 1 else []
+    if differ:
+        err.print(f"note: these runs differ in {', '.join(differ)}: their scores cannot be compared", soft_wrap=True)
     written = [write_page(runs, runs[0] / "report.html")]
     if png is not None:
         from nas.report.html import write_pngs

@@ -63,7 +63,8 @@ class LocalExecutor:
         seconds = (time.perf_counter() - start) / len(subnets)
         if len(values) != len(subnets):
             raise NasError(f"a score must give one number for each subnet; got {len(values)} for {len(subnets)}")
-        return [_outcome(value, seconds) for value in values]
+        compared = best is not None
+        return [_outcome(value, seconds, compared) for value in values]
 
     def _called(self, subnets: list[Subnet], best: Evaluation | None) -> Sequence[Any]:
         if best is None:
@@ -77,12 +78,17 @@ class _ScoreError(Exception):
         self.seconds = seconds
 
 
-def _outcome(value: Any, seconds: float) -> Outcome:
-    value, ruled_out = value if isinstance(value, tuple) else (value, False)
+def _outcome(value: Any, seconds: float, compared: bool) -> Outcome:
+    """`compared`: `value` is a pair, the score and whether the subnet is ruled out."""
+    ruled_out = False
+    if compared and isinstance(value, tuple) and len(value) == 2:
+        value, ruled_out = value[0], bool(value[1])
     try:
         score = float(value)
     except (TypeError, ValueError):
         return Outcome(None, f"score is not a number but {type(value).__name__}", seconds)
+    except OverflowError:
+        score = math.inf
     if not math.isfinite(score):
         return Outcome(None, f"score is {'NaN' if math.isnan(score) else 'infinite'}", seconds)
     return Outcome(score, None, seconds, ruled_out)

@@ -15,7 +15,7 @@ from nas.runs.ledger import Evaluation
 from search_spaces import NasError, RunError, Space, space_from_dict
 from search_spaces.budget import Budget
 
-__all__ = ["RunReport", "checked", "read_report"]
+__all__ = ["RunReport", "checked", "differences", "read_report"]
 
 Added = TypeVar("Added")
 
@@ -131,6 +131,20 @@ def read_report(folder: str | os.PathLike[str]) -> RunReport:
         command=cast("str | None", caller.get("command", settings.get("command"))),
         versions=settings.get("versions", {}),
     )
+
+
+def differences(runs: Sequence[RunReport]) -> list[str]:
+    """Why the scores of these runs cannot be compared: what they were searched in, scored by and made of."""
+    known: dict[str, set[str]] = {"space": set(), "score": set(), "direction": set()}
+    for run in runs:
+        known["space"].add(run.space_name)
+        known["score"].add(run.score)
+        known["direction"].add(str(run.maximize))
+        identity = _callers_settings(run.settings).get("identity")
+        made_of = identity if isinstance(identity, dict) else {}
+        for name in ("supernet", "audio", "teacher"):
+            known.setdefault(name, set()).add(str(made_of.get(name)))
+    return [name for name, values in known.items() if len(values) > 1]
 
 
 @contextmanager

@@ -29,8 +29,9 @@ from supernet.training.context import Progress, RunContext, TrainingRecord
 from supernet.training.losses import distillation_loss
 from supernet.training.processes import processes
 from supernet.training.recipe import StageRecipe
-from supernet.training.state import load_state, save_state
+from supernet.training.state import fitting, load_state, save_state
 from supernet.training.step import AUTOCAST, Learner, optimiser_of, update
+from supernet.weights import checked
 
 __all__ = ["train_stage", "validate"]
 
@@ -187,10 +188,13 @@ class _State:
         if state is None:
             return 0
         self._check_recipe({**_ADDED_LATER, **state["recipe"]})
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        with fitting(self.out):
+            if state["step"] > self.recipe.steps:
+                raise ValueError(f"it has done {state['step']} of {self.recipe.steps} steps")
+            self.model.load_state_dict(checked(self.out, state["model"], self.model.state_dict()))
+            self.optimiser.load_state_dict(state["optimiser"])
+            if self.average is not None:
+                self.average.load_state_dict(checked(self.out, state["average"], self.average.state_dict()))
         return int(state["step"])
 
     def _check_recipe(self, stored: Mapping[str, object]) -> None:
@@ -211,11 +215,20 @@ def _trim_log(log: Path, step: int) -> None:
         return
     kept = []
     for line in log.read_text(encoding="utf-8").splitlines(keepends=True):
-        record = json.loads(line) if line.endswith("\n") else None
+        record = _record(line)
         if record is None or record["step"] >= step + ("dev" in record):
             break
         kept.append(line)
     write_text(log, "".join(kept))
+
+
+def _record(line: str) -> dict[str, int] | None:
+    """The record in a line; None for a torn or foreign one."""
+    try:
+        record = json.loads(line) if line.endswith("\n") else None
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from search_spaces import NasError, RunError
 from search_spaces.files import replacing
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["fitting", "load_state", "save_state"]
+
+MAX_STEPS = 10**8
 
 
 def save_state(out: Path, state: Mapping[str, object]) -> None:
@@ -25,8 +28,22 @@ def save_state(out: Path, state: Mapping[str, object]) -> None:
         ) from None
 
 
+@contextmanager
+def fitting(out: Path) -> Iterator[None]:
+    """Turns the errors of a block that takes over the checkpoint in `out`, which may hold anything, into `RunError`."""
+    try:
+        yield
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, NasError):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise RunError(
+            f"{out / 'state.pt'} is not a checkpoint of this training ({reason}); delete it to start over"
+        ) from None
+
+
 def load_state(out: Path, settings: str) -> dict[str, Any] | None:
-    """The checkpoint in `out`, or None if there is none. Its entry `settings` is a dict.
+    """The checkpoint in `out`, or None if there is none. Its entry `settings` is a dict, "step" a number of steps.
 
     Raises `RunError` for a file that is not such a checkpoint.
     """
@@ -36,6 +53,8 @@ def load_state(out: Path, settings: str) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         state[settings].items()
+        if type(state["step"]) is not int or not 0 <= state["step"] < MAX_STEPS:
+            raise ValueError(f"its step is {state['step']!r:.40}")
     except Exception as error:  # a broken pickle raises errors of many kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"cannot read checkpoint {file}: {reason}; delete it to start over") from None

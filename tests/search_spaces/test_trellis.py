@@ -182,6 +182,14 @@ def test_counts_beyond_64_bits_are_exact():
     assert columns == [8] * 30
 
 
+def test_many_layers_and_choices_take_a_bounded_trellis():
+    rng = np.random.default_rng(0)
+    costs = [terms(0.0, *rng.random((64, 32)).tolist()) for _ in range(2)]
+    made = build((costs[0], 25.0), (costs[1], 28.0))
+    assert sum(moves.size for moves in made.moves) <= trellis.MAX_MOVES
+    assert made.has_paths
+
+
 # -------------------------------------------------------------------- floats
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from nas.report.figures import Figure
 from nas.report.formatting import budget_text, budgets_text, cost_title, duration, measurements, run_names, short
 from nas.report.html.markup import box, escaped, facts, folded, section, table, tile, tiles
-from nas.report.run import RunReport
+from nas.report.run import RunReport, differences
 from nas.report.run_json import Rescored
 from nas.runs.ledger import Evaluation
 from search_spaces.budget import Budget
@@ -142,8 +142,8 @@ def _hypervolume(run: RunReport) -> str:
 def _compared(runs: Sequence[RunReport], figures: Figures) -> str:
     parts = _figure(figures, "convergence")
     if len(runs) > 1:
-        if len({(run.score, run.space_name, run.maximize) for run in runs}) > 1:
-            parts += box("bad", "These runs differ in space or score: their scores cannot be compared.")
+        if differ := differences(runs):
+            parts += box("bad", f"These runs differ in {', '.join(differ)}: their scores cannot be compared.")
         parts += _comparison(runs)
     return section("How the search went", parts)
 

@@ -37,6 +37,9 @@ def test_only_the_subnet_at_fault_fails():
         (float("-inf"), "score is infinite"),
         (None, "score is not a number but NoneType"),
         ("much", "score is not a number but str"),
+        ((0.5, True), "score is not a number but tuple"),
+        ((1, 2, 3), "score is not a number but tuple"),
+        (10**400, "score is infinite"),
     ],
 )
 def test_what_is_not_a_finite_number_is_a_failure(value, error):

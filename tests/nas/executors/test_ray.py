@@ -14,7 +14,7 @@ import nas
 from evaluators.scores import synthetic
 from nas.executors.ray import RayExecutor
 from nas.testing.worlds import Ruling, content, params_of, tiny_space
-from search_spaces import NasError
+from search_spaces import NasError, RunError
 
 pytestmark = [
     pytest.mark.slow,
@@ -183,3 +183,10 @@ def resources_of(call):
 def test_what_the_cluster_cannot_hold_is_told_before_waiting(cluster, options, says):
     with pytest.raises(NasError, match=says), RayExecutor(SCORE, **options):
         pytest.fail("began")
+
+
+def test_a_search_whose_evaluators_stay_away_ends(cluster):
+    """More cores than any node has: with `wait` the search waits for a node that never comes, but not for ever."""
+    late = pytest.raises(RunError, match="no evaluator was alive for 3 s, and 40 subnets are left")
+    with RayExecutor(SCORE, actors=1, cpus=500.0, wait=True, timeout=3.0) as executor, late:
+        outcomes(executor)

@@ -5,9 +5,10 @@ import json
 import pytest
 
 import nas
-from nas.report.run import checked, read_report
+from evaluators.scores import synthetic
+from nas.report.run import checked, differences, read_report
 from nas.runs.folder import read_run
-from nas.testing.worlds import params_of
+from nas.testing.worlds import params_of, tiny_space
 from search_spaces import NasError, RunError
 from search_spaces.budget import Budget
 from tests.nas.report.helpers import SPACE, searched, width
@@ -75,3 +76,14 @@ def test_errors_in_what_the_search_added_name_the_file():
         {}["effect"]
     with pytest.raises(NasError, match=r"^mine$"), checked("a"):
         raise NasError("mine")
+
+
+def test_runs_of_different_supernets_or_spaces_cannot_be_compared(tmp_path):
+    space = tiny_space()
+    score = synthetic(space, seed=1)
+    for name in "abc":
+        identity = {"supernet": "1" if name == "c" else "0", "audio": "2"}
+        nas.search(space, score, {}, (), "random", 4, out=tmp_path / name, settings={"identity": identity})
+    a, b, c = (read_report(tmp_path / name) for name in "abc")
+    assert differences([a, b]) == []
+    assert differences([a, c]) == ["supernet"]

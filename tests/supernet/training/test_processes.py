@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 
+import supernet.training.processes as processes_module
 from search_spaces import NasError
 from supernet.training.processes import Processes, joined, processes
 from tests.supernet.training.helpers import curve
@@ -45,7 +47,7 @@ def test_a_device_that_is_not_on_this_machine_is_refused(device, message, monkey
 def test_processes_that_cannot_connect_are_reported_in_one_line(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(NasError, match="WORLD_SIZE is set, but the processes cannot connect: "), joined("cpu"):
+    with pytest.raises(NasError, match="WORLD_SIZE is '2', but the processes cannot connect within"), joined("cpu"):
         pass
 
 
@@ -53,3 +55,12 @@ def test_without_torchrun_a_process_trains_alone(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with joined("cpu") as device:
         assert (device, processes()) == ("cpu", Processes(0, 1))
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_variables_left_over_from_another_job_are_a_line_and_no_hang(monkeypatch, rank):
+    for name, value in {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29717"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes_module, "JOIN", timedelta(seconds=1))
+    with pytest.raises(NasError, match="left over from another job, unset RANK and WORLD_SIZE"), joined("cpu"):
+        pytest.fail("joined nobody")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from search_spaces import RunError
-from supernet.training.state import load_state, save_state
+from supernet.training.state import fitting, load_state, save_state
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
@@ -40,3 +40,16 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     save_state(tmp_path, {"settings": {}, "step": 1})
     with pytest.raises(RunError, match="'recipe'"):
         load_state(tmp_path, "recipe")
+
+
+@pytest.mark.parametrize("step", [-5, float("nan"), 10**9, "1", None, True, 1.0])
+def test_a_step_that_cannot_be_is_refused(tmp_path, step):
+    save_state(tmp_path, {"recipe": {}, "step": step})
+    with pytest.raises(RunError, match=r"cannot read checkpoint .*delete it to start over"):
+        load_state(tmp_path, "recipe")
+
+
+@pytest.mark.parametrize("error", [KeyError("model"), RuntimeError("size mismatch"), TypeError("x"), IndexError("y")])
+def test_a_checkpoint_that_does_not_fit_is_one_line(tmp_path, error):
+    with pytest.raises(RunError, match=r"state\.pt is not a checkpoint of this training"), fitting(tmp_path):
+        raise error
