@@ -1,14 +1,16 @@
 """The one way to write files: a reader sees the old file or the new one, never part of either.
 
 `replacing` writes to a temporary name and renames; `new_folder` does the same with a folder. `cache_folder` is for
-what the package can compute again.
+what the package can compute again. `read_bytes` and `read_text` are the one way to read a file that a user named.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +20,19 @@ import numpy as np
 
 from search_spaces.errors import NasError, RunError
 
-__all__ = ["cache_folder", "new_folder", "replacing", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "cache_folder",
+    "new_folder",
+    "read_bytes",
+    "read_text",
+    "replacing",
+    "require_file",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+MAX_READ = 1 << 32
 
 
 @contextmanager
@@ -33,7 +47,7 @@ def replacing(file: str | os.PathLike[str], *, shared: bool = False) -> Iterator
     Raises `NasError`, which names `file`, for every `OSError`.
     """
     file = Path(os.path.realpath(file))  # a link stays a link, to the new file
-    if file.exists() and not file.is_file():
+    if file.exists() and not file.is_file() and not file.is_dir():  # a folder is an OSError below
         raise NasError(f"cannot write {file}: it exists, and is not a file")
     temporary = file.with_name(f".{file.name}.{os.getpid()}.{uuid4().hex[:8]}.tmp" if shared else f".{file.name}.tmp")
     try:
@@ -104,6 +118,26 @@ def _put_in_place(written: Path, folder: Path) -> None:
             raise
         for file in sorted(written.iterdir()):
             shutil.move(file, folder / file.name)
+
+
+def require_file(file: str | os.PathLike[str]) -> None:
+    """Raises `OSError` for what is no regular file of bearable size: reading a FIFO or a device would never end."""
+    there = os.stat(file)  # noqa: PTH116 - also for names that are too long for Path
+    if not stat.S_ISREG(there.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(file))
+    if there.st_size > MAX_READ:
+        raise OSError(errno.EFBIG, f"it is larger than {MAX_READ >> 30} GiB", os.fspath(file))
+
+
+def read_bytes(file: str | os.PathLike[str]) -> bytes:
+    """The content of a regular file; raises `OSError` for anything else (`require_file`)."""
+    require_file(file)
+    return Path(file).read_bytes()
+
+
+def read_text(file: str | os.PathLike[str]) -> str:
+    """The text of a regular file, UTF-8 with or without a mark; raises `OSError` and `UnicodeDecodeError`."""
+    return read_bytes(file).decode("utf-8-sig")
 
 
 def write_bytes(file: str | os.PathLike[str], data: bytes, *, shared: bool = False) -> None:

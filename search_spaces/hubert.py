@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from search_spaces.errors import SpaceError
+from search_spaces.files import read_text
 from search_spaces.space import Network, Space
 from search_spaces.types import JsonMapping, JsonObject
 
@@ -80,7 +81,7 @@ def get_space(name: str) -> Space:
         raise SpaceError(f"unknown space '{name}'; known: {', '.join(SPACES)}, or a path to a .toml file")
     path = Path(name)
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        fields = tomllib.loads(read_text(path))
     except OSError as error:
         raise SpaceError(f"cannot read space file {path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces import AudioError
+from search_spaces.files import read_bytes, require_file
 
 __all__ = ["LABELS", "RATE", "Utterance", "batches", "load_audio", "read_manifest", "seconds_of"]
 
@@ -68,18 +67,11 @@ def read_manifest(path: Path | str, split: str | None = None) -> list[Utterance]
 def _lines(path: Path) -> list[str]:
     """Lines end with line feeds alone: JSON strings may hold other separators (U+2028, U+0085)."""
     try:
-        _require_file(path)
-        return path.read_bytes().decode("utf-8-sig").split("\n")
+        return read_bytes(path).decode("utf-8-sig").split("\n")
     except OSError as error:
         raise AudioError(f"cannot read manifest {path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise AudioError(f"cannot read manifest {path}: {error}") from None
-
-
-def _require_file(path: Path) -> None:
-    """Raises `OSError` for what is no regular file: reading a FIFO or a device would never end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def _check_ids(path: Path, utterances: Sequence[Utterance]) -> None:
@@ -179,7 +171,7 @@ def _header(path: Path | str) -> Any:
     import soundfile
 
     try:
-        _require_file(Path(path))
+        require_file(path)
         info = soundfile.info(path)
     except FileNotFoundError:
         raise AudioError(f"cannot read audio {path}: no such file") from None

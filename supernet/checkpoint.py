@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from search_spaces import CheckpointError, NasError, Space, SpaceError, space_from_dict
-from search_spaces.files import replacing
+from search_spaces.files import read_text, replacing
 from supernet.calibration import load_calibration
 from supernet.foreign import from_hugging_face, from_pickle
 from supernet.model import HubertSupernet
@@ -118,7 +118,7 @@ def check_pair(folder: Path, config: Mapping[str, object]) -> None:
 def read_config(file: Path, form: str) -> dict[str, Any]:
     """The JSON object in a `config.json` whose `format` is `form`."""
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {file}: {error}") from None
     if not isinstance(config, dict) or config.get("format") != form:
@@ -134,7 +134,7 @@ def _from_folder(folder: Path, space: Space | None) -> HubertSupernet:
             raise CheckpointError(f"{folder} is a run, not a supernet: its run.json names the supernet it searched")
         raise CheckpointError(f"{folder} holds no config.json: neither our supernet nor a Hugging Face model")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(read_text(file))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not JSON: {error}") from None
     if isinstance(config, dict) and "model_type" in config:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from search_spaces import CheckpointError
+from search_spaces.files import read_text
 from search_spaces.types import Array
 from supernet.audio import RATE
 
@@ -69,7 +70,7 @@ def read_preprocessor(folder: Path) -> Preprocessor:
     fields: object = {}
     if file.is_file():
         try:
-            fields = json.loads(file.read_text(encoding="utf-8"))
+            fields = json.loads(read_text(file))
         except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"cannot read {file}: {error}") from None
     if not isinstance(fields, Mapping):

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from search_spaces import AudioError, CheckpointError
+from search_spaces.files import read_text
 from supernet.audio import RATE, Utterance, load_audio
 from supernet.preprocessor import FILE, Preprocessor, read_preprocessor
 from supernet.store import FrameStore
@@ -158,7 +159,7 @@ def _kind(folder: Path) -> str:
                 f"teacher {folder} needs {needed.name}: a Hugging Face folder with safetensors weights"
             )
     try:
-        kind = json.loads(file.read_text(encoding="utf-8"))["model_type"]
+        kind = json.loads(read_text(file))["model_type"]
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(f"{file} is not a Hugging Face config: no model_type in it") from None
     if kind not in TEACHERS:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from search_spaces import CheckpointError
+from search_spaces.files import read_text
 
 __all__ = [
     "KeyTable",
@@ -121,7 +122,7 @@ def shards(folder: Path) -> list[Path]:
     if whole.is_file() or not index.is_file():
         return [whole] if whole.is_file() else []
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(json.loads(read_text(index))["weight_map"].values()))
         files = [folder / Path(name).name for name in names]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"cannot read {index}: {error}") from None
@@ -132,6 +133,8 @@ def shards(folder: Path) -> list[Path]:
 
 def instead_of(file: Path) -> str | None:
     """What stands where weights should be, if it is one of the usual mishaps; None if it is not."""
+    if not file.is_file():  # opening a FIFO would wait for ever
+        return "it is not a file"
     try:
         with file.open("rb") as opened:
             start = opened.read(200).lstrip().lower()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from search_spaces import AudioError
+from search_spaces.files import read_text, require_file
 from supernet.audio import LABELS, read_manifest
 
 __all__ = ["Dataset", "Example", "check_classes", "check_phones", "check_text", "check_turns", "read_dataset"]
@@ -281,6 +282,7 @@ def _fluent(folder: Path, label: str, trials: bool) -> Dataset:
     for split, stem in zip(_SPLITS, ("train", "valid", "test"), strict=True):
         file = folder / "data" / f"{stem}_data.csv"
         try:
+            require_file(file)
             with file.open(newline="", encoding="utf-8") as stream:
                 rows = list(csv.DictReader(stream))
             values = {
@@ -347,7 +349,7 @@ def _offers(layout: str, label: str, offered: Sequence[str]) -> None:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in read_text(file).splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise AudioError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from evaluators.tasks.data import Example
 from evaluators.tasks.fit import out_of_memory
 from search_spaces import AudioError, NasError, Subnet
+from search_spaces.files import read_bytes
 from search_spaces.types import JsonObject
 from supernet import Hubert, HubertSupernet, load_extracted, load_supernet
 from supernet.audio import RATE, load_audio
@@ -64,7 +65,7 @@ def load_upstream(
     Without `subnet`, a supernet's largest. `check` may raise for a supernet that is not the one expected.
     """
     config = Path(name) / "config.json"
-    if config.is_file() and "lighthubert-nas subnet" in config.read_text("utf-8", "replace"):
+    if config.is_file() and "lighthubert-nas subnet" in read_bytes(config).decode("utf-8", "replace"):
         net = load_extracted(name)
         if subnet is not None and subnet != net.subnet:
             raise NasError(f"{name} is one exported subnet, not a supernet: leave --subnet out")

@@ -14,6 +14,7 @@ import typer
 
 from nas.settings import WHERE
 from search_spaces import AdditiveTable, Budget, CheckFailed, NasError, Space, Subnet, get_space
+from search_spaces.files import read_text
 
 if TYPE_CHECKING:
     from nas import SearchResult
@@ -77,7 +78,7 @@ def confine(model: HubertSupernet, space: str | None) -> Space:
 def read_subnet(file: Path, space: Space | None) -> Subnet:
     """The subnet in a JSON file; raises `NasError` if it is none, or not in `space`."""
     try:
-        subnet = Subnet.from_json(file.read_text(encoding="utf-8"))
+        subnet = Subnet.from_json(read_text(file))
     except (OSError, UnicodeDecodeError) as error:
         raise NasError(f"cannot read subnet {file}: {getattr(error, 'strerror', None) or error}") from None
     if space is not None:
@@ -88,7 +89,7 @@ def read_subnet(file: Path, space: Space | None) -> Subnet:
 def weights_of(file: Path) -> object:
     """The weights that a best.json was chosen for; None for other files of subnets."""
     try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
+        fields = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError):
         return None
     return fields.get("weights") if isinstance(fields, dict) else None

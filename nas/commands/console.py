@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 from rich.table import Table
 
+from search_spaces import files
 from search_spaces.errors import NasError, RunError
 from search_spaces.text import visible
 
@@ -71,7 +72,7 @@ def table(title: str, columns: Sequence[str], numeric: Sequence[str] = (), **opt
 def read_text(file: Path) -> str:
     """The text of a file the user named; raises `NasError` naming it."""
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return files.read_text(file)
     except (OSError, UnicodeDecodeError) as error:
         raise NasError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
 

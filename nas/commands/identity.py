@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_spaces import IdentityError
+from search_spaces.files import require_file
 
 if TYPE_CHECKING:
     from supernet import HubertSupernet
@@ -61,6 +62,7 @@ def check_weights(known: object, model: HubertSupernet, source: Path) -> None:
 def digest_of_file(file: Path) -> str:
     """12 hex digits of a file's content."""
     total = hashlib.sha256()
+    require_file(file)
     with file.open("rb") as opened:
         while chunk := opened.read(_CHUNK):
             total.update(chunk)

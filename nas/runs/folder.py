@@ -19,7 +19,7 @@ from typing import Any
 
 from nas.runs.ledger import Evaluation, Ledger, read_ledger
 from search_spaces import NasError, RunError
-from search_spaces.files import write_json
+from search_spaces.files import read_text, write_json
 from search_spaces.types import JsonMapping, JsonObject
 
 __all__ = ["RunFolder", "read_run", "read_settings"]
@@ -148,7 +148,7 @@ def read_settings(path: str | os.PathLike[str]) -> JsonObject:
     """The settings in a folder's run.json; raises `RunError` if there is none, or it cannot be read."""
     file = Path(path) / "run.json"
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
+        settings = json.loads(read_text(file))
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{path} holds no run: there is no {file}") from None
     except OSError as error:

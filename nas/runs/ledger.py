@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import RunError, Subnet
+from search_spaces.files import read_bytes, require_file
 from search_spaces.types import JsonMapping, JsonObject, Number
 
 __all__ = ["Evaluation", "Ledger", "evaluation_of", "read_ledger"]
@@ -142,8 +143,10 @@ class Ledger:
 
     def _open(self, path: Path) -> None:
         try:
+            if path.exists():
+                require_file(path)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            data = path.read_bytes() if path.stat().st_size else b""
+            data = read_bytes(path) if path.stat().st_size else b""
             self.evaluations, good = _parse(path, data, self._costs)
             if good < len(data):
                 os.ftruncate(self._file, good)
@@ -177,7 +180,7 @@ class Ledger:
 def read_ledger(path: Path, costs: Sequence[str] = ()) -> list[Evaluation]:
     """The evaluations in a ledger that may still be written to by another process; changes nothing."""
     try:
-        return _parse(path, path.read_bytes(), costs)[0]
+        return _parse(path, read_bytes(path), costs)[0]
     except FileNotFoundError:
         return []
     except OSError as error:

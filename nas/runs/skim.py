@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from nas.runs.ledger import Evaluation, evaluation_of
 from search_spaces import RunError
+from search_spaces.files import read_bytes
 
 __all__ = ["Skim", "skim_ledger"]
 
@@ -28,7 +29,7 @@ class Skim(NamedTuple):
 def skim_ledger(path: Path, maximize: bool, costs: Sequence[str] = (), last: int = 50) -> Skim:
     """Of a ledger that may still be written to. Raises `RunError` for lines that are not those of a ledger."""
     try:
-        lines = [line for line in path.read_bytes().split(b"\n")[:-1] if line.strip()] if path.exists() else []
+        lines = [line for line in read_bytes(path).split(b"\n")[:-1] if line.strip()] if path.exists() else []
     except OSError as error:
         raise RunError(f"cannot read ledger {path}: {error.strerror or error}") from None
     counts: Counter[str] = Counter()

@@ -11,8 +11,17 @@ import numpy as np
 import pytest
 
 import search_spaces
-from search_spaces import NasError
-from search_spaces.files import cache_folder, replacing, write_bytes, write_json, write_text
+from search_spaces import NasError, RunError
+from search_spaces.files import (
+    cache_folder,
+    new_folder,
+    read_bytes,
+    read_text,
+    replacing,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 ROOT = Path(search_spaces.__file__).parents[1]
 
@@ -142,3 +151,75 @@ def test_numpys_numbers_are_numbers_in_json(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text()) == [3, 0.5, 0.25, True]
     with pytest.raises(NasError, match="numbers must be finite"):
         write_json(tmp_path / "a.json", [np.float32("inf")])
+
+
+# -------------------------------------------------------------------- reading
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for place in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError, match="is not a regular file"):
+            read_bytes(place)
+    (tmp_path / "text").write_bytes(b"\xef\xbb\xbfgr\xc3\xbcn")
+    assert read_text(tmp_path / "text") == "grün"
+
+
+def test_files_beyond_all_measure_are_refused_before_they_are_read(tmp_path):
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate((1 << 32) + 1)
+    with pytest.raises(OSError, match="larger than 4 GiB"):
+        read_bytes(tmp_path / "sparse")
+
+
+# -------------------------------------------------------------------- folders, links, devices
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    with new_folder(tmp_path / "a" / "b") as folder:
+        (folder / "x").write_text("1")
+        assert not (tmp_path / "a" / "b").exists()
+    assert (tmp_path / "a" / "b" / "x").read_text() == "1"
+
+    def fails():
+        with new_folder(tmp_path / "c") as folder:
+            (folder / "x").write_text("1")
+            raise KeyError
+
+    pytest.raises(KeyError, fails)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_a_killed_process_left_behind_is_replaced(tmp_path):
+    (tmp_path / ".c.partial").mkdir()
+    (tmp_path / ".c.partial" / "old").write_text("")
+    (tmp_path / "c").mkdir()  # an empty folder is as good as none
+    with new_folder(tmp_path / "c") as folder:
+        (folder / "new").write_text("")
+    assert [path.name for path in tmp_path.rglob("*")] == ["c", "new"]
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "link"])
+def test_a_folder_that_holds_something_is_never_replaced(tmp_path, what):
+    place = tmp_path / "c"
+    if what == "file":
+        place.write_text("mine")
+    elif what == "link":
+        place.symlink_to(tmp_path / "nowhere")
+    else:
+        place.mkdir()
+        (place / "mine").write_text("")
+    with pytest.raises(RunError, match="is not an empty folder"), new_folder(place):
+        pytest.fail("was entered")
+
+
+def test_a_link_stays_a_link_and_a_device_a_device(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+    os.mkfifo(tmp_path / "fifo")
+    for place in (tmp_path / "fifo", Path("/dev/null")):
+        with pytest.raises(NasError, match="it exists, and is not a file"):
+            write_text(place, "x")

@@ -21,7 +21,7 @@ from evaluators.costs.latency.measure import Progress, Timings, measure
 from evaluators.costs.latency.model import LatencyModel, SpaceFeatures
 from evaluators.costs.latency.target import Target, machine
 from search_spaces import InfeasibleError, NasError, Space, Subnet, space_from_dict
-from search_spaces.files import cache_folder, write_json
+from search_spaces.files import cache_folder, read_text, write_json
 from search_spaces.types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class LatencyCalibration:
     def load(cls, file: Path | str) -> LatencyCalibration:
         """The calibration in a file, of any machine."""
         try:
-            fields = json.loads(Path(file).read_text(encoding="utf-8"))
+            fields = json.loads(read_text(file))
         except OSError as error:
             raise NasError(f"cannot read calibration {file}: {error.strerror or error}") from None
         except (ValueError, RecursionError) as error:

@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces import AdditiveTable, NasError, Space, Subnet
+from search_spaces.files import require_file
 from search_spaces.types import Array
 
 __all__ = ["CONFIDENCE", "ColumnFeatures", "LatencyModel", "SpaceFeatures", "accuracy", "fit_csv", "read_csv"]
@@ -256,6 +257,7 @@ def _subnets(space: Space, columns: Sequence[str], rows: Array) -> list[Subnet]:
 def read_csv(file: Path) -> tuple[list[str], Array, Array]:
     """Choice columns, their rows (NaN where a cell is empty), and milliseconds: the column `latency_ms` (or `ms`)."""
     try:
+        require_file(file)
         with file.open(newline="", encoding="utf-8") as opened:
             table = list(csv.reader(opened))
     except (OSError, UnicodeDecodeError) as error:
