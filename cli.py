@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -70,6 +71,7 @@ def _root(
 
 def main() -> NoReturn:
     """Runs `nas`. A user's mistake ends in one line on standard error and the error's exit status."""
+    sys.stdout, sys.stderr = (each or open(os.devnull, "w") for each in (sys.stdout, sys.stderr))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # any locale can print any name
     warnings.showwarning = lambda message, *where: print(f"nas: note: {message}", file=sys.stderr)
@@ -82,9 +84,7 @@ def main() -> NoReturn:
     except OSError as error:
         _fail(f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else ""), 2)
     except ValueError as error:
-        from search_spaces.errors import NasError
-
-        if not isinstance(error, NasError):
+        if not hasattr(error, "exit_status"):  # a NasError has one
             raise
         _fail(str(error), error.exit_status)
     raise SystemExit(status if isinstance(status, int) else 0)

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -169,4 +170,5 @@ def _plain(value: object) -> object:
 
 def cache_folder() -> Path:
     """`$XDG_CACHE_HOME/lighthubert-nas`, by default in `~/.cache`; everything in it may be deleted at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lighthubert-nas"
+    folder = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111 - raises for no home
+    return Path(tempfile.gettempdir() if folder.startswith("~") else folder) / "lighthubert-nas"

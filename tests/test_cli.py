@@ -1,12 +1,15 @@
 """The command line as its users meet it: real processes, exit statuses and one clear line."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.nas.commands.helpers import nas
 
+ROOT = Path(__file__).parents[1]
 TRAIN = ("train", "--teacher", "missing", "--audio", "missing.jsonl")
 
 
@@ -70,3 +73,11 @@ def test_bad_words_end_with_one_clear_line(arguments, status, said, tmp_path):
     if status:
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith("nas: ")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_traceback(tmp_path, closed):
+    command = f"{sys.executable} -m cli space hubert-tiny {closed}"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr

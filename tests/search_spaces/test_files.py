@@ -186,7 +186,8 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
             (folder / "x").write_text("1")
             raise KeyError
 
-    pytest.raises(KeyError, fails)
+    with pytest.raises(KeyError):
+        fails()
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
