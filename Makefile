@@ -24,7 +24,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 tests: $(VENV)/.installed-dev
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { \

@@ -84,16 +84,18 @@ def write_folder(
     Both hold the same mark, so that `check_pair` notices if the process was killed between the two.
     """
     folder = Path(folder)
-    text = json.dumps(config, indent=1)
-    pair = hashlib.sha256(text.encode()).hexdigest()[:12]
     plain = {name: value.detach().to("cpu", dtype).contiguous() for name, value in weights.items()}
+    digest = hashlib.sha256()
+    for name in sorted(plain):
+        digest.update(plain[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    mark = digest.hexdigest()[:12]
     try:
         with (
             replacing(folder / "config.json") as config_file,  # replaced last, so that it never precedes its weights
             replacing(folder / "model.safetensors") as weights_file,
         ):
-            save_file(plain, weights_file, metadata={"format": "pt", PAIR: pair})
-            config_file.write_text(json.dumps({**config, PAIR: pair}, indent=1) + "\n", encoding="utf-8")
+            save_file(plain, weights_file, metadata={"format": "pt", PAIR: mark})
+            config_file.write_text(json.dumps({**config, PAIR: mark}, indent=1) + "\n", encoding="utf-8")
     except SafetensorError as error:
         raise CheckpointError(f"cannot write {folder}: {error}") from None
     except NasError as error:

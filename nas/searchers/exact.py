@@ -45,7 +45,7 @@ MAX_CANDIDATES = 128
 MAX_FRONT_POINTS = 512
 _DRAWS, _FRONT_DRAWS = 16, 4
 _RANKED, _INCUMBENTS = 32, 3
-_REFIT = 1.0  # the model is fitted again when the evaluations have grown by this factor,
+_REFIT = 1.02  # the model is fitted again when the evaluations have grown by this factor,
 _REFIT_VARIANCES = 1.2  # and its variances are estimated again
 
 

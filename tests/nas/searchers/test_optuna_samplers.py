@@ -118,7 +118,7 @@ def test_a_written_study_is_read_back(tmp_path):
         evaluation(2, c, None, 9, status="over budget"),
     ]
     path = tmp_path / "study.log"
-    path.write_text("of an earlier run")
+    path.write_text('{"op_code": 0, "worker_id": "of an earlier run"}\n')
     write_study(evaluations, SPACE, Objective(maximize=False, cost="params"), path)
     study = loaded(path)
     assert [direction.name for direction in study.directions] == ["MINIMIZE", "MINIMIZE"]
@@ -144,3 +144,10 @@ def test_the_study_of_a_run_finds_the_best_of_the_run(tmp_path):
 def test_a_study_of_nothing_is_a_study(tmp_path):
     write_study([], SPACE, Objective(), tmp_path / "study.log")
     assert loaded(tmp_path / "study.log").trials == []
+
+
+def test_a_study_replaces_no_other_file(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(NasError, match="is not an Optuna journal"):
+        write_study([], tiny_space(), Objective(), tmp_path / "mine.txt")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
