@@ -310,9 +310,8 @@ def _from_manifest(
     )
     calibration = kept_calibration(repr(depends_on), lambda: _calibration(model, device, waves, teacher))
     against = "the largest subnet" if teacher is None else f"teacher {Path(teacher).name}"
-    return replace(
-        calibration, waves=[torch.from_numpy(model.prepare(wave)) for wave in waves]
-    ), f"{audio}, against {against}"
+    prepared = [torch.from_numpy(model.prepare(wave)) for wave in waves]
+    return replace(calibration, waves=prepared), f"{audio}, against {against}"
 
 
 @torch.no_grad()

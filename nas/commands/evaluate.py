@@ -56,8 +56,8 @@ def evaluate_task(
     from evaluators.tasks.features import load_upstream
 
     require_device(device)
-    chosen, check = (None, None) if subnet is None else (read_subnet(subnet, None), partial(_check, subnet))
-    upstream = load_upstream(model, chosen, device, *([check] if check else []))
+    chosen = None if subnet is None else read_subnet(subnet, None)
+    upstream = load_upstream(model, chosen, device, partial(_check, subnet))
     with counting("hidden states") as progress:
         record = evaluate(
             upstream,
@@ -81,8 +81,9 @@ def evaluate_task(
         _show(task, record)
 
 
-def _check(subnet: Path, model: HubertSupernet) -> None:
-    check_weights(weights_of(subnet), model, subnet)
+def _check(subnet: Path | None, model: HubertSupernet) -> None:
+    if subnet is not None:
+        check_weights(weights_of(subnet), model, subnet)
 
 
 def _show(task: str, record: JsonMapping) -> None:

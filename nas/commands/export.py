@@ -66,8 +66,7 @@ def export(
     _check_options(dtype, audio, teacher)
     chosen = _from_run(source, supernet) if source.is_dir() else _from_file(source, supernet)
     model = load_model(chosen.supernet, "cpu")
-    if chosen.identity is not None:
-        check_identity(chosen.identity, identify(model), source)
+    check_identity(chosen.identity, identify(model), source)
     model.space.check(chosen.subnet)
     count = params(model).of(chosen.subnet)
     about = {**chosen.about, "name": Path(chosen.supernet).name, "supernet": model.provenance}

@@ -5,13 +5,11 @@
 2. The model's best subnet of each embed dim and depth, twice: a width or depth that few subnets under the budgets have
    may hold the best of them.
 3. Then, batch by batch, the subnets of which most improvement is expected, each given the ones before. Candidates are
-   the model's best, the best of scores drawn from its posterior, and the neighbours of the best known.
-4. The search ends before its evaluations are spent only if its certificate is tight: a subnet that was not evaluated
-   can be better by no more than a hundredth of the scores' spread.
-
+   the model's best, the best of scores drawn from its posterior, and the neighbours of the best known. All granted
+   evaluations are spent.
 Each best is the optimum over ALL subnets that keep the budgets, by dynamic programming. With a cost to minimise beside
 the score, half of the subnets are taken from the exact front of the model and half from those of draws, those first
-that add most to the hypervolume of what is known; 2 and 4 are left out.
+that add most to the hypervolume of what is known; 2 is left out.
 """
 
 from __future__ import annotations
@@ -24,13 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nas import pareto
-from nas.certificate import certify
 from nas.runs.ledger import Evaluation
 from nas.score_model import ChoiceFeatures, ScoreModel
 from nas.searchers.base import Searcher
 from nas.searchers.improvement import most_improving, neighbours
 from search_spaces import AdditiveTable, Feasible, Subnet
-from search_spaces.types import Array
 
 __all__ = ["ExactSearcher"]
 
@@ -38,9 +34,6 @@ DESIGN = 16
 _POOL = 512
 _SHAPE_ROUNDS = 2
 MIN_BATCH = 8
-MIN_TO_SETTLE = 64
-_TIGHT = 0.0025
-_CAUTION = 1.6  # a search that ends too early cannot be mended, a wide certificate costs a few evaluations
 MAX_CANDIDATES = 128
 MAX_FRONT_POINTS = 512
 _DRAWS, _FRONT_DRAWS = 16, 4
@@ -88,16 +81,12 @@ class ExactSearcher(Searcher):
         return self._of_score(model, best, n)
 
     def _of_score(self, model: ScoreModel, best: _Ranked, n: int) -> list[Subnet]:
-        """The candidates that promise most; none if nothing is to be gained."""
+        """The candidates that promise most."""
         draws = [_Ranked(self.feasible, model.draw(self.rng)) for _ in range(_DRAWS)]
         worth = np.array([self.objective.worth(evaluation) for evaluation in self._known])
         candidates = self._candidates(best, draws)
         vectors = np.array([self.space.encode(subnet) for subnet in candidates])
-        rows, gain = (
-            most_improving(model, vectors, float(worth.max()), n) if candidates else (np.zeros(0, dtype=int), 0.0)
-        )
-        if self._settled(model, worth, gain):
-            return []
+        rows = most_improving(model, vectors, float(worth.max()), n)[0] if candidates else ()
         subnets = self._first_new((candidates[row] for row in rows), n)
         subnets += self._first_new(best, n - len(subnets))
         return subnets + self.draw(n - len(subnets))
@@ -111,14 +100,6 @@ class ExactSearcher(Searcher):
                 rows = rows[table.of_vectors(rows) <= limit]
             found += [self.space.decode(row) for row in rows]
         return [subnet for subnet in dict.fromkeys(found) if subnet not in self.seen]
-
-    def _settled(self, model: ScoreModel, worth: Array, gain: float) -> bool:
-        """Whether what can still be gained is negligible: expected at first, as that is quickly known, then at most."""
-        tight = _TIGHT * float(worth.std())
-        if len(self.seen) < MIN_TO_SETTLE or max(gain, 2 * model.noise) > tight:
-            return False
-        fresh = ScoreModel(self.features, np.array(self._vectors[: len(worth)]), worth[: len(self._vectors)])
-        return certify(self.feasible, fresh, worth, self.rng, _CAUTION).regret <= tight
 
     def _of_fronts(self, model: ScoreModel, best: _Ranked, n: int) -> list[Subnet]:
         """Half from the model's front and half from those of draws; the last batch is of the model's alone."""
