@@ -17,10 +17,11 @@ from nas.evaluate import SubnetEvaluator, utc_now
 from nas.executors import Concurrent, Executor, LocalExecutor
 from nas.objective import best_and_front, hypervolume_of
 from nas.problem import Problem, Score
-from nas.runs.folder import RunFolder
+from nas.runs.folder import RunFolder, summed_up
 from nas.runs.ledger import Evaluation, Ledger
 from nas.searchers import Searcher, get_searcher
 from nas.trust import assess
+from nas.uniform import WithUniform
 from nas.verify import missed, verify
 from search_spaces import AdditiveTable, Budget, CheckFailed, Cost, HeldOutScore, NasError, RunError, Space
 
@@ -34,7 +35,8 @@ class SearchResult:
     """The outcome of a search.
 
     `best` has the best score within the budgets (None if nothing could be scored). `front` is the score against the
-    objective's cost or, with the score alone as objective, against the first budget's.
+    objective's cost or, with the score alone as objective, against the first budget's. `uniform` is the best of the
+    subnets that are alike in all layers (None if none fits).
     `verification` holds what `nas.verify` measured, if a budget is on a predicted cost.
     """
 
@@ -43,6 +45,7 @@ class SearchResult:
     evaluations: list[Evaluation]
     folder: Path | None = None
     verification: Mapping[str, object] | None = None
+    uniform: Evaluation | None = None
 
 
 def search(
@@ -61,8 +64,12 @@ def search(
     settings: Mapping[str, object] | None = None,
     executor: Executor | None = None,
     asynchronous: bool = False,
+    uniform: bool = False,
 ) -> SearchResult:
     """The best subnet of `space` by `score` within `budgets`, from `evals` evaluations.
+
+    Every fourth of them is of a uniform subnet that may be the best of its kind, as long as there are some (at most
+    32), so that the winner is never worse than these and the gain of freedom is known; the searcher learns from them.
 
     Args:
         score: a function from a list of subnets to one number for each; greater is better unless its attribute
@@ -82,6 +89,7 @@ def search(
             the result.
         asynchronous: for executors with many evaluators: new subnets are asked for as others are finished, up to
             `batch` at a time. The ledger is then in the order of completion, which no seed repeats.
+        uniform: only subnets that are alike in all layers.
 
     Raises:
         InfeasibleError: before the first evaluation, if no subnet keeps the budgets.
@@ -93,7 +101,7 @@ def search(
     """
     plan = _Plan(searcher, evals, seed, batch, asynchronous)
     plan.check(resume, out, executor)
-    problem = Problem.of(space, score, costs or {}, budgets, objectives)
+    problem = Problem.of(space, score, costs or {}, budgets, objectives, uniform)
     get_searcher(searcher)  # raises for an unknown one before a folder is made
     with ExitStack() as stack:
         described = _described(problem, plan, settings or {})
@@ -110,7 +118,8 @@ def _search(
     # a replay needs the same draws again; asynchronous runs are not replayed
     entropy = [plan.seed, len(ledger.evaluations)] if plan.asynchronous else plan.seed
     make = get_searcher(plan.searcher)
-    proposer = make(problem.feasible, problem.objective, np.random.default_rng(entropy), planned)
+    own = make(problem.feasible, problem.objective, np.random.default_rng(entropy), planned)
+    proposer = WithUniform(own)
     evaluator = SubnetEvaluator(problem, executor)
     chunks = _chunks_as_completed if plan.asynchronous else _chunks
     try:
@@ -157,6 +166,7 @@ def _described(problem: Problem, plan: _Plan, settings: Mapping[str, object]) ->
         "seed": plan.seed,
         "batch": plan.batch,
         "asynchronous": plan.asynchronous,
+        **({"only_uniform": True} if problem.feasible.uniform else {}),
         "evals": plan.evals,
         "planned_evals": plan.evals,
         "front_cost": problem.front_cost,
@@ -230,9 +240,10 @@ def _chunks_as_completed(
 # -------------------------------------------------------------------- the end
 
 
-def _finish(problem: Problem, searcher: Searcher, ledger: Ledger, run: RunFolder | None) -> SearchResult:
+def _finish(problem: Problem, searcher: WithUniform, ledger: Ledger, run: RunFolder | None) -> SearchResult:
     """Verifies the best candidates, assesses the run and writes it. Raises `CheckFailed` if no candidate holds."""
     evaluations, objective = ledger.evaluations, problem.objective
+    uniform = objective.best([e for e in evaluations if e.subnet.uniform])
     best, front = best_and_front(evaluations, objective, problem.front_cost)
     verification = verify(evaluations, objective, problem.budgets, problem.costs.predicted)
     if verification:
@@ -240,13 +251,15 @@ def _finish(problem: Problem, searcher: Searcher, ledger: Ledger, run: RunFolder
         best = None if winner is None else evaluations[winner]
     if run:
         held_out = problem.score.held_out if isinstance(problem.score, HeldOutScore) else None
-        proposals = {"repeated": searcher.repeated, "repaired": searcher.repaired}
+        own = searcher.searcher
+        proposals = {"repeated": own.repeated, "repaired": own.repaired}
         trust = assess(evaluations, objective, problem.feasible, held_out, proposals)
         volume = hypervolume_of(evaluations, objective, problem.front_cost, problem.budgets)
-        run.finish(best, front, {"hypervolume": volume, "verification": verification, **trust})
+        results = {"hypervolume": volume, "verification": verification, "uniform": summed_up(uniform)}
+        run.finish(best, front, {**results, **trust})
     if verification and best is None:
         raise CheckFailed(missed(verification))
-    return SearchResult(best, front, list(evaluations), run.path if run else None, verification)
+    return SearchResult(best, front, list(evaluations), run.path if run else None, verification, uniform)
 
 
 def _finish_interrupted(problem: Problem, ledger: Ledger, run: RunFolder | None) -> None:

@@ -70,15 +70,19 @@ class Costs:
                 self._measured[name] = cost
         self.predicted = {name: cost for name, cost in costs.items() if isinstance(cost, PredictedCost)}
 
-    def feasible(self, budgets: Sequence[Budget]) -> Feasible:
-        """The subnets that keep the budgets on tables; of several budgets on one cost only the tightest matters."""
+    def feasible(self, budgets: Sequence[Budget], uniform: bool = False) -> Feasible:
+        """The subnets (uniform ones alone, if wanted) that keep the budgets on tables.
+
+        Of several budgets on one cost only the tightest matters.
+        """
         tightest: dict[str, Number] = {}
         for budget in budgets:
             if budget.cost not in self.names:
                 known = ", ".join(self.names) or "none"
                 raise NasError(f"unknown cost '{budget.cost}' in budget '{budget}'; known here: {known}")
             tightest[budget.cost] = min(budget.limit, tightest.get(budget.cost, budget.limit))
-        return Feasible(self.space, [(self.tables[c], limit) for c, limit in tightest.items() if c in self.tables])
+        limits = [(self.tables[c], limit) for c, limit in tightest.items() if c in self.tables]
+        return Feasible(self.space, limits, uniform)
 
     def of(self, subnet: Subnet) -> dict[str, Number]:
         """All costs of a subnet, in the order in which they were given."""
@@ -125,13 +129,14 @@ class Problem:
         costs: Mapping[str, Cost | AdditiveTable],
         budgets: Sequence[str | Budget],
         objectives: Sequence[str],
+        uniform: bool = False,
     ) -> Problem:
         """Raises `NasError` for a user's mistake, and `InfeasibleError` if no subnet keeps the budgets."""
         if not isinstance(space, Space):
             raise NasError(f"space must be a Space, as get_space() gives it; got {space!r}")
         info, known = ScoreInfo.of(score), Costs(space, costs)
         limits = _parsed(budgets, known.names)
-        feasible = known.feasible(limits)
+        feasible = known.feasible(limits, uniform)
         feasible.sample(np.random.default_rng(0))  # raises if nothing fits
         objective = Objective.parse(objectives, info.higher_is_better, known.names, known.tables)
         if isinstance(score, SuccessiveScore) and objective.cost is not None:

@@ -108,21 +108,22 @@ class ChoiceFeatures:
 def _rows(space: Space, p: Array) -> dict[Any, Array]:
     """The rows, given their depths' indices, that have the layer or pair of a part."""
     has: dict[Any, Array] = {None: np.arange(len(p))}
-    for kept in space.depth_map.values():
-        for of in (*kept, *pairwise(kept)):
-            has[of] = np.array([of in (*k, *pairwise(k)) for k in space.depth_map.values()])
+    for chain in space.chains:
+        for of in (*chain, *pairwise(chain)):
+            has[of] = np.array([of in (*c, *pairwise(c)) for c in space.chains])
     return {of: at if of is None else np.flatnonzero(at[p]) for of, at in has.items()}
 
 
 def _blocks(space: Space) -> dict[str, list[_Part]]:
     E, P = len(space.embed_dims), len(space.depths)
-    kept = sorted({layer for kept in space.depth_map.values() for layer in kept})
-    beside = sorted({pair for kept in space.depth_map.values() for pair in pairwise(kept)})
+    entries = sorted({entry for chain in space.chains for entry in chain})
+    kept = [entry for entry in entries if entry < space.network.num_layers]
+    beside = sorted({pair for chain in space.chains for pair in pairwise(chain)})
     wide = np.linspace(-1, 1, E) if E > 1 else np.zeros(1)
     deep = np.linspace(-1, 1, P) if P > 1 else np.zeros(1)
-    slopes = {layer: _slopes(space, layer) for layer in kept}
+    slopes = {entry: _slopes(space, entry) for entry in entries}
     alike = [_Part(0, layer, np.broadcast_to(slopes[layer], (E, P, *slopes[layer].shape))) for layer in kept]
-    each = _apart((part.of, part.values[..., :2]) for part in alike)
+    each = _apart((entry, np.broadcast_to(own[:, :2], (E, P, len(own), 2))) for entry, own in slopes.items())
     one_hot = ((i, np.broadcast_to(np.eye(len(c)), (E, P, len(c), len(c)))) for i, c in enumerate(space.choices))
     lines = {layer: values[:, :2] for layer, values in slopes.items()}
     sizes = {(a, b): (len(slopes[a]), len(slopes[b])) for a, b in beside}
@@ -152,7 +153,7 @@ def _blocks(space: Space) -> dict[str, list[_Part]]:
 
 def _slopes(space: Space, layer: int) -> Array:
     """(C, 5): heads and FFN ratio on a line from -1 to 1, their product and their squares."""
-    counts = len(space.heads[layer]), len(space.ffn_ratios[layer])
+    counts = space.sizes[layer]
     h, r = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in counts)
     u, v = (grid.reshape(-1) for grid in np.meshgrid(h, r, indexing="ij"))
     return np.stack([u, v, u * v, u * u, v * v], axis=1)

@@ -59,6 +59,7 @@ class SearchSettings(Settings):
     teacher: str | None = option(None, "Hugging Face folder of the teacher.", group=WHAT, path=True, needs="audio")
     macs_seconds: float = option(1.0, "Seconds of audio for which MACs are counted.", group=WHAT, flag="--seconds")
     searcher: str = option("exact", "Search algorithm.", group=HOW, names=_searchers)
+    uniform: bool = option(False, "Only subnets that are alike in all layers.", group=HOW)
     evals: int = option(64, "Evaluations to spend.", group=HOW, minimum=0, maximum=10_000_000)
     seed: int = option(0, "Seed of the search.", group=HOW, minimum=0)
     batch: int = option(16, "Subnets proposed at a time.", group=HOW, minimum=1)

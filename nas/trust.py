@@ -14,7 +14,7 @@ from nas.certificate import Certificate, certify
 from nas.objective import Objective
 from nas.runs.ledger import Evaluation
 from nas.score_model import ChoiceFeatures, ScoreModel
-from search_spaces import ChainTable, Feasible, Subnet
+from search_spaces import ChainTable, Feasible, Space, Subnet
 from search_spaces.types import Array, JsonMapping, JsonObject
 
 __all__ = ["assess", "kendall_tau"]
@@ -128,21 +128,30 @@ def _effects(table: ChainTable, draws: Sequence[ChainTable], vectors: Array, sig
         ]
 
     layers = []
-    for layer, choices in enumerate(space.choices):
+    for layer, choices in enumerate(space.choices[: space.network.num_layers]):
         if layer in means:
             labels = [{"heads": heads, "ffn_ratio": ratio} for heads, ratio in choices]
             layers.append({"layer": layer + 1, "choices": rows(layer, labels, chosen[:, layer])})
     return {
         "unit": "score",
         "layers": layers,
+        **_front_end_effects(space, rows, chosen),
         "embed_dims": rows("embed_dims", [{"embed_dim": D} for D in space.embed_dims], vectors[:, 0]),
         "depths": rows("depths", [{"depth": depth} for depth in space.depths], vectors[:, 1]),
     }
 
 
+def _front_end_effects(space: Space, rows: Callable[..., list[JsonObject]], chosen: Array) -> JsonObject:
+    """Those of the front end, if it is a choice."""
+    if not space.elastic_front_end:
+        return {}
+    labels = [{"front_end": list(profile)} for profile in space.front_ends]
+    return {"front_ends": rows(space.network.num_layers, labels, chosen[:, -1])}
+
+
 def _mean_effects(table: ChainTable) -> dict[Any, Array]:
     """For each layer (C,), and for "embed_dims" and "depths": the mean over all else, less the mean of the choices."""
-    depths = list(table.space.depth_map.values())
+    depths = list(table.space.chains)
     total = table.constant.copy()
     result: dict[Any, Array] = {}
     for p, kept in enumerate(depths):

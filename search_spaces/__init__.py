@@ -1,7 +1,8 @@
 """Subnets, the spaces they form, and exact answers to questions about additive quantities over whole spaces.
 
 subnet.py       Subnet: one architecture
-space.py        Space and Network: a set of subnets, and the network they are slices of
+network.py      Network: what subnets are slices of, described by its parts
+space.py        Space: a set of subnets
 hubert.py       the named spaces, and spaces from TOML files
 additive.py     AdditiveTable and Feasible: count, sample, best and front by dynamic programming
 chain.py        ChainTable: with terms of neighbouring layers
@@ -32,8 +33,9 @@ from search_spaces.errors import (
     SpaceError,
 )
 from search_spaces.hubert import SPACES, get_space, space_from_dict
+from search_spaces.network import Network
 from search_spaces.protocols import AdditiveCost, Cost, HeldOutScore, PredictedCost, Score, SuccessiveScore
-from search_spaces.space import Network, Space
+from search_spaces.space import Space
 from search_spaces.subnet import Subnet, ffn_ratio
 
 __all__ = [

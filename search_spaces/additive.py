@@ -45,8 +45,9 @@ class AdditiveTable:
     """A quantity of a subnet: a constant plus one term for each kept layer, for every embed dim and depth.
 
     `constant` (E, P) is over the space's embed dims and depths; `layers[l]` (E, P, C) over the choices of the
-    supernet's layer l, in the order of `space.choices[l]`. All arrays are int64 (exact) or all are float64. The terms
-    of layers that a depth does not keep are ignored. It is an `AdditiveCost` itself.
+    supernet's layer l, in the order of `space.choices[l]`; the last may be those of the front end. All arrays are int64
+    (exact) or all are float64. The terms of layers that a depth does not keep are ignored. It is an `AdditiveCost`
+    itself.
 
     Raises `SpaceError` for other shapes, numbers that are not finite, and integers whose sums could reach 2^61.
     """
@@ -84,16 +85,24 @@ class AdditiveTable:
         unit: str,
         constant: Callable[[int, int], Number],
         layer: Callable[[int, int, float, int, int], Number],
+        front_end: Callable[[int, tuple[int, ...]], Number] = lambda embed_dim, channels: 0,
     ) -> AdditiveTable:
-        """The table of `constant(embed_dim, depth)` and `layer(embed_dim, heads, ffn_ratio, layer_index, depth)`."""
-        constants = [[constant(D, depth) for depth in space.depths] for D in space.embed_dims]
+        """The table of `constant(embed_dim, depth)`, `layer(embed_dim, heads, ffn_ratio, layer_index, depth)`, and of
+        `front_end(embed_dim, channels)` with the channels of each convolution.
+        """
+        whole = space.network.channels
+        ends = [[front_end(D, channels or whole) for channels in space.front_ends] for D in space.embed_dims]
+        own = [row[0] if len(row) == 1 else 0 for row in ends]  # no choice: part of the constant
+        constants = [[constant(D, depth) + end for depth in space.depths] for D, end in zip(space.embed_dims, own)]
         layers = [
             [
                 [[layer(D, heads, ratio, i, depth) for heads, ratio in choices] for depth in space.depths]
                 for D in space.embed_dims
             ]
-            for i, choices in enumerate(space.choices)
+            for i, choices in enumerate(space.choices[: space.network.num_layers])
         ]
+        if space.elastic_front_end:
+            layers.append([[row for _ in space.depths] for row in ends])
         arrays = [np.array(values, dtype=object) for values in (constants, *layers)]  # else numpy rounds large ints
         return cls(space, name, unit, arrays[0], tuple(arrays[1:]))
 
@@ -120,11 +129,11 @@ class AdditiveTable:
         return VectorSums(self.space, self.constant, self.layers)
 
     def links(self, kept: Sequence[int]) -> list[Array | None]:
-        """What each two neighbours among the kept layers add, (C, C'), or None: see `ChainTable`."""
+        """What each two neighbours in a chain add, (C, C'), or None: see `ChainTable`."""
         return [None] * (len(kept) - 1)
 
     def terms(self, e: int, p: int, kept: Sequence[int]) -> Terms:
-        """The quantity in one (embed dim, depth), given by their indices; `kept`: the layers of that depth."""
+        """The quantity in one (embed dim, depth), given by their indices; `kept`: the chain of that depth."""
         return Terms(self.constant[e, p], [self.layers[layer][e, p] for layer in kept], self.links(kept))
 
     # Shorthands for `Feasible`; `budgets` are further limits, as (table, limit) pairs.
@@ -166,11 +175,12 @@ class AdditiveTable:
 class Feasible:
     """The subnets of a space that keep every limit (table <= number). Without limits, the whole space.
 
-    If no subnet keeps the limits, methods that need one raise `InfeasibleError`, which names the nearest possible.
+    `uniform`: only those that are alike in all layers. If no subnet keeps the limits, methods that need one raise
+    `InfeasibleError`, which names the nearest possible.
     """
 
-    def __init__(self, space: Space, limits: Limits = ()) -> None:
-        self.space = space
+    def __init__(self, space: Space, limits: Limits = (), uniform: bool = False) -> None:
+        self.space, self.uniform = space, uniform
         self.limits = tuple((self._plain(table), _limit(table, limit)) for table, limit in limits)
 
     def _own(self, table: AdditiveTable) -> AdditiveTable:
@@ -181,7 +191,7 @@ class Feasible:
 
     def _plain(self, table: AdditiveTable) -> AdditiveTable:
         """`table`; raises `SpaceError` if it has terms of neighbouring layers."""
-        if any(link is not None for kept in self.space.depth_map.values() for link in table.links(kept)):
+        if any(link is not None for chain in self.space.chains for link in table.links(chain)):
             raise SpaceError(
                 f"table '{table.name}' has terms of neighbouring layers, so it cannot be a limit or a cost"
             )
@@ -189,7 +199,18 @@ class Feasible:
 
     def contains(self, subnet: Subnet) -> bool:
         """Whether `subnet` is in the space and keeps every limit."""
+        if self.uniform and not subnet.uniform:
+            return False
         return self.space.contains(subnet) and all(table.of(subnet) <= limit for table, limit in self.limits)
+
+    def keeps(self, vectors: Array) -> Array:
+        """(N,): whether subnets of the space, given as rows of `Space.encode`, are in this set."""
+        kept = np.ones(len(vectors), dtype=bool)
+        for table, limit in self.limits:
+            kept &= table.of_vectors(vectors) <= limit
+        if self.uniform:
+            kept &= np.array([self.space.decode(row).uniform for row in vectors], dtype=bool)
+        return kept
 
     def count(self) -> int:
         """The number of subnets that keep the limits."""
@@ -248,16 +269,28 @@ class Feasible:
 
     @cached_property
     def _trellises(self) -> list[Trellis]:
-        """One for each (embed dim, depth) that has a subnet within the limits."""
-        combinations = product(range(len(self.space.embed_dims)), enumerate(self.space.depth_map.values()))
-        built = (self._trellis(e, p, kept) for e, (p, kept) in combinations)
-        return [trellis for trellis in built if trellis is not None]
+        """One for each (embed dim, depth) that has a subnet within the limits; uniform: and for each layer choice."""
+        combinations = product(range(len(self.space.embed_dims)), enumerate(self.space.chains))
+        build = self._uniform_trellises if self.uniform else self._trellis
+        return [trellis for e, (p, chain) in combinations for trellis in build(e, p, chain)]
 
-    def _trellis(self, e: int, p: int, kept: tuple[int, ...]) -> Trellis | None:
+    def _trellis(self, e: int, p: int, kept: tuple[int, ...]) -> list[Trellis]:
         num_choices = [len(self.space.choices[layer]) for layer in kept]
-        return Trellis.build(
-            e, p, kept, num_choices, [(table.terms(e, p, kept), limit) for table, limit in self.limits]
-        )
+        limits = [(table.terms(e, p, kept), limit) for table, limit in self.limits]
+        trellis = Trellis.build(e, p, kept, num_choices, limits)
+        return [] if trellis is None else [trellis]
+
+    def _uniform_trellises(self, e: int, p: int, chain: tuple[int, ...]) -> list[Trellis]:
+        """One for each choice that all layers have: its other choices are forbidden."""
+        choices, front = self.space.choices, int(self.space.elastic_front_end)
+        limits = [(table.terms(e, p, chain), limit) for table, limit in self.limits]
+        sizes, trellises = [len(choices[entry]) for entry in chain], []
+        for choice in choices[chain[front]]:
+            if all(choice in choices[layer] for layer in chain[front:]):
+                only = [None] * front + [choices[layer].index(choice) for layer in chain[front:]]
+                trellis = Trellis.restricted(e, p, chain, sizes, limits, only)
+                trellises += [] if trellis is None else [trellis]
+        return trellises
 
     @cached_property
     def _counts(self) -> list[list[Array]]:
@@ -270,30 +303,30 @@ class Feasible:
         return [int(counts[0][0]) for counts in self._counts]
 
     def _subnet(self, trellis: Trellis, choices: Sequence[int]) -> Subnet:
-        pairs = [self.space.choices[layer][c] for layer, c in zip(trellis.kept, choices, strict=True)]
-        heads, ratios = zip(*pairs, strict=True)
-        return Subnet._trusted(self.space.embed_dims[trellis.e], heads, ratios)
+        space, entries = self.space, zip(trellis.kept, choices, strict=True)
+        return space.subnet(space.embed_dims[trellis.e], [(entry, space.choices[entry][c]) for entry, c in entries])
 
     def _impossible(self) -> InfeasibleError:
         """The error, one line, that names the nearest possible limits."""
+        kind = "uniform subnet" if self.uniform else "subnet"
         for table, limit in self.limits:
-            subnet = table.cheapest()
+            subnet = Feasible(self.space, uniform=self.uniform).cheapest(table)
             if table.of(subnet) > limit:
                 least = "the fastest takes" if table.unit == "ms" else "the smallest has"
                 return InfeasibleError(
-                    f"no subnet of '{self.space.name}' keeps {table.name}<={_text(limit)}; "
+                    f"no {kind} of '{self.space.name}' keeps {table.name}<={_text(limit)}; "
                     f"{least} {_text(table.of(subnet))} {table.unit} (subnet {subnet.to_json()})"
                 )
         nearest = []
         for i, (table, limit) in enumerate(self.limits):
-            others = Feasible(self.space, [*self.limits[:i], *self.limits[i + 1 :]])
+            others = Feasible(self.space, [*self.limits[:i], *self.limits[i + 1 :]], self.uniform)
             if others.count():
                 nearest.append(
                     f"{table.name} could be {_text(table.of(others.cheapest(table)))} instead of {_text(limit)}"
                 )
         limits = " and ".join(f"{table.name}<={_text(limit)}" for table, limit in self.limits)
         hint = f"with the others kept, {', or '.join(nearest)}" if nearest else "leaving out one of them is not enough"
-        return InfeasibleError(f"no subnet of '{self.space.name}' keeps {limits} together; {hint}")
+        return InfeasibleError(f"no {kind} of '{self.space.name}' keeps {limits} together; {hint}")
 
 
 def _terms(table: AdditiveTable, trellis: Trellis) -> Terms:

@@ -30,7 +30,7 @@ class ChainTable(AdditiveTable):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        neighbours = {pair for kept in self.space.depth_map.values() for pair in pairwise(kept)}
+        neighbours = {pair for chain in self.space.chains for pair in pairwise(chain)}
         for (a, b), terms in self.pairs.items():
             if (a, b) not in neighbours:
                 raise SpaceError(f"layers {a + 1} and {b + 1} are neighbours at no depth of '{self.space.name}'")
@@ -51,9 +51,9 @@ class ChainTable(AdditiveTable):
         rows = np.asarray(vectors, dtype=np.int64)
         totals = super().of_vectors(rows)
         chosen = self.space.chosen(rows)
-        for p, kept in enumerate(self.space.depth_map.values()):
+        for p, chain in enumerate(self.space.chains):
             mine = np.flatnonzero(rows[:, 1] == p)
-            for link, (a, b) in zip(self.links(kept), pairwise(kept), strict=True):
+            for link, (a, b) in zip(self.links(chain), pairwise(chain), strict=True):
                 if link is not None:
                     totals[mine] += link[chosen[mine, a], chosen[mine, b]]
         return totals

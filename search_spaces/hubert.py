@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from search_spaces.errors import SpaceError
 from search_spaces.files import read_text
-from search_spaces.space import Network, Space
+from search_spaces.network import Network
+from search_spaces.space import Space
 from search_spaces.types import JsonMapping, JsonObject
 
 if sys.version_info >= (3, 11):
@@ -66,7 +67,7 @@ SPACES: dict[str, JsonObject] = {
     },
 }
 
-_KEYS = ("name", "base", "embed_dims", "heads", "ffn_ratios", "depths", "depth_map", "network")
+_KEYS = ("name", "base", "embed_dims", "heads", "ffn_ratios", "depths", "depth_map", "front_ends", "network")
 _NETWORK_KEYS = tuple(Network.__dataclass_fields__)
 
 
@@ -93,8 +94,8 @@ def space_from_dict(fields: JsonMapping) -> Space:
     """The space that a TOML file (or a checkpoint's `config.json`) describes.
 
     Keys: `embed_dims`, `heads`, `ffn_ratios` (one list, or one list for each layer), `depths` and/or `depth_map`
-    (depth -> kept layers, from 1; default for 12 layers: LightHuBERT's), `network` (see `Network`), and `base`: a named
-    space that supplies the missing keys.
+    (depth -> kept layers, from 1; default for 12 layers: LightHuBERT's), `front_ends` (channels of all convolutions, or
+    a list for each of them), `network` (see `Network`), and `base`: a named space that supplies the missing keys.
     """
     fields = dict(fields)
     name = str(fields.get("name", "unnamed"))
@@ -112,6 +113,7 @@ def space_from_dict(fields: JsonMapping) -> Space:
         heads=_per_layer(partial(_integers, name, "heads"), fields["heads"], network.num_layers),
         ffn_ratios=_per_layer(partial(_floats, name, "ffn_ratios"), fields["ffn_ratios"], network.num_layers),
         depth_map=_depth_map(name, fields, network.num_layers),
+        front_ends=_front_ends(name, fields.get("front_ends"), network),
     )
 
 
@@ -162,6 +164,18 @@ def _floats(name: str, key: str, values: object) -> tuple[float, ...]:
     if not isinstance(values, list) or not values or any(type(value) not in (int, float) for value in values):
         raise SpaceError(f"{key} of space '{name}' must be a list of numbers; got {values!r}")
     return tuple(float(value) for value in values)
+
+
+def _front_ends(name: str, values: object, network: Network) -> tuple[tuple[int, ...], ...]:
+    """The channels of each convolution; one number stands for all of them (a mel's last has the layers' width)."""
+    if values is None:
+        return ((),)
+    if not isinstance(values, list) or not values:
+        raise SpaceError(f"front_ends of space '{name}' must be a list of channels; got {values!r:.80}")
+    alike = len(network.conv_layers) - network.mel
+    last = (network.width,) if network.mel else ()
+    profiles = [[value] * alike + [*last] if type(value) is int else value for value in values]
+    return tuple(_integers(name, "front_ends", profile) for profile in profiles)
 
 
 def _per_layer(read: Callable[[object], tuple[T, ...]], values: object, num_layers: int) -> tuple[tuple[T, ...], ...]:

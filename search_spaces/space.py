@@ -3,96 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from search_spaces.errors import SpaceError
+from search_spaces.network import Network
 from search_spaces.subnet import Subnet
 from search_spaces.types import JsonObject
 
-__all__ = ["Network", "Space"]
+__all__ = ["Space"]
 
-ConvLayer = tuple[int, int, int]
 T = TypeVar("T")
-
-MAX_LAYERS = 1_000  # far beyond any network, so that a broken file takes neither hours nor all memory
-MAX_SIZE = 1_000_000
-
-
-@dataclass(frozen=True)
-class Network:
-    """The stored network. Every subnet takes slices of its Transformer layers and shares its front end.
-
-    `conv_layers` holds (channels, kernel, stride) of the front end, which is never sliced; `width`, `heads`
-    and `ffn_dim` are the stored sizes of each Transformer layer. FFN units are stored in blocks of `width`
-    (see `supernet.slicing`), so `ffn_dim` is usually a multiple of it.
-    """
-
-    conv_layers: tuple[ConvLayer, ...]
-    width: int
-    heads: int
-    ffn_dim: int
-    num_layers: int = 12
-    head_dim: int = 64
-    pos_conv_kernel: int = 128
-    pos_conv_groups: int = 16
-
-    def __post_init__(self) -> None:
-        layers = tuple(tuple(layer) for layer in self.conv_layers)
-        sizes = [size for layer in layers for size in layer]
-        whole = all(len(layer) == 3 for layer in layers) and all(type(size) is int for size in sizes)
-        if not 1 <= len(layers) <= MAX_LAYERS or not whole or not 1 <= min(sizes) <= max(sizes) <= MAX_SIZE:
-            raise SpaceError(f"conv_layers must be a list of [channels, kernel, stride]; got {self.conv_layers!r:.200}")
-        object.__setattr__(self, "conv_layers", layers)
-        for name in ("width", "heads", "ffn_dim", "num_layers", "head_dim", "pos_conv_kernel", "pos_conv_groups"):
-            value = getattr(self, name)
-            most = MAX_LAYERS if name == "num_layers" else MAX_SIZE
-            if type(value) is not int or not 1 <= value <= most:
-                raise SpaceError(f"network.{name} must be a whole number in 1..{most:,}; got {value!r:.100}")
-
-    @property
-    def conv_channels(self) -> int:
-        """Channels that the front end passes to the projection."""
-        return self.conv_layers[-1][0]
-
-    @property
-    def hop(self) -> int:
-        """Samples from one frame to the next."""
-        return math.prod(stride for _, _, stride in self.conv_layers)
-
-    @property
-    def receptive_field(self) -> int:
-        """Samples that one frame depends on: the length of the shortest recording that has a frame."""
-        field_, jump = 1, 1
-        for _, kernel, stride in self.conv_layers:
-            field_ += (kernel - 1) * jump
-            jump *= stride
-        return field_
-
-    def frames(self, samples: int) -> int:
-        """Frames T of audio with S `samples` (0 if it is too short)."""
-        for _, kernel, stride in self.conv_layers:
-            samples = (samples - kernel) // stride + 1 if samples >= kernel else 0
-        return samples
-
-    def to_dict(self) -> JsonObject:
-        """Plain containers, as the `network` table of a TOML space file."""
-        return {
-            "conv_layers": [list(layer) for layer in self.conv_layers],
-            "width": self.width,
-            "heads": self.heads,
-            "ffn_dim": self.ffn_dim,
-            "num_layers": self.num_layers,
-            "head_dim": self.head_dim,
-            "pos_conv_kernel": self.pos_conv_kernel,
-            "pos_conv_groups": self.pos_conv_groups,
-        }
+Profile = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -101,6 +29,8 @@ class Space:
 
     `heads[l]` and `ffn_ratios[l]` are the choices of the supernet's layer l (0-based); `depth_map[d]` are the
     layers that a subnet of depth d keeps. The per-layer lists of a subnet have one entry for each kept layer, in order.
+    0 heads or an FFN ratio of 0 take away that half of a layer. `front_ends` are the channels of the convolutions, one
+    profile each; the whole front end is written `()`, so that each architecture has one form.
 
     Raises `SpaceError` for choices that are empty, not in rising order, or do not fit the network.
     """
@@ -111,10 +41,12 @@ class Space:
     heads: tuple[tuple[int, ...], ...]
     ffn_ratios: tuple[tuple[float, ...], ...]
     depth_map: Mapping[int, tuple[int, ...]] = field(hash=False)
+    front_ends: tuple[Profile, ...] = ((),)
 
     def __post_init__(self) -> None:
         network = self.network
         _choices(self.name, "embed_dims", self.embed_dims)
+        self._check_front_ends()
         for name, per_layer in (("heads", self.heads), ("ffn_ratios", self.ffn_ratios)):
             if len(per_layer) != network.num_layers:
                 raise SpaceError(
@@ -122,7 +54,7 @@ class Space:
                     f"got {len(per_layer)} lists"
                 )
             for choices in per_layer:
-                _choices(self.name, name, choices)
+                _choices(self.name, name, choices, least=0)
         if not self.depth_map:
             raise SpaceError(f"space '{self.name}' needs at least one depth")
         for depth, kept in self.depth_map.items():
@@ -136,7 +68,35 @@ class Space:
                     f"in rising order for depth {depth}; got {[layer + 1 for layer in kept]}"
                 )
         object.__setattr__(self, "depth_map", dict(sorted(self.depth_map.items())))
+        if len(self.depth_map) > 1 and any(h[0] == r[0] == 0 for h, r in zip(self.heads, self.ffn_ratios, strict=True)):
+            raise SpaceError(
+                f"space '{self.name}' has layers that 0 heads with FFN ratio 0 take away, and several depths: an "
+                "architecture would have two forms; leave out one of the two"
+            )
         self._check_fits_network()
+
+    def _check_front_ends(self) -> None:
+        network, profiles = self.network, self.front_ends
+        whole = network.channels
+        given = [profile or whole for profile in profiles]
+        for profile in given:
+            fits = len(profile) == len(whole) and all(type(c) is int and c >= 1 for c in profile)
+            if not fits or any(c > most for c, most in zip(profile, whole, strict=True)):
+                raise SpaceError(
+                    f"front_ends of space '{self.name}' must be channels, or a list of them for each of the "
+                    f"{len(whole)} convolutions, up to {list(whole)}; got {list(profile)!r:.100}"
+                )
+            if network.mel and profile[-1] != network.width:
+                raise SpaceError(
+                    f"the last convolution of front_ends of space '{self.name}' must have width={network.width}, as "
+                    f"the layers read it; got {list(profile)}"
+                )
+        if not given or given != sorted(set(given), key=_work(network)):
+            raise SpaceError(
+                f"front_ends of space '{self.name}' must be different, from the smallest to the largest; "
+                f"got {[list(profile) for profile in given]}"
+            )
+        object.__setattr__(self, "front_ends", tuple(() if profile == whole else profile for profile in given))
 
     def _check_fits_network(self) -> None:
         network = self.network
@@ -148,10 +108,8 @@ class Space:
                 )
             for ratio in {ratio for ratios in self.ffn_ratios for ratio in ratios}:
                 blocks, rest = divmod(int(ratio * embed_dim), embed_dim)
-                if (
-                    blocks * network.width + (rest or embed_dim - network.width) > network.ffn_dim
-                    or ratio * embed_dim < 1
-                ):
+                held = blocks * network.width + (rest or embed_dim - network.width) <= network.ffn_dim
+                if ratio and not (held and ratio * embed_dim >= 1):
                     raise SpaceError(
                         f"FFN ratio {ratio:g} at embed dim {embed_dim} of space '{self.name}' does not fit the stored "
                         f"ffn_dim={network.ffn_dim} in blocks of {network.width}"
@@ -167,32 +125,63 @@ class Space:
         """The depths, in rising order."""
         return tuple(self.depth_map)
 
+    @property
+    def elastic_front_end(self) -> bool:
+        """Whether there is a choice of front ends."""
+        return len(self.front_ends) > 1
+
     @cached_property
-    def choices(self) -> tuple[tuple[tuple[int, float], ...], ...]:
-        """(heads, FFN ratio) pairs of each of the supernet's layers, heads outermost."""
-        return tuple(tuple(product(h, r)) for h, r in zip(self.heads, self.ffn_ratios, strict=True))
+    def choices(self) -> tuple[tuple[Any, ...], ...]:
+        """Of each entry of a chain: (heads, FFN ratio) pairs of each of the supernet's layers, heads outermost.
+
+        If there is a choice of front ends, they are one more entry, after the layers'.
+        """
+        layers = (tuple(product(h, r)) for h, r in zip(self.heads, self.ffn_ratios, strict=True))
+        return (*layers, self.front_ends) if self.elastic_front_end else tuple(layers)
+
+    @cached_property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Of each entry of `choices`: the number of heads and of FFN ratios, or that of front ends and 1."""
+        layers = ((len(h), len(r)) for h, r in zip(self.heads, self.ffn_ratios, strict=True))
+        return (*layers, (len(self.front_ends), 1)) if self.elastic_front_end else tuple(layers)
+
+    @cached_property
+    def chains(self) -> tuple[tuple[int, ...], ...]:
+        """For each depth, the entries of `choices` that a subnet chooses: the front end's, if any, and its layers'."""
+        first = (self.network.num_layers,) if self.elastic_front_end else ()
+        return tuple((*first, *kept) for kept in self.depth_map.values())
 
     @cached_property
     def size(self) -> int:
         """Number of subnets, exactly."""
-        per_embed = sum(math.prod(len(self.choices[layer]) for layer in kept) for kept in self.depth_map.values())
+        per_embed = sum(math.prod(len(self.choices[entry]) for entry in chain) for chain in self.chains)
         return len(self.embed_dims) * per_embed
+
+    def subnet(self, embed_dim: int, chosen: Sequence[tuple[int, Any]]) -> Subnet:
+        """The subnet of an embed dim and, for each entry of one of the `chains`, (entry, one of its choices)."""
+        front_end = chosen[0][1] if self.elastic_front_end else self.front_ends[0]
+        layers = [choice for _, choice in chosen[self.elastic_front_end :]]
+        heads, ratios = zip(*layers, strict=True)
+        return Subnet._trusted(embed_dim, heads, ratios, front_end)
+
+    def chosen_by(self, subnet: Subnet) -> list[tuple[int, Any]]:
+        """The inverse of `subnet`: (entry, choice) along the subnet's chain."""
+        front = [(self.network.num_layers, subnet.front_end)] if self.elastic_front_end else []
+        return [*front, *self.layers_of(subnet).items()]
 
     @cached_property
     def largest(self) -> Subnet:
         """The subnet with the most of everything."""
         kept = self.depth_map[max(self.depths)]
-        return Subnet(
-            max(self.embed_dims), tuple(max(self.heads[i]) for i in kept), tuple(max(self.ffn_ratios[i]) for i in kept)
-        )
+        heads, ratios = tuple(max(self.heads[i]) for i in kept), tuple(max(self.ffn_ratios[i]) for i in kept)
+        return Subnet(max(self.embed_dims), heads, ratios, self.front_ends[-1])
 
     @cached_property
     def smallest(self) -> Subnet:
         """The subnet with the least of everything."""
         kept = self.depth_map[min(self.depths)]
-        return Subnet(
-            min(self.embed_dims), tuple(min(self.heads[i]) for i in kept), tuple(min(self.ffn_ratios[i]) for i in kept)
-        )
+        heads, ratios = tuple(min(self.heads[i]) for i in kept), tuple(min(self.ffn_ratios[i]) for i in kept)
+        return Subnet(min(self.embed_dims), heads, ratios, self.front_ends[0])
 
     @cached_property
     def middle(self) -> Subnet:
@@ -202,6 +191,7 @@ class Space:
             _middle(self.embed_dims),
             tuple(_middle(self.heads[i]) for i in kept),
             tuple(_middle(self.ffn_ratios[i]) for i in kept),
+            _middle(self.front_ends),
         )
 
     def kept_layers(self, depth: int) -> tuple[int, ...]:
@@ -215,6 +205,11 @@ class Space:
         if subnet.embed_dim not in self.embed_dims:
             raise SpaceError(
                 f"embed_dim={subnet.embed_dim} is not in space '{self.name}'; allowed: {_listed(self.embed_dims)}"
+            )
+        if subnet.front_end not in self.front_ends:
+            raise SpaceError(
+                f"front_end={_front_end_text(subnet.front_end)} is not in space '{self.name}'; allowed: "
+                f"{', '.join(map(_front_end_text, self.front_ends))}"
             )
         for i, layer in enumerate(self.kept_layers(subnet.depth)):
             for name, value, allowed in (
@@ -239,9 +234,9 @@ class Space:
     def __iter__(self) -> Iterator[Subnet]:
         """Every subnet, one at a time: for spaces small enough to enumerate."""
         for embed_dim in self.embed_dims:
-            for kept in self.depth_map.values():
-                for layers in product(*(self.choices[layer] for layer in kept)):
-                    yield Subnet(embed_dim, tuple(h for h, _ in layers), tuple(r for _, r in layers))
+            for chain in self.chains:
+                for chosen in product(*(self.choices[entry] for entry in chain)):
+                    yield self.subnet(embed_dim, list(zip(chain, chosen, strict=True)))
 
     # ---------------------------------------------------------------- drawing
 
@@ -250,22 +245,23 @@ class Space:
 
         This is not uniform over subnets, since there are more of the deeper ones; `AdditiveTable.sample` is.
         """
-        kept = self.depth_map[_pick(rng, self.depths)]
-        layers = [_pick(rng, self.choices[layer]) for layer in kept]
-        return Subnet(_pick(rng, self.embed_dims), tuple(h for h, _ in layers), tuple(r for _, r in layers))
+        chain = _pick(rng, self.chains)
+        chosen = [(entry, _pick(rng, self.choices[entry])) for entry in chain]
+        return self.subnet(_pick(rng, self.embed_dims), chosen)
 
     def mutate(self, subnet: Subnet, rng: np.random.Generator, rate: float = 0.1) -> Subnet:
         """`subnet` with each of its choices redrawn with probability `rate`; layers that it did not keep are drawn."""
         depth = _pick(rng, self.depths) if rng.random() < rate else subnet.depth
         embed_dim = _pick(rng, self.embed_dims) if rng.random() < rate else subnet.embed_dim
         own = self.layers_of(subnet)
+        front_end = _pick(rng, self.front_ends) if self.elastic_front_end and rng.random() < rate else subnet.front_end
         layers = []
         for layer in self.depth_map[depth]:
             heads, ratio = own.get(layer) or _pick(rng, self.choices[layer])
             heads = _pick(rng, self.heads[layer]) if rng.random() < rate else heads
             ratio = _pick(rng, self.ffn_ratios[layer]) if rng.random() < rate else ratio
             layers.append((heads, ratio))
-        return Subnet(embed_dim, tuple(h for h, _ in layers), tuple(r for _, r in layers))
+        return Subnet(embed_dim, tuple(h for h, _ in layers), tuple(r for _, r in layers), front_end)
 
     def crossover(self, a: Subnet, b: Subnet, rng: np.random.Generator) -> Subnet:
         """A child that takes each choice from one of its parents; layers are matched by their index in the supernet."""
@@ -274,7 +270,8 @@ class Space:
         parents = [[own[layer] for own in (layers_a, layers_b) if layer in own] for layer in kept]
         heads = tuple(_pick(rng, options)[0] for options in parents)
         ratios = tuple(_pick(rng, options)[1] for options in parents)
-        return Subnet(_pick(rng, (a.embed_dim, b.embed_dim)), heads, ratios)
+        front_end = _pick(rng, (a.front_end, b.front_end)) if self.elastic_front_end else a.front_end
+        return Subnet(_pick(rng, (a.embed_dim, b.embed_dim)), heads, ratios, front_end)
 
     def layers_of(self, subnet: Subnet) -> dict[int, tuple[int, float]]:
         """(heads, FFN ratio) of each layer of the supernet that `subnet` keeps."""
@@ -283,32 +280,42 @@ class Space:
 
     # ---------------------------------------------------------------- integer vectors
 
+    @property
+    def vector_size(self) -> int:
+        """Entries of a vector."""
+        return 2 + 2 * len(self.choices)
+
     def encode(self, subnet: Subnet) -> npt.NDArray[np.int64]:
-        """Indices of embed dim, depth, then (heads, FFN ratio) of every supernet layer; -1 for layers not kept."""
+        """Indices of embed dim, depth, then (heads, FFN ratio) of every supernet layer; -1 for layers not kept.
+
+        If there is a choice of front ends, its index and a 0 follow.
+        """
         self.check(subnet)
-        vector = np.full(2 + 2 * self.network.num_layers, -1, dtype=np.int64)
+        vector = np.full(self.vector_size, -1, dtype=np.int64)
         vector[:2] = self.embed_dims.index(subnet.embed_dim), self.depths.index(subnet.depth)
         for layer, (heads, ratio) in self.layers_of(subnet).items():
             vector[2 + 2 * layer] = self.heads[layer].index(heads)
             vector[3 + 2 * layer] = self.ffn_ratios[layer].index(ratio)
+        if self.elastic_front_end:
+            vector[-2:] = self.front_ends.index(subnet.front_end), 0
         return vector
 
     def decode(self, vector: Sequence[int] | npt.NDArray[np.int64]) -> Subnet:
         """The subnet of an `encode`d vector; entries of layers that it does not keep are ignored."""
         values = [int(value) for value in vector]
-        expected = 2 + 2 * self.network.num_layers
-        if len(values) != expected:
-            raise SpaceError(f"a vector of space '{self.name}' has {expected} entries; got {len(values)}")
+        if len(values) != self.vector_size:
+            raise SpaceError(f"a vector of space '{self.name}' has {self.vector_size} entries; got {len(values)}")
         embed_dim = _at(self.name, "embed dim", self.embed_dims, values[0])
         kept = self.depth_map[_at(self.name, "depth", self.depths, values[1])]
         heads = tuple(_at(self.name, "heads", self.heads[i], values[2 + 2 * i]) for i in kept)
         ratios = tuple(_at(self.name, "ffn_ratios", self.ffn_ratios[i], values[3 + 2 * i]) for i in kept)
-        return Subnet(embed_dim, heads, ratios)
+        front = values[-2] if self.elastic_front_end else 0
+        return Subnet(embed_dim, heads, ratios, _at(self.name, "front_ends", self.front_ends, front))
 
     def chosen(self, vectors: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """(N, layers): the index into `choices[l]` for each row of encoded vectors (N, entries); -1 if not kept."""
-        ratios = np.array([len(choices) for choices in self.ffn_ratios])
-        return np.where(vectors[:, 2::2] < 0, -1, vectors[:, 2::2] * ratios + vectors[:, 3::2])
+        """(N, entries): the index into `choices[i]` for each row of encoded vectors; -1 for layers not kept."""
+        second = np.array([ratios for _, ratios in self.sizes])
+        return np.where(vectors[:, 2::2] < 0, -1, vectors[:, 2::2] * second + vectors[:, 3::2])
 
     # ---------------------------------------------------------------- as data
 
@@ -320,15 +327,38 @@ class Space:
             "heads": _folded(self.heads),
             "ffn_ratios": _folded(self.ffn_ratios),
             "depth_map": {str(depth): [layer + 1 for layer in kept] for depth, kept in self.depth_map.items()},
+            **({} if self.front_ends == ((),) else {"front_ends": self._front_end_lists()}),
             "network": self.network.to_dict(),
         }
 
+    def _front_end_lists(self) -> list[object]:
+        """Each front end as one number if all convolutions have as many channels, else as a list."""
+        profiles = [profile or self.network.channels for profile in self.front_ends]
+        return [profile[0] if len(set(profile)) == 1 else list(profile) for profile in profiles]
 
-def _choices(space: str, name: str, values: Sequence[float]) -> None:
-    if not values or list(values) != sorted(set(values)) or values[0] <= 0:
-        raise SpaceError(
-            f"{name} of space '{space}' must be different positive numbers in rising order; got {list(values)}"
-        )
+
+def _choices(space: str, name: str, values: Sequence[float], least: int = 1) -> None:
+    if not values or list(values) != sorted(set(values)) or values[0] < 0 or (least and not values[0]):
+        kind = "positive numbers" if least else "numbers, 0 or more,"
+        raise SpaceError(f"{name} of space '{space}' must be different {kind} in rising order; got {list(values)}")
+
+
+def _work(network: Network) -> Callable[[Profile], tuple[int, Profile]]:
+    """Orders front ends: by their multiply-adds a frame."""
+
+    def work(profile: Profile) -> tuple[int, Profile]:
+        inputs, steps = (network.mels or 1, *profile), network.hop
+        total = 0
+        for i, (_, kernel, stride) in enumerate(network.conv_layers):
+            steps = max(1, steps // stride)
+            total += steps * kernel * inputs[i] * profile[i]
+        return total, profile
+
+    return work
+
+
+def _front_end_text(profile: Profile) -> str:
+    return "whole" if not profile else str(profile[0]) if len(set(profile)) == 1 else str(list(profile))
 
 
 def _folded(per_layer: Sequence[Sequence[object]]) -> list[object]:

@@ -15,7 +15,7 @@ from search_spaces.types import JsonMapping, JsonObject
 
 __all__ = ["Subnet", "ffn_ratio"]
 
-_KEYS = ("embed_dim", "heads", "ffn_ratios")
+_KEYS = ("embed_dim", "heads", "ffn_ratios", "front_end")
 _LIGHTHUBERT_KEYS = ("atten_dim", "embed_dim", "ffn_embed", "heads_num", "layer_num", "slide_wsz")
 
 
@@ -23,15 +23,19 @@ _LIGHTHUBERT_KEYS = ("atten_dim", "embed_dim", "ffn_embed", "heads_num", "layer_
 class Subnet:
     """One architecture: embed dim D, and heads H and FFN ratio for each KEPT layer, in order.
 
+    0 heads: the layer has no attention; FFN ratio 0: no FFN. `front_end`: channels of each convolution, or () for all
+    that the supernet stores.
+
     Layers that are not kept have no entries, so that each architecture has exactly one form and one `id`. The depth
     map of the space says which layers of the supernet a depth keeps.
 
-    Raises `SpaceError` if a number is not positive, or the two tuples differ in length.
+    Raises `SpaceError` if a number is out of its range, or the two tuples differ in length.
     """
 
     embed_dim: int
     heads: tuple[int, ...]
     ffn_ratios: tuple[float, ...]
+    front_end: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self._plain():
@@ -43,27 +47,34 @@ class Subnet:
             )
 
     def _plain(self) -> bool:
-        """Whether all values are positive and of the final types: nearly always, and ledgers hold thousands."""
+        """Whether all values are in range and of the final types: nearly always, and ledgers hold thousands."""
         return (
             type(self.embed_dim) is int
-            and type(self.heads) is tuple
-            and type(self.ffn_ratios) is tuple
-            and all(type(heads) is int and heads > 0 for heads in (self.embed_dim, *self.heads))
-            and all(type(ratio) is float and 0 < ratio < math.inf for ratio in self.ffn_ratios)
+            and self.embed_dim > 0
+            and type(self.heads) is type(self.ffn_ratios) is type(self.front_end) is tuple
+            and all(type(heads) is int and heads >= 0 for heads in self.heads)
+            and all(type(ratio) is float and 0 <= ratio < math.inf for ratio in self.ffn_ratios)
+            and all(type(channels) is int and channels > 0 for channels in self.front_end)
         )
 
     def _convert(self) -> None:
-        """Makes whole numbers of 4.0, and raises `SpaceError` naming the first value that is no positive number."""
+        """Makes whole numbers of 4.0, and raises `SpaceError` naming the first value that is out of its range."""
         object.__setattr__(self, "embed_dim", _whole("embed_dim", self.embed_dim))
-        object.__setattr__(self, "heads", tuple(_whole(f"heads[{i}]", h) for i, h in enumerate(self.heads)))
+        object.__setattr__(self, "heads", tuple(_whole(f"heads[{i}]", h, 0) for i, h in enumerate(self.heads)))
         object.__setattr__(
-            self, "ffn_ratios", tuple(_positive(f"ffn_ratios[{i}]", r) for i, r in enumerate(self.ffn_ratios))
+            self, "ffn_ratios", tuple(_not_negative(f"ffn_ratios[{i}]", r) for i, r in enumerate(self.ffn_ratios))
         )
+        object.__setattr__(self, "front_end", tuple(_whole(f"front_end[{i}]", c) for i, c in enumerate(self.front_end)))
 
     @property
     def depth(self) -> int:
         """Number of kept layers."""
         return len(self.heads)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all layers are alike."""
+        return len(set(self.heads)) == len(set(self.ffn_ratios)) == 1
 
     @property
     def ffn_dims(self) -> tuple[int, ...]:
@@ -76,31 +87,46 @@ class Subnet:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     @classmethod
-    def _trusted(cls, embed_dim: int, heads: tuple[int, ...], ffn_ratios: tuple[float, ...]) -> Subnet:
+    def _trusted(
+        cls, embed_dim: int, heads: tuple[int, ...], ffn_ratios: tuple[float, ...], front_end: tuple[int, ...] = ()
+    ) -> Subnet:
         """A subnet made without checks, for choices that come from a space and are drawn in thousands."""
         subnet = object.__new__(cls)
         object.__setattr__(subnet, "embed_dim", embed_dim)
         object.__setattr__(subnet, "heads", heads)
         object.__setattr__(subnet, "ffn_ratios", ffn_ratios)
+        object.__setattr__(subnet, "front_end", front_end)
         return subnet
 
     def to_dict(self) -> JsonObject:
-        """Plain containers, in the canonical key order."""
-        return {"embed_dim": self.embed_dim, "heads": list(self.heads), "ffn_ratios": list(self.ffn_ratios)}
+        """Plain containers, in the canonical key order; the whole front end is left out."""
+        front_end = {"front_end": list(self.front_end)} if self.front_end else {}
+        return {
+            "embed_dim": self.embed_dim,
+            "heads": list(self.heads),
+            "ffn_ratios": list(self.ffn_ratios),
+            **front_end,
+        }
 
     def to_json(self) -> str:
         """Canonical JSON: fixed key order, no spaces, ratios as floats."""
         heads, ratios = ",".join(map(str, self.heads)), ",".join(map(repr, self.ffn_ratios))
-        return f'{{"embed_dim":{self.embed_dim},"heads":[{heads}],"ffn_ratios":[{ratios}]}}'
+        front_end = f',"front_end":[{",".join(map(str, self.front_end))}]' if self.front_end else ""
+        return f'{{"embed_dim":{self.embed_dim},"heads":[{heads}],"ffn_ratios":[{ratios}]{front_end}}}'
 
     @classmethod
     def from_dict(cls, fields: JsonMapping) -> Subnet:
         """The subnet of a dict as `to_dict` returns it. Raises `SpaceError` for unknown and missing keys."""
-        _check_keys(fields, _KEYS, "a subnet")
-        for key in ("heads", "ffn_ratios"):
-            if not isinstance(fields[key], (list, tuple)):
-                raise SpaceError(f"{key} must be a list with one entry for each layer; got {fields[key]!r}")
-        return cls(fields["embed_dim"], tuple(fields["heads"]), tuple(fields["ffn_ratios"]))
+        _check_keys(fields, _KEYS, "a subnet", ("front_end",))
+        front_end = fields.get("front_end", [])
+        for key, value, of in (
+            ("heads", fields["heads"], "layer"),
+            ("ffn_ratios", fields["ffn_ratios"], "layer"),
+            ("front_end", front_end, "convolution"),
+        ):
+            if not isinstance(value, (list, tuple)):
+                raise SpaceError(f"{key} must be a list with one entry for each {of}; got {value!r}")
+        return cls(fields["embed_dim"], tuple(fields["heads"]), tuple(fields["ffn_ratios"]), tuple(front_end))
 
     @classmethod
     def from_json(cls, text: str) -> Subnet:
@@ -116,7 +142,15 @@ class Subnet:
         return cls.from_dict(fields)
 
     def to_lighthubert(self, head_dim: int = 64) -> JsonObject:
-        """LightHuBERT's subnet dict, with global attention in every layer."""
+        """LightHuBERT's subnet dict, with global attention in every layer.
+
+        Raises `SpaceError` for what it cannot express: layers without a half, and a narrower front end.
+        """
+        if self.front_end or not all((*self.heads, *self.ffn_dims)):
+            raise SpaceError(
+                f"LightHuBERT's dict cannot express subnet {self.id}: it has no layers without attention or FFN and "
+                "no narrower front end"
+            )
         return {
             "atten_dim": [head_dim * heads for heads in self.heads],
             "embed_dim": self.embed_dim,
@@ -163,6 +197,8 @@ _EXAMPLE = '{"embed_dim":384,"heads":[6,6],"ffn_ratios":[4.0,3.5]}'
 
 def ffn_ratio(ffn_dim: int, embed_dim: int) -> float:
     """The shortest decimal ratio r with int(r * D) == F."""
+    if ffn_dim == 0:
+        return 0.0
     for digits in range(1, 17):
         ratio = round(ffn_dim / embed_dim, digits)
         if int(ratio * embed_dim) == ffn_dim:
@@ -182,22 +218,23 @@ def _check_keys(fields: object, known: tuple[str, ...], what: str, optional: tup
         raise SpaceError(f"{what} has the keys {', '.join(known)}; {wrong}")
 
 
-def _whole(name: str, value: object) -> int:
+def _whole(name: str, value: object, least: int = 1) -> int:
+    kind = "a positive whole number" if least else "a whole number, 0 or more"
     if isinstance(value, bool) or not isinstance(value, (int, float, SupportsIndex)):
-        raise SpaceError(f"{name} must be a positive whole number; got {value!r}")
+        raise SpaceError(f"{name} must be {kind}; got {value!r}")
     number = value if isinstance(value, (int, float)) else value.__index__()
-    if (isinstance(number, float) and not number.is_integer()) or number < 1:
-        raise SpaceError(f"{name} must be a positive whole number; got {value!r}")
+    if (isinstance(number, float) and not number.is_integer()) or number < least:
+        raise SpaceError(f"{name} must be {kind}; got {value!r}")
     return int(number)
 
 
-def _positive(name: str, value: object) -> float:
+def _not_negative(name: str, value: object) -> float:
     if isinstance(value, (int, float, SupportsFloat)) and not isinstance(value, (bool, str)):
         with suppress(OverflowError):
             number = float(value)
-            if 0 < number < math.inf:
+            if 0 <= number < math.inf:
                 return number
-    raise SpaceError(f"{name} must be a positive number; got {value!r}")
+    raise SpaceError(f"{name} must be a number, 0 or more; got {value!r}")
 
 
 def _brief(value: object, limit: int = 60) -> str:

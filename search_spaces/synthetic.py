@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -44,8 +45,8 @@ class SyntheticScore:
     def _extras(self, subnet: Subnet) -> float:
         extras = 0.0
         if self.interactions:
-            layers = list(self.space.layers_of(subnet).items())
-            at = [(layer, self.space.choices[layer].index(choice)) for layer, choice in layers]
+            chosen = self.space.chosen_by(subnet)
+            at = [(entry, self.space.choices[entry].index(choice)) for entry, choice in chosen]
             pairs = sum(float(self._pair(a, b)[i, j]) for (a, i), (b, j) in pairwise(at))
             extras += self.interactions * pairs / self.space.network.num_layers
         if self.noise:
@@ -70,8 +71,16 @@ def _additive(space: Space, rng: np.random.Generator) -> AdditiveTable:
         return float(np.log(embed_dim / max(space.embed_dims)) - 0.5 * (1 - depth / layers))
 
     def layer(embed_dim: int, heads: int, ratio: float, index: int, depth: int) -> float:
-        gain = of_heads[index] * np.log(heads / max(space.heads[index]))
-        gain += of_ratio[index] * np.log(ratio / max(space.ffn_ratios[index]))
+        gain = of_heads[index] * _gain(heads, max(space.heads[index]))
+        gain += of_ratio[index] * _gain(ratio, max(space.ffn_ratios[index]))
         return float(gain + quirks[index][space.choices[index].index((heads, ratio))])
 
-    return AdditiveTable.build(space, "synthetic", "points", constant, layer)
+    def front_end(embed_dim: int, channels: tuple[int, ...]) -> float:
+        return 0.5 * _gain(sum(channels), sum(space.network.channels))
+
+    return AdditiveTable.build(space, "synthetic", "points", constant, layer, front_end)
+
+
+def _gain(value: float, most: float) -> float:
+    """Logarithmic, and finite at 0."""
+    return math.log(value / most) if value else -4.0 if most else 0.0

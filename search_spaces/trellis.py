@@ -94,6 +94,31 @@ class Trellis:
         trellis = cls(e, p, kept, tuple(moves))
         return trellis if trellis.has_paths else None
 
+    @classmethod
+    def restricted(
+        cls,
+        e: int,
+        p: int,
+        kept: tuple[int, ...],
+        num_choices: Sequence[int],
+        limits: Sequence[tuple[Terms, Number]],
+        only: Sequence[int | None],
+    ) -> Trellis | None:
+        """The same with one choice in each layer, given by its index; None leaves a layer all of its choices."""
+        at = [slice(None) if choice is None else slice(choice, choice + 1) for choice in only]
+        own = [
+            (Terms(terms.constant, [row[part] for row, part in zip(terms.layers, at, strict=True)], ()), limit)
+            for terms, limit in limits
+        ]
+        sizes = [size if choice is None else 1 for size, choice in zip(num_choices, only, strict=True)]
+        small = cls.build(e, p, kept, sizes, own)
+        if small is None:
+            return None
+        moves = [np.full((len(move), size), -1) for move, size in zip(small.moves, num_choices, strict=True)]
+        for whole, part, move in zip(moves, at, small.moves, strict=True):
+            whole[:, part] = move
+        return cls(e, p, kept, tuple(moves))
+
     @property
     def has_paths(self) -> bool:
         """Whether any path keeps all limits together."""

@@ -95,20 +95,18 @@ class VectorSums:
     def _shape(self) -> tuple[int, int, int, int]:
         """Number of embed dims E and depths P, and the most choices of heads H and of FFN ratios R in any layer."""
         space = self.space
-        return len(space.embed_dims), len(space.depths), max(map(len, space.heads)), max(map(len, space.ffn_ratios))
+        return len(space.embed_dims), len(space.depths), *(max(sizes) for sizes in zip(*space.sizes))  # type: ignore[return-value]
 
     @cached_property
     def _sizes(self) -> npt.NDArray[np.uint64]:
         """Number of choices that each entry of a vector indexes."""
-        space = self.space
-        per_layer = [len(c) for pair in zip(space.heads, space.ffn_ratios, strict=True) for c in pair]
-        return np.array([*self._shape[:2], *per_layer], dtype=np.uint64)
+        return np.array([*self._shape[:2], *(n for pair in self.space.sizes for n in pair)], dtype=np.uint64)
 
     @cached_property
     def _reads(self) -> Array:
         """(P, entries): whether an entry of a vector matters at a depth."""
         reads = np.ones((self._shape[1], len(self._sizes)), dtype=bool)
-        for p, kept in enumerate(self.space.depth_map.values()):
+        for p, kept in enumerate(self.space.chains):
             reads[p, 2:] = np.isin(np.arange(len(self.layers)), kept).repeat(2)
         return reads
 
@@ -120,9 +118,9 @@ class VectorSums:
         """
         E, P, H, R = self._shape
         layers = np.zeros((len(self.layers), H, R, E, P), dtype=self.constant.dtype)
-        for p, kept in enumerate(self.space.depth_map.values()):
+        for p, kept in enumerate(self.space.chains):
             for layer in kept:
-                h, r = len(self.space.heads[layer]), len(self.space.ffn_ratios[layer])
+                h, r = self.space.sizes[layer]
                 layers[layer, :h, :r, :, p] = self.layers[layer][:, p].T.reshape(h, r, E)
         return self.constant.ravel(), [np.pad(terms.ravel(), 1) for terms in layers]
 
@@ -162,8 +160,8 @@ class VectorSums:
         """(E + 1, P + 1, choices) of one layer, as floats: NaN for a missing choice of a layer that the depth keeps."""
         E, P, H, R = self._shape
         terms = np.full((E + 1, P + 1, H + 1, R + 1), np.nan)
-        h, r = len(self.space.heads[layer]), len(self.space.ffn_ratios[layer])
-        for p, kept in enumerate(self.space.depth_map.values()):
+        h, r = self.space.sizes[layer]
+        for p, kept in enumerate(self.space.chains):
             if layer in kept:
                 terms[1:, p + 1, 1 : h + 1, 1 : r + 1] = self.layers[layer][:, p].reshape(E, h, r)
             else:

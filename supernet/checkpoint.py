@@ -1,7 +1,8 @@
 """Supernets on disk: our own folders, and `load_supernet`, which reads every supported kind of checkpoint.
 
 A folder of ours holds `model.safetensors`, `config.json` (space, heads, provenance) and perhaps
-`calibration.safetensors`. Checkpoints of other packages are read by `foreign.py`.
+`calibration.safetensors`, and `rest/` with the decoder of its source. Checkpoints of other packages are read by
+`foreign.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 from search_spaces import CheckpointError, NasError, Space, SpaceError, space_from_dict
 from search_spaces.files import read_text, replacing
 from supernet.calibration import load_calibration
+from supernet.companion import REST
 from supernet.foreign import from_hugging_face, from_pickle
 from supernet.model import HubertSupernet
 from supernet.preprocessor import Preprocessor
@@ -43,7 +45,7 @@ def load_supernet(path_or_name: Path | str, device: str = "cpu", space: Space | 
 
     `space`: the subnets to search. For a supernet of ours it must be a part of the stored space. A checkpoint of
     another package stores only sizes: there the default is `lighthubert-base` for a network of HuBERT Base's sizes,
-    else the whole network alone.
+    else the fine space of its network.
     Raises `CheckpointError` for anything that cannot be read safely and completely.
     """
     name = str(path_or_name)
@@ -163,6 +165,8 @@ def _from_ours(folder: Path, config: Mapping[str, Any]) -> HubertSupernet:
     calibration = folder / "calibration.safetensors"
     if calibration.exists():
         model.calibration = load_calibration(calibration)
+    if (folder / REST / "config.json").is_file():
+        model.source = folder / REST
     return model
 
 

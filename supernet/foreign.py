@@ -1,8 +1,8 @@
 """Supernets from the checkpoints of other packages, and back to LightHuBERT's names.
 
-Read are Hugging Face folders of HuBERT and wav2vec 2.0, LightHuBERT's `.pt` files and fairseq's HuBERT `.pt` files.
-Known keys that a supernet does not need (prediction labels of the teacher's own training, CTC heads) are listed in its
-provenance; other unexpected keys are refused. Pickles are only read with `weights_only=True`, which runs no code.
+Read are Hugging Face folders of every family (`families.py`), LightHuBERT's `.pt` files and fairseq's `.pt` files of
+HuBERT. Known keys that a supernet does not need (prediction labels, heads on top) are listed in its provenance; other
+unexpected keys are refused. Pickles are only read with `weights_only=True`, which runs no code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from search_spaces import CheckpointError, Space, ffn_ratio, get_space, space_from_dict
+from search_spaces import CheckpointError, Network, Space, SpaceError, get_space
+from search_spaces.proposals import proposed_space
+from supernet.families import completed, get_family
 from supernet.model import HubertSupernet
 from supernet.preprocessor import Preprocessor, read_preprocessor
 from supernet.weights import KeyTable, instead_of, plain_tensors, read_tensors, rename_keys, shards, with_weights
@@ -46,40 +48,7 @@ _FAIRSEQ = KeyTable({
     "encoder.layers.{n}.final_layer_norm.{p}": "encoder.layers.{n}.final_norm.{p}",
     _HEAD + "{n}.weight": _HEAD + "{n}.weight",
 })  # fmt: skip
-_HUGGING_FACE = KeyTable({
-    "masked_spec_embed": "mask_embedding",
-    "feature_projection.layer_norm.{p}": "encoder.input_norm.{p}",
-    "feature_projection.projection.{p}": "encoder.projection.{p}",
-    "feature_extractor.conv_layers.{n}.conv.weight": "front_end.convs.{n}.weight",
-    "feature_extractor.conv_layers.0.layer_norm.{p}": "front_end.norm.{p}",
-    "encoder.pos_conv_embed.conv.bias": "encoder.pos_conv.bias",
-    "encoder.pos_conv_embed.conv.weight_g": "encoder.pos_conv.weight_g",
-    "encoder.pos_conv_embed.conv.weight_v": "encoder.pos_conv.weight_v",
-    "encoder.pos_conv_embed.conv.parametrizations.weight.original0": "encoder.pos_conv.weight_g",
-    "encoder.pos_conv_embed.conv.parametrizations.weight.original1": "encoder.pos_conv.weight_v",
-    "encoder.layer_norm.{p}": "encoder.norm.{p}",
-    **{
-        f"encoder.layers.{{n}}.attention.{x}_proj.{{p}}": f"encoder.layers.{{n}}.{x}.{{p}}"
-        for x in ("q", "k", "v", "out")
-    },
-    "encoder.layers.{n}.layer_norm.{p}": "encoder.layers.{n}.attention_norm.{p}",
-    "encoder.layers.{n}.feed_forward.intermediate_dense.{p}": "encoder.layers.{n}.fc1.{p}",
-    "encoder.layers.{n}.feed_forward.output_dense.{p}": "encoder.layers.{n}.fc2.{p}",
-    "encoder.layers.{n}.final_layer_norm.{p}": "encoder.layers.{n}.final_norm.{p}",
-})  # fmt: skip
 _IGNORED_FAIRSEQ = re.compile(r"label_embs_concat|final_proj\.(weight|bias)")
-_IGNORED_HUGGING_FACE = re.compile(
-    r"lm_head\.(weight|bias)|projector\.(weight|bias)|classifier\.(weight|bias)|layer_weights|"
-    r"quantizer\..*|project_(q|hid)\.(weight|bias)"  # from wav2vec 2.0's pretraining
-)
-_REQUIRED_HUGGING_FACE = {
-    "conv_bias": False,
-    "hidden_act": "gelu",
-    "feat_extract_activation": "gelu",
-    "conv_pos_batch_norm": False,
-    "feat_proj_layer_norm": True,
-    "layer_norm_eps": 1e-5,
-}
 _REQUIRED_FAIRSEQ = {"layer_norm_first": False, "extractor_mode": "default", "conv_bias": False, "pos_conv_depth": 1}
 
 
@@ -101,41 +70,32 @@ def lighthubert_weights(model: HubertSupernet) -> dict[str, Tensor]:
 def from_hugging_face(folder: Path, config: Mapping[str, Any], space: Space | None) -> HubertSupernet:
     """The supernet from a Hugging Face folder whose parsed `config.json` is `config`.
 
-    `space`: the subnets to search, by default `lighthubert-base` for a network of HuBERT Base's sizes, else the whole
-    network alone.
+    `space`: the subnets to search, by default `lighthubert-base` for a network of HuBERT Base's sizes, else the fine
+    space of the network.
     """
-    kind = _checked_kind(folder, config)
-    renamed, ignored = rename_keys(
-        folder, _hugging_face_weights(folder), _HUGGING_FACE, _IGNORED_HUGGING_FACE, f"{kind}."
-    )
-    chosen = space or _hugging_face_space(folder, config)
-    if "mask_embedding" not in renamed and config.get("mask_time_prob", 0.05) == 0:
-        renamed["mask_embedding"] = torch.zeros(chosen.network.width)
-    provenance = {"source": f"Hugging Face {kind}", "ignored_keys": ignored}
-    prepare, names = read_preprocessor(folder), _HUGGING_FACE.inverse()
-    return with_weights(
+    family = get_family(folder, config)
+    try:
+        network = family.network(config)
+    except (TypeError, ValueError, OverflowError, SpaceError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} does not describe a {config['model_type']}: {error}") from None
+    if space is not None and space.network != network:
+        raise CheckpointError(f"space '{space.name}' is of another network than the one that {folder} describes")
+    chosen = space or _default_space(str(config["model_type"]), network)
+    weights, table = _hugging_face_weights(folder), KeyTable(family.names(network))
+    prefix = next((each for each in family.prefixes if any(key.startswith(each) for key in weights)), "")
+    renamed, ignored = rename_keys(folder, weights, table, family.ignored, prefix)
+    learned = network.front_end == "conv" and config.get("mask_time_prob", 0.05) != 0
+    provenance = {"source": f"Hugging Face {config['model_type']}", "ignored_keys": ignored}
+    prepare, names = read_preprocessor(folder, network.mels), table.inverse()
+    model = with_weights(
         lambda: HubertSupernet(chosen, provenance=provenance, prepare=prepare),
-        renamed,
+        completed(network, renamed, learned),
         folder,
         lambda name: names.translate(name) or name,
     )
-
-
-def _checked_kind(folder: Path, config: Mapping[str, object]) -> str:
-    """The model type, if the supernet computes what such a model with this config computes."""
-    kind = config["model_type"]
-    if kind not in ("hubert", "wav2vec2"):
-        reasons = {"wavlm": ": its gated relative positions are not supported", "whisper": ": it can only be a teacher"}
-        reason = reasons.get(str(kind), "")
-        raise CheckpointError(f"model_type of {folder} must be hubert or wav2vec2 to be searched; got {kind!r}{reason}")
-    if config.get("do_stable_layer_norm") or config.get("feat_extract_norm", "group") != "group":
-        raise CheckpointError(
-            f"{folder} is a pre-norm model (HuBERT Large): only post-norm ones (HuBERT Base, LightHuBERT) are supported"
-        )
-    for key, required in _REQUIRED_HUGGING_FACE.items():
-        if config.get(key, required) != required:
-            raise CheckpointError(f"{key} of {folder} must be {required!r}; got {config[key]!r}")
-    return str(kind)
+    if network.mel:
+        model.source = folder
+    return model
 
 
 def _hugging_face_weights(folder: Path) -> dict[str, Tensor]:
@@ -146,45 +106,10 @@ def _hugging_face_weights(folder: Path) -> dict[str, Tensor]:
     raise CheckpointError(f"{folder} contains neither model.safetensors nor pytorch_model.bin")
 
 
-def _hugging_face_space(folder: Path, config: Mapping[str, Any]) -> Space:
-    """`lighthubert-base` for a network of HuBERT Base's sizes, else a space with the whole network as its only subnet.
-
-    Absent fields have the defaults of transformers' HubertConfig.
-    """
-    try:
-        for key in ("hidden_size", "num_attention_heads", "intermediate_size", "num_hidden_layers"):
-            if key in config and (type(config[key]) is not int or config[key] < 1):
-                raise ValueError(f"{key} must be a positive whole number; got {config[key]!r:.40}")
-        width, heads = int(config.get("hidden_size", 768)), int(config.get("num_attention_heads", 12))
-        ffn_dim, layers = int(config.get("intermediate_size", 3072)), int(config.get("num_hidden_layers", 12))
-        rows = [
-            config.get("conv_dim", [512] * 7),
-            config.get("conv_kernel", [10, 3, 3, 3, 3, 2, 2]),
-            config.get("conv_stride", [5, 2, 2, 2, 2, 2, 2]),
-        ]
-        network = {
-            "conv_layers": [[int(n) for n in row] for row in zip(*rows, strict=True)],
-            "width": width,
-            "heads": heads,
-            "ffn_dim": ffn_dim,
-            "num_layers": layers,
-            "head_dim": width // heads,
-            "pos_conv_kernel": int(config.get("num_conv_pos_embeddings", 128)),
-            "pos_conv_groups": int(config.get("num_conv_pos_embedding_groups", 16)),
-        }
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
-        raise CheckpointError(f"{folder / 'config.json'} does not describe a HuBERT: {error}") from None
+def _default_space(kind: str, network: Network) -> Space:
+    """`lighthubert-base` for a network of HuBERT Base's kind and sizes, else the fine space of the network."""
     base = get_space("lighthubert-base")
-    if network == base.network.to_dict():
-        return base
-    return space_from_dict({
-        "name": f"hubert-{width}",
-        "embed_dims": [width],
-        "heads": [heads],
-        "ffn_ratios": [ffn_ratio(ffn_dim, width)],
-        "depth_map": {str(layers): list(range(1, layers + 1))},
-        "network": network,
-    })  # fmt: skip
+    return base if network == base.network else proposed_space(network, "fine", f"{kind}-{network.width}")
 
 
 # -------------------------------------------------------------------- LightHuBERT, fairseq

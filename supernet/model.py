@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +14,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from search_spaces import Network, Space, SpaceError, Subnet, ffn_ratio
+from search_spaces import AudioError, Network, Space, SpaceError, Subnet, ffn_ratio
 from supernet.calibration import CalibrationSpeech
-from supernet.layers import FRAME_MASKS, Encoder, Features, FrontEnd, Hubert, fingerprint, frame_mask
+from supernet.layers import (
+    FRAME_MASKS,
+    Encoder,
+    Features,
+    FrontEnd,
+    Hubert,
+    LogMel,
+    fingerprint,
+    frame_mask,
+    front_channels,
+)
 from supernet.preprocessor import Preprocessor
-from supernet.slicing import slice_weights
+from supernet.slicing import slice_front_end, slice_weights
 
 __all__ = ["HubertSupernet"]
 
@@ -66,14 +77,16 @@ class HubertSupernet(nn.Module):
         self.prepare = prepare or Preprocessor()
         self.provenance: dict[str, Any] = dict(provenance or {})
         self.calibration: CalibrationSpeech | None = None  # set by load_supernet if the folder has some
-        self.front_end = FrontEnd(network)
+        self.source: Path | None = None  # a folder with the rest of the model: Whisper's decoder and tokenizer
+        self.front_end = FrontEnd(network)  # whole; `features` slices it
         full = Subnet(
             network.width,
             (network.heads,) * network.num_layers,
             (ffn_ratio(network.ffn_dim, network.width),) * network.num_layers,
         )
         self.encoder = Encoder(network, full)
-        self.encoder.pos_conv = _StoredPositionalConv(network)  # type: ignore[assignment]
+        if network.positions == "conv":
+            self.encoder.pos_conv = _StoredPositionalConv(network)  # type: ignore[assignment]
         self.mask_embedding = nn.Parameter(torch.empty(network.width).uniform_())
         self.heads: Sequence[nn.Linear] = nn.ModuleList(  # type: ignore[assignment]
             nn.Linear(network.width, head_dim, bias=False) for _ in head_layers
@@ -91,6 +104,8 @@ class HubertSupernet(nn.Module):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Conv1d):
                 nn.init.kaiming_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     # ---------------------------------------------------------------- the active subnet
 
@@ -127,26 +142,49 @@ class HubertSupernet(nn.Module):
             self.space.check(subnet)
         self.space, self._subnet = space, space.largest
 
+    def stored_weights(self) -> dict[str, Tensor]:
+        """The encoder's stored weights by name."""
+        return {**dict(self.encoder.named_parameters()), **dict(self.encoder.named_buffers())}
+
     def sliced_weights(self, subnet: Subnet | None = None) -> dict[str, Tensor]:
         """Slices of the stored encoder weights for a subnet (default: the active one), named as in `layers.Encoder`."""
-        stored = dict(self.encoder.named_parameters())
-        return slice_weights(stored, self.space, subnet or self._subnet)
+        return slice_weights(self.stored_weights(), self.space, subnet or self._subnet)
 
     # ---------------------------------------------------------------- forward pass
 
     def forward(self, wav: Tensor, lengths: Tensor | None = None) -> Features:
-        """Hidden states of wav (B, S), float, normalised per utterance; `lengths` (B,) in samples if it is padded."""
-        features = self.front_end(wav)
+        """Hidden states of wav (B, S), float, as `prepare` makes it; `lengths` (B,) in samples if it is padded."""
+        most = self.space.network.max_samples
+        if most is not None and wav.shape[1] > most:
+            raise AudioError(
+                f"this network hears at most {most / 16_000:g} s; got {wav.shape[1] / 16_000:g} s: split it"
+            )
+        features = self.features(wav)
         return self.encode(features, self.frame_mask(lengths, wav.shape[1], features.shape[1]))
 
     extract_features = forward
+
+    def features(self, wav: Tensor, front_end: tuple[int, ...] | None = None) -> Tensor:
+        """Front-end features (B, T, C) of wav (B, S), which are the same for every subnet with this front end.
+
+        `front_end`: channels of each convolution, () for all; default: those of the active subnet.
+        """
+        channels = self._subnet.front_end if front_end is None else front_end
+        if not channels:
+            return self.front_end(wav)  # type: ignore[no-any-return]
+        sliced = slice_front_end(dict(self.front_end.named_parameters()), channels)
+        return functional_call(_front_skeleton(self.space.network, channels), sliced, (wav,))  # type: ignore[no-any-return]
 
     def frame_mask(self, lengths: Tensor | None, samples: int, frames: int) -> Tensor | None:
         """(B, T), True for frames of speech; see `layers.frame_mask`."""
         return frame_mask(self.space.network, lengths, samples, frames, self.frame_rule)
 
+    def features_of_each(self, wav: Tensor) -> dict[tuple[int, ...], Tensor]:
+        """The features (B, T, C) of every front end of the space."""
+        return {front_end: self.features(wav, front_end) for front_end in self.space.front_ends}
+
     def encode(self, features: Tensor, mask: Tensor | None = None, masked: Tensor | None = None) -> Features:
-        """Hidden states of front-end features (B, T, C), which are the same for every subnet.
+        """Hidden states of front-end features (B, T, C) of the active subnet's front end.
 
         `mask` (B, T): True for frames of speech; `masked` (B, T): True for frames hidden from the student in training.
         """
@@ -180,8 +218,9 @@ class HubertSupernet(nn.Module):
         self.space.check(subnet)
         net = Hubert(self.space.network, subnet, self.frame_rule, self.prepare)
         weights = {f"encoder.{name}": value for name, value in self.sliced_weights(subnet).items()}
-        weights |= {f"front_end.{name}": value for name, value in self.front_end.named_parameters()}
-        first = next(iter(weights.values()))
+        front_end = slice_front_end(dict(self.front_end.named_parameters()), front_channels(self.space.network, subnet))
+        weights |= {f"front_end.{name}": value for name, value in front_end.items()}
+        first = self.mask_embedding
         net.to(device=first.device, dtype=first.dtype)
         net.load_state_dict({name: value.detach().clone() for name, value in weights.items()}, strict=True)
         return net.train(self.training)
@@ -192,3 +231,12 @@ def _skeleton(network: Network, subnet: Subnet) -> Encoder:
     """The subnet's encoder on the meta device: shapes and forward pass, no memory."""
     with torch.device("meta"):
         return Encoder(network, subnet)
+
+
+@lru_cache(maxsize=64)
+def _front_skeleton(network: Network, channels: tuple[int, ...]) -> FrontEnd:
+    with torch.device("meta"):
+        net = FrontEnd(network, channels)
+    if net.mel is not None:  # its constants are no weights
+        net.mel = LogMel(network.mels)
+    return net

@@ -12,6 +12,7 @@ import numpy as np
 
 from search_spaces import CheckpointError
 from search_spaces.files import read_text
+from search_spaces.network import MEL_HOP, MEL_WINDOW
 from search_spaces.types import Array
 from supernet.audio import RATE
 
@@ -61,9 +62,10 @@ class Preprocessor:
         return cls(normalize, float(eps))
 
 
-def read_preprocessor(folder: Path) -> Preprocessor:
+def read_preprocessor(folder: Path, mels: int = 0) -> Preprocessor:
     """The preprocessor of a Hugging Face folder, by default as `Wav2Vec2FeatureExtractor`: normalised, 16 kHz.
 
+    `mels`: bins of the network's own spectrogram, as `WhisperFeatureExtractor` makes it: then samples stay as they are.
     Raises `CheckpointError` for settings that cannot be followed.
     """
     file = folder / FILE
@@ -76,6 +78,11 @@ def read_preprocessor(folder: Path) -> Preprocessor:
     if not isinstance(fields, Mapping):
         raise CheckpointError(f"{file} must hold a JSON object; got a {type(fields).__name__}")
     _check_rate(fields, file)
+    if mels:
+        for key, own in (("feature_size", mels), ("n_fft", MEL_WINDOW), ("hop_length", MEL_HOP), ("dither", 0.0)):
+            if fields.get(key, own) != own:
+                raise CheckpointError(f"{key} of {file} must be {own}, as the network has it; got {fields[key]!r:.40}")
+        return Preprocessor(normalize=False)
     normalize = fields.get("do_normalize", True)
     if not isinstance(normalize, bool):
         raise CheckpointError(f"do_normalize of {file} must be true or false; got {normalize!r:.40}")

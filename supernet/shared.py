@@ -1,8 +1,9 @@
 """Many subnets on the same speech, with shared computations done once.
 
-A subnet's hidden states depend on its embed dim and then, step by step, on the heads and the FFN ratio of each kept
-layer. A call traverses its subnets as a trie of these steps, depth first: a step that several subnets share is computed
-once, a subnet that is a prefix of another costs nothing, and only states that are still needed for branches are kept.
+A subnet's hidden states depend on its front end and embed dim and then, step by step, on the heads and the FFN ratio of
+each kept layer. A call traverses its subnets as a trie of these steps, depth first: a step that several subnets share
+is computed once, a subnet that is a prefix of another costs nothing, and only states that are still needed for branches
+are kept.
 
 The layers are `layers.EncoderLayer` modules on weights from `slicing`: one module per choice, on views of one slice per
 layer and embed dim (float32 attention weights are views of the supernet's own). The frames of all utterances form one
@@ -12,7 +13,7 @@ depend on where utterances begin.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Generic, TypeVar
 
@@ -20,14 +21,16 @@ import torch
 from torch import Tensor
 
 from search_spaces import Subnet
-from supernet.layers import Encoder, EncoderLayer, attention
+from supernet.layers import Encoder, EncoderLayer, Relative, attention, front_channels
 from supernet.model import HubertSupernet
 from supernet.slicing import narrow_layer, slice_layer, slice_start
 
 __all__ = ["SharedEncoder", "Speech"]
 
 T = TypeVar("T")
+Profile = tuple[int, ...]
 Step = tuple[int, int]  # (layer, heads), then (layer, FFN dim)
+_GONE = -1  # instead of both, if both are 0
 
 
 class Speech:
@@ -43,24 +46,32 @@ class Speech:
         self._sizes = [bucket.shape[0] * bucket.shape[1] for bucket in self.buckets]
         self.frames = sum(self.lengths)
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, relative: Relative | None = None) -> Tensor:
         """Attention (N, H, head dim) within each utterance."""
-        parts = zip(*(torch.split(x, self._sizes) for x in (q, k, v)), self.buckets, strict=True)
-        return torch.cat(
-            [attention(*(x.unflatten(0, bucket.shape[:2]) for x in qkv)).flatten(0, 1) for *qkv, bucket in parts]
-        )
+        inputs = (q, k, v) if relative is None else (q, k, v, relative[0])
+        mixed = []
+        for *parts, bucket in zip(*(torch.split(x, self._sizes) for x in inputs), self.buckets, strict=True):
+            own = [x.unflatten(0, bucket.shape[:2]) for x in parts]
+            added = None if relative is None else (own[3], relative[1])
+            mixed.append(attention(own[0], own[1], own[2], None, added).flatten(0, 1))
+        return torch.cat(mixed)
 
 
 class SharedEncoder:
     """Runs subnets of `model` on one `Speech`. The layers run in `dtype`, everything before them in float32.
 
-    Slices, and the input of the first layer for each embed dim, are kept until the weights change.
+    `speech`: the features of each front end, or those of the only one. Slices, and the input of the first layer for
+    each front end and embed dim, are kept until the weights change.
     """
 
-    def __init__(self, model: HubertSupernet, speech: Speech, dtype: torch.dtype = torch.float32) -> None:
-        self.model, self.speech, self.dtype = model, speech, dtype
+    def __init__(
+        self, model: HubertSupernet, speech: Speech | Mapping[Profile, Speech], dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.speeches = {model.space.front_ends[0]: speech} if isinstance(speech, Speech) else dict(speech)
+        self.model, self.speech, self.dtype = model, next(iter(self.speeches.values())), dtype
         self._versions: tuple[int, ...] = ()
-        self._starts: dict[int, tuple[Tensor, Tensor]] = {}
+        self._starts: dict[tuple[Profile, int], tuple[Tensor, Tensor]] = {}
+        self._ends: dict[int, Encoder] = {}
         self._widest: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._layers: dict[tuple[int, int, int, int], EncoderLayer] = {}
 
@@ -75,21 +86,37 @@ class SharedEncoder:
             self.model.space.check(subnet)
         self._forget_old_weights()
         walk = _Walk(self, subnets, layers, read)
-        for D in sorted({subnet.embed_dim for subnet in subnets}):
-            walk.embed_dim(D)
+        for front_end, D in sorted({(subnet.front_end, subnet.embed_dim) for subnet in subnets}):
+            walk.start(front_end, D)
         return [[values[k] for k in range(len(layers))] for values in walk.values]
 
-    def start(self, D: int) -> tuple[Tensor, Tensor]:
+    def start(self, front_end: Profile, D: int) -> tuple[Tensor, Tensor]:
         """The projected input and the input of the first layer, each (N, D)."""
-        if D not in self._starts:
-            network = self.model.space.network
-            with torch.device("meta"):
-                encoder = Encoder(network, Subnet(D, (1,), (1.0,)))
-            encoder.load_state_dict(slice_start(self._stored, network, D), strict=False, assign=True)
-            parts = zip(*(encoder.start(bucket) for bucket in self.speech.buckets), strict=True)
+        key = (front_end, D)
+        if key not in self._starts:
+            encoder = self._outside(Subnet(D, (1,), (1.0,), front_end))
+            parts = zip(*(encoder.start(bucket) for bucket in self.speeches[front_end].buckets), strict=True)
             projected, x = (torch.cat([part.flatten(0, 1) for part in each]).to(self.dtype) for each in parts)
-            self._starts[D] = projected, x
-        return self._starts[D]
+            self._starts[key] = projected, x
+        return self._starts[key]
+
+    def finish(self, x: Tensor) -> Tensor:
+        """The last hidden state (N, D) from the output of the last layer."""
+        if not self.model.space.network.norm_first:
+            return x
+        D = x.shape[-1]
+        if D not in self._ends:
+            self._ends[D] = self._outside(Subnet(D, (1,), (1.0,), self.model.space.front_ends[0]))
+        return self._ends[D].finish(x.float()).to(self.dtype)
+
+    def _outside(self, subnet: Subnet) -> Encoder:
+        """What is before and after the layers of a subnet."""
+        network = self.model.space.network
+        with torch.device("meta"):
+            encoder = Encoder(network, subnet)
+        sliced = slice_start(self._stored, network, subnet.embed_dim, front_channels(network, subnet)[-1])
+        encoder.load_state_dict(sliced, strict=False, assign=True)
+        return encoder
 
     def layer(self, D: int, layer: int, heads: int, ffn_dim: int) -> EncoderLayer:
         """The plain layer with these choices, on views of the slice for this layer and embed dim."""
@@ -100,24 +127,28 @@ class SharedEncoder:
             if (D, layer) not in self._widest:
                 max_ffn_dim = int(max(space.ffn_ratios[layer]) * D)
                 widest = slice_layer(self._stored, network, layer, D, max_heads, max_ffn_dim)
-                self._widest[D, layer] = {name: value.to(self.dtype) for name, value in widest.items()}
+                self._widest[D, layer] = {name: _cast(value, self.dtype) for name, value in widest.items()}
             with torch.device("meta"):
-                module = EncoderLayer(D, heads, network.head_dim, ffn_dim)
-            narrowed = narrow_layer(self._widest[D, layer], heads * network.head_dim, ffn_dim)
+                module = EncoderLayer(network, D, heads, ffn_dim)
+            narrowed = narrow_layer(self._widest[D, layer], network, heads, ffn_dim)
             module.load_state_dict(narrowed, assign=True)
             self._layers[key] = module
         return self._layers[key]
 
     @property
     def _stored(self) -> dict[str, Tensor]:
-        return dict(self.model.encoder.named_parameters())
+        return self.model.stored_weights()
 
     def _forget_old_weights(self) -> None:
         versions = tuple(value._version for value in self.model.encoder.parameters())
         if versions != self._versions:
             self._versions = versions
-            for kept in (self._starts, self._widest, self._layers):
+            for kept in (self._starts, self._ends, self._widest, self._layers):
                 kept.clear()
+
+
+def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.to(dtype) if value.is_floating_point() else value
 
 
 class _Walk(Generic[T]):
@@ -136,12 +167,17 @@ class _Walk(Generic[T]):
 
     def _path(self, subnet: Subnet) -> list[Step]:
         layers = zip(self.encoder.model.space.kept_layers(subnet.depth), subnet.heads, subnet.ffn_dims, strict=True)
-        return [step for layer, heads, ffn_dim in layers for step in ((layer, heads), (layer, ffn_dim))]
+        return [
+            (layer, chosen if heads or ffn_dim else _GONE)
+            for layer, heads, ffn_dim in layers
+            for chosen in (heads, ffn_dim)
+        ]
 
-    def embed_dim(self, D: int) -> None:
-        """Reads the values of all subnets of embed dim D."""
-        projected, x = self.encoder.start(D)
-        self._follow([row for row, subnet in enumerate(self.subnets) if subnet.embed_dim == D], 0, -1, x, projected)
+    def start(self, front_end: Profile, D: int) -> None:
+        """Reads the values of all subnets with this front end and embed dim."""
+        projected, x = self.encoder.start(front_end, D)
+        rows = [row for row, each in enumerate(self.subnets) if (each.front_end, each.embed_dim) == (front_end, D)]
+        self._follow(rows, 0, -1, x, projected)
 
     def _follow(self, rows: list[int], at: int, last: int, x: Tensor, hidden: Tensor) -> None:
         """`rows` share their first `at` steps, up to layer `last`; these gave `x`, and `hidden` for readers."""
@@ -166,17 +202,28 @@ class _Walk(Generic[T]):
 
     def _read(self, ended: list[int], branches: dict[Step, list[int]], last: int, hidden: Tensor) -> None:
         """Reads `hidden` for the layers that it represents: from the last one run to the one before the next kept."""
+        norms_end = self.encoder.model.space.network.norm_first  # then the last state of a subnet is one of its own
         for k, layer in enumerate(self.layers):
             if last < layer:
-                due = [row for step, rows in branches.items() if layer <= step[0] for row in rows] + ended
-                value = self.read(k, hidden) if due else None
-                for row in due:
-                    self.values[row][k] = value  # type: ignore[assignment]
+                due = [row for step, rows in branches.items() if layer <= step[0] for row in rows]
+                self._read_for(k, hidden, due if norms_end else due + ended)
+        if norms_end and ended:
+            final = self.encoder.finish(hidden)
+            for k, layer in enumerate(self.layers):
+                if last < layer:
+                    self._read_for(k, final, ended)
+
+    def _read_for(self, k: int, hidden: Tensor, rows: list[int]) -> None:
+        value = self.read(k, hidden) if rows else None
+        for row in rows:
+            self.values[row][k] = value  # type: ignore[assignment]
 
     def _take(self, step: Step, at: int, x: Tensor) -> Tensor:
         """The state after half a layer. The module's other half is not used, so any choice for it will do."""
         (layer, chosen), D = step, x.shape[-1]
         space = self.encoder.model.space
+        if chosen == _GONE:
+            return x
         if at % 2 == 0:
             return self.encoder.layer(D, layer, chosen, int(space.ffn_ratios[layer][-1] * D)).attend(
                 x, self.encoder.speech.mix

@@ -5,28 +5,36 @@ every linear layer keeps its first outputs and inputs; q, k, v keep `head_dim * 
 first D; weight norm is applied to the whole positional convolution, which then keeps its first D outputs and the
 first D / groups inputs of each group. FFN units are stored in blocks of `width`: a subnet takes the first D of each
 block, and of its last block the remainder of int(ratio * D).
+
+Ours beside them: a layer without heads or FFN units keeps the output's bias of that half; a narrower front end keeps
+the first channels of each convolution; a table of positions and a stack of convolutions keep their first D.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from search_spaces import Network, Space, Subnet
+from supernet.layers import front_channels
 
-__all__ = ["ffn_segments", "narrow_layer", "slice_layer", "slice_start", "slice_weights", "weight_normed"]
-
-_LAYER = tuple(
-    f"{part}.{name}"
-    for part in ("q", "k", "v", "out", "attention_norm", "fc1", "fc2", "final_norm")
-    for name in ("weight", "bias")
-)
+__all__ = [
+    "ffn_segments",
+    "narrow_layer",
+    "slice_front_end",
+    "slice_layer",
+    "slice_start",
+    "slice_weights",
+    "weight_normed",
+]
 
 
 def ffn_segments(network: Network, embed_dim: int, ffn_dim: int) -> list[slice]:
     """Ranges of the stored FFN units that a layer of embed dim D and FFN dim F keeps, in order."""
+    if not ffn_dim:
+        return []
     blocks = [
         slice(start, start + min(embed_dim, ffn_dim - i * embed_dim))
         for i, start in enumerate(range(0, -(-ffn_dim // embed_dim) * network.width, network.width))
@@ -48,7 +56,7 @@ def weight_normed(weight_g: Tensor, weight_v: Tensor) -> Tensor:
 def slice_weights(stored: Mapping[str, Tensor], space: Space, subnet: Subnet) -> dict[str, Tensor]:
     """The weights of `subnet`'s encoder under the names of `layers.Encoder`, as slices of the stored ones."""
     network, D = space.network, subnet.embed_dim
-    sliced = slice_start(stored, network, D)
+    sliced = slice_start(stored, network, D, front_channels(network, subnet)[-1])
     kept = space.kept_layers(subnet.depth)
     for i, (layer, heads, ffn_dim) in enumerate(zip(kept, subnet.heads, subnet.ffn_dims, strict=True)):
         own = slice_layer(stored, network, layer, D, heads, ffn_dim)
@@ -56,21 +64,38 @@ def slice_weights(stored: Mapping[str, Tensor], space: Space, subnet: Subnet) ->
     return sliced
 
 
-def slice_start(stored: Mapping[str, Tensor], network: Network, embed_dim: int) -> dict[str, Tensor]:
-    """The weights before the layers: input norm, projection, positional convolution, norm."""
-    D = embed_dim
-    return {
-        "input_norm.weight": stored["input_norm.weight"],
-        "input_norm.bias": stored["input_norm.bias"],
-        "projection.weight": stored["projection.weight"][:D],
-        "projection.bias": stored["projection.bias"][:D],
-        "pos_conv.weight": weight_normed(stored["pos_conv.weight_g"], stored["pos_conv.weight_v"])[
-            :D, : D // network.pos_conv_groups
-        ],
-        "pos_conv.bias": stored["pos_conv.bias"][:D],
-        "norm.weight": stored["norm.weight"][:D],
-        "norm.bias": stored["norm.bias"][:D],
-    }
+def slice_front_end(stored: Mapping[str, Tensor], channels: Sequence[int]) -> dict[str, Tensor]:
+    """The weights of a front end with fewer `channels` in each convolution, under the names of `layers.FrontEnd`."""
+    sliced = {}
+    for name, value in stored.items():
+        number = name.split(".")[1]
+        i = int(number) if number.isdigit() else 0
+        first = value[: channels[i]]
+        sliced[name] = first[:, : channels[i - 1]] if i and value.dim() == 3 else first
+    return sliced
+
+
+def slice_start(stored: Mapping[str, Tensor], network: Network, embed_dim: int, channels: int) -> dict[str, Tensor]:
+    """The weights before and after the layers: of the features' projection, the positions and the norm."""
+    D, groups = embed_dim, network.pos_conv_groups
+    sliced = {}
+    for name, value in stored.items():
+        part = name.split(".")[0]
+        if part == "input_norm":
+            sliced[name] = value[:channels]
+        elif part == "projection":
+            sliced[name] = value[:D, :channels] if value.dim() == 2 else value[:D]
+        elif part == "norm":
+            sliced[name] = value[:D]
+        elif part == "positions":
+            sliced[name] = value[:, :D]
+        elif part == "pos_convs":
+            sliced[name] = value[:D, : D // groups] if value.dim() == 3 else value[:D]
+    if "pos_conv.bias" in stored:
+        weight = weight_normed(stored["pos_conv.weight_g"], stored["pos_conv.weight_v"])
+        sliced["pos_conv.weight"] = weight[:D, : D // groups]
+        sliced["pos_conv.bias"] = stored["pos_conv.bias"][:D]
+    return sliced
 
 
 def slice_layer(
@@ -81,27 +106,66 @@ def slice_layer(
     Slices are views; only FFN weights of several segments are concatenated, which copies them.
     """
     D, inner, units = embed_dim, heads * network.head_dim, ffn_segments(network, embed_dim, ffn_dim)
-    own = {name: stored[f"layers.{layer}.{name}"] for name in _LAYER}
-    sliced = {
-        "out.weight": own["out.weight"][:D, :inner],
-        "fc1.weight": _joined([own["fc1.weight"][part, :D] for part in units], 0),
-        "fc1.bias": _joined([own["fc1.bias"][part] for part in units], 0),
-        "fc2.weight": _joined([own["fc2.weight"][:D, part] for part in units], 1),
-    }
-    for name in ("q", "k", "v"):
-        sliced[f"{name}.weight"] = own[f"{name}.weight"][:inner, :D]
-        sliced[f"{name}.bias"] = own[f"{name}.bias"][:inner]
-    return {name: sliced[name] if name in sliced else whole[:D] for name, whole in own.items()}
+    prefix = f"layers.{layer}."
+    sliced: dict[str, Tensor] = {}
+    for name in _halves(network, heads, ffn_dim):
+        value = stored[prefix + name]
+        part = name.split(".")[0]
+        if part in ("q", "k", "v"):
+            sliced[name] = value[:inner, :D] if value.dim() == 2 else value[:inner]
+        elif part == "relative":
+            sliced[name] = _of_heads(name, value, heads)
+        elif name == "out.weight":
+            sliced[name] = value[:D, :inner]
+        elif part == "fc1":
+            sliced[name] = _joined([value[kept, :D] if value.dim() == 2 else value[kept] for kept in units], 0)
+        elif name == "fc2.weight":
+            sliced[name] = _joined([value[:D, kept] for kept in units], 1)
+        else:  # norms, and the biases of outputs
+            sliced[name] = value[:D]
+    return sliced
 
 
-def narrow_layer(sliced: Mapping[str, Tensor], inner: int, ffn_dim: int) -> dict[str, Tensor]:
+def _halves(network: Network, heads: int, ffn_dim: int) -> tuple[str, ...]:
+    """Names of the weights of a layer; of a half that it lacks, those that stay (see `layers.EncoderLayer`)."""
+    if not heads and not ffn_dim:
+        return ()
+    inputs = [part for part, size in (("q", heads), ("k", heads), ("v", heads), ("fc1", ffn_dim)) if size]
+    norms = [part for part, size in (("attention_norm", heads), ("final_norm", ffn_dim))
+             if size or not network.norm_first]  # fmt: skip
+    names = [f"{part}.{kind}" for part in (*inputs, *norms) for kind in ("weight", "bias")]
+    names += ["out.bias", "fc2.bias", *(["out.weight"] if heads else []), *(["fc2.weight"] if ffn_dim else [])]
+    if heads and not network.key_bias:
+        names.remove("k.bias")
+    if heads and network.relative_buckets:
+        names += [f"relative.{name}" for name in ("weight", "gate.weight", "gate.bias", "const", "blocks")]
+    return tuple(names)
+
+
+def _of_heads(name: str, value: Tensor, heads: int) -> Tensor:
+    """A weight of relative positions for the first heads; all of them share the gate."""
+    if ".gate." in name:
+        return value
+    return value[:, :heads] if name == "relative.weight" else value[:heads]
+
+
+def narrow_layer(sliced: Mapping[str, Tensor], network: Network, heads: int, ffn_dim: int) -> dict[str, Tensor]:
     """A layer of the same embed dim with fewer heads and FFN units: the first of `sliced`, as views.
 
     FFN units are in the order of their blocks, so that a smaller FFN has the first units of a larger one.
     """
+    inner = heads * network.head_dim
     outputs = {"q": inner, "k": inner, "v": inner, "fc1": ffn_dim}
-    narrowed = {name: value[: outputs.get(name.split(".")[0])] for name, value in sliced.items()}
-    return narrowed | {"out.weight": sliced["out.weight"][:, :inner], "fc2.weight": sliced["fc2.weight"][:, :ffn_dim]}
+    narrowed = {}
+    for name in _halves(network, heads, ffn_dim):
+        value, part = sliced[name], name.split(".")[0]
+        if part == "relative":
+            narrowed[name] = _of_heads(name, value, heads)
+        elif name in ("out.weight", "fc2.weight"):
+            narrowed[name] = value[:, : inner if part == "out" else ffn_dim]
+        else:
+            narrowed[name] = value[: outputs.get(part)]
+    return narrowed
 
 
 def _joined(parts: list[Tensor], dim: int) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from evaluators.costs.context import CostContext, refuse_argument
 from search_spaces import AdditiveTable, NasError, Network, Space, Subnet
+from search_spaces.network import MEL_WINDOW
 
 __all__ = [
     "AnalyticCost",
@@ -54,28 +55,43 @@ class AnalyticCost:
 def params(space_or_supernet: Space | HasSpace, convention: str = "lighthubert") -> AnalyticCost:
     """Parameters of a subnet.
 
-    "lighthubert": as `calc_sampled_param_num` counts: front end, projection, the whole mask embedding (`width`),
-    positional convolution as one plain weight, layers and norms; no prediction heads.
-    "exported": parameters of the exported model: the same without the mask embedding.
+    "lighthubert": as `calc_sampled_param_num` counts: front end, projection, the whole mask embedding (`width`; Whisper
+    has none), positional convolution as one plain weight, layers and norms; no prediction heads.
+    "exported": parameters of the exported model: the same without the mask embedding. Relative positions are counted
+    for each layer, which has its own copy.
     """
     space = _space("params", space_or_supernet)
     network = space.network
     if convention not in CONVENTIONS:
         raise NasError(f"convention must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
-    channels = [1, *[c for c, _, _ in network.conv_layers]]
-    front_end = 2 * channels[1] + sum(channels[i] * c * k for i, (c, k, _) in enumerate(network.conv_layers))
-    trained_only = network.width if convention == "lighthubert" else 0  # the mask embedding
+    trained_only = 0 if network.mel or convention != "lighthubert" else network.width  # the mask embedding
+
+    def front_end(D: int, profile: tuple[int, ...]) -> int:
+        total, channels = 0, _channels(network, D, profile)
+        for i, (_, kernel, _) in enumerate(network.conv_layers):
+            total += channels[i] * channels[i + 1] * kernel + network.conv_bias * channels[i + 1]
+        normed = {"group": channels[1:2], "layer": channels[1:], "none": ()}[network.conv_norm]
+        C = channels[-1]
+        projection = 0 if network.mel else 2 * C * network.input_norm + C * D + D
+        return total + 2 * sum(normed) + projection
 
     def constant(D: int, depth: int) -> int:
-        projection = 2 * network.conv_channels + network.conv_channels * D + D
-        positions = D * (D // network.pos_conv_groups) * network.pos_conv_kernel + D
-        return front_end + trained_only + projection + positions + 2 * D
+        convolution = D * (D // network.pos_conv_groups) * network.pos_conv_kernel + D
+        table = network.max_frames * D
+        positions = table if network.positions == "table" else network.pos_conv_depth * convolution
+        return trained_only + positions + 2 * D
+
+    relative = 8 * network.head_dim + 8 if network.relative_buckets else 0
+    a_head = network.relative_buckets + 1 if network.relative_buckets else 0
 
     def layer(D: int, heads: int, ratio: float, index: int, depth: int) -> int:
         inner, F = heads * network.head_dim, int(ratio * D)
-        return 3 * (D * inner + inner) + inner * D + D + 2 * D * F + F + D + 4 * D
+        attention = 4 * D * inner + (2 + network.key_bias) * inner + D + 2 * D + relative + a_head * heads
+        ffn = 2 * D * F + F + D + 2 * D
+        kept = D if network.norm_first else 3 * D  # of a half that is taken away alone
+        return (attention if heads else kept) + (ffn if F else kept) if heads or F else 0
 
-    return AnalyticCost(AdditiveTable.build(space, "params", "params", constant, layer), convention)
+    return AnalyticCost(AdditiveTable.build(space, "params", "params", constant, layer, front_end), convention)
 
 
 def memory_bytes(space_or_supernet: Space | HasSpace) -> AnalyticCost:
@@ -98,8 +114,8 @@ def macs(space_or_supernet: Space | HasSpace, seconds: float = 1.0) -> AnalyticC
     """Multiply-adds of one forward pass over `seconds` of 16 kHz audio, batch 1, front end included.
 
     1 MAC is one multiply-add of a convolution, linear layer or attention product (q k^T and the mix of v).
-    Not counted: biases, norms, softmax, activations, weight norm. The positional convolution is counted as
-    computed: T + 1 frames, of which the last is dropped.
+    Not counted: biases, norms, softmax, activations, weight norm, the Fourier transform of a mel spectrogram. The
+    positional convolution is counted as computed: T + 1 frames for an even kernel, of which the last is dropped.
     """
     space = _space("macs", space_or_supernet)
     network = space.network
@@ -111,28 +127,37 @@ def macs(space_or_supernet: Space | HasSpace, seconds: float = 1.0) -> AnalyticC
         raise NasError(
             f"seconds={seconds:g} is too short for one frame: at least {network.receptive_field / 16_000:g} s is needed"
         )
-    front_end = _front_end_macs(network, samples)
+    lengths = network.lengths(samples)
+    if network.max_frames and network.max_frames < T:
+        raise NasError(f"seconds={seconds:g} is over the {network.max_frames * network.hop / 16_000:g} s that fit")
+
+    def front_end(D: int, profile: tuple[int, ...]) -> int:
+        channels = _channels(network, D, profile)
+        outputs = lengths[network.mel :]
+        spectrum = lengths[0] * network.mels * (MEL_WINDOW // 2 + 1) if network.mel else 0
+        convolutions = sum(
+            outputs[i] * channels[i] * channels[i + 1] * kernel for i, (_, kernel, _) in enumerate(network.conv_layers)
+        )
+        return spectrum + convolutions + (0 if network.mel else T * channels[-1] * D)
 
     def constant(D: int, depth: int) -> int:
+        if network.positions == "table":
+            return 0
         padded = T + 2 * (network.pos_conv_kernel // 2) - network.pos_conv_kernel + 1
-        positions = padded * D * (D // network.pos_conv_groups) * network.pos_conv_kernel
-        return front_end + T * network.conv_channels * D + positions
+        return network.pos_conv_depth * padded * D * (D // network.pos_conv_groups) * network.pos_conv_kernel
 
     def layer(D: int, heads: int, ratio: float, index: int, depth: int) -> int:
         inner, F = heads * network.head_dim, int(ratio * D)
-        return 4 * T * D * inner + 2 * T * T * inner + 2 * T * D * F
+        gates = 8 * T * inner if network.relative_buckets else 0
+        return 4 * T * D * inner + 2 * T * T * inner + gates + 2 * T * D * F
 
-    table = AdditiveTable.build(space, "macs", "MACs", constant, layer)
+    table = AdditiveTable.build(space, "macs", "MACs", constant, layer, front_end)
     return AnalyticCost(table, f"multiply-adds of {seconds:g} s of audio")
 
 
-def _front_end_macs(network: Network, samples: int) -> int:
-    total, inputs = 0, 1
-    for channels, kernel, stride in network.conv_layers:
-        samples = (samples - kernel) // stride + 1
-        total += samples * channels * inputs * kernel
-        inputs = channels
-    return total
+def _channels(network: Network, D: int, profile: tuple[int, ...]) -> tuple[int, ...]:
+    """Inputs of the first convolution, then outputs of each; those of a mel's last are the embed dim."""
+    return (network.mels, *profile[:-1], D) if network.mel else (1, *profile)
 
 
 def _space(cost: str, space_or_supernet: Space | HasSpace) -> Space:

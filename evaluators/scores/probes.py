@@ -7,7 +7,7 @@ the mean. So letters are probed without an alignment too, as how often each come
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -67,7 +67,7 @@ def ridge_probe(train_x: Tensor, train_y: list[str], test_x: Tensor, test_y: lis
 class LinearProbe:
     """The share of the variance of a label on `dev` that a ridge probe fitted on `train` explains: 1 is all of it.
 
-    The front end is the same for every subnet, so its features are computed once.
+    The features of each front end are computed once.
     """
 
     higher_is_better = True
@@ -82,7 +82,7 @@ class LinearProbe:
         """Itself, scoring on another device from now on."""
         self.model.to(device)
         parts = (self._train, self._dev)
-        self._encoders = tuple(SharedEncoder(self.model, Speech(part.features, device)) for part in parts)
+        self._encoders = tuple(SharedEncoder(self.model, part.speech(device)) for part in parts)
         self._targets, self._dev_targets = (part.targets.to(device) for part in parts)
         if self.held_out is not None:
             self.held_out.to(device)
@@ -111,13 +111,17 @@ class LinearProbe:
 
 @dataclass(frozen=True)
 class _Labelled:
-    """Front-end features (T, C) of utterances, shortest first, and their targets (N, K)."""
+    """Features (T, C) by front end of utterances, shortest first, and their targets (N, K)."""
 
-    features: list[Tensor]
+    features: Mapping[tuple[int, ...], list[Tensor]]
     targets: Tensor
 
     def rows(self, rows: Sequence[int]) -> _Labelled:
-        return _Labelled([self.features[row] for row in rows], self.targets[list(rows)])
+        features = {front_end: [own[row] for row in rows] for front_end, own in self.features.items()}
+        return _Labelled(features, self.targets[list(rows)])
+
+    def speech(self, device: str) -> dict[tuple[int, ...], Speech]:
+        return {front_end: Speech(own, device) for front_end, own in self.features.items()}
 
 
 class ProbeScore(LinearProbe):
@@ -192,9 +196,10 @@ def _utterances(audio: Path | str, label: str, seconds: float) -> tuple[list[Utt
 def _features(model: HubertSupernet, utterances: Sequence[Utterance], targets: Tensor, device: str) -> _Labelled:
     least = model.space.network.receptive_field
     waves = [load_audio(utterance.audio, least, MAX_RECORDING_SECONDS) for utterance in utterances]
-    features = [model.front_end(torch.from_numpy(model.prepare(wave))[None].to(device))[0] for wave in waves]
-    order = sorted(range(len(features)), key=lambda row: len(features[row]))
-    return _Labelled([features[row] for row in order], targets[order])
+    each = [model.features_of_each(torch.from_numpy(model.prepare(wave))[None].to(device)) for wave in waves]
+    order = sorted(range(len(waves)), key=lambda row: len(waves[row]))
+    features = {front_end: [each[row][front_end][0] for row in order] for front_end in model.space.front_ends}
+    return _Labelled(features, targets[order])
 
 
 def _chosen(

@@ -87,7 +87,7 @@ class Part:
 class DistillationScore:
     """Teacher distance of subnets: mean squared error on standardised targets (lower is better; 1.0 knows nothing).
 
-    The front end is the same for every subnet, so its features are computed once. The targets are:
+    The features of each front end are computed once. The targets are:
 
     - the supernet's own calibration (front-end features and the teacher's targets), the default if it has one;
     - `audio` (a manifest) and `teacher` (a Hugging Face folder): the teacher's hidden states at the heads' layers;
@@ -135,9 +135,9 @@ class DistillationScore:
         count = len(calibration.features)
         if count >= MIN_TO_HOLD_OUT:
             source = f"{count // 4} utterances that the search did not use"
-            apart = (_part(calibration, range(3, count, 4)), source)
+            apart = (calibration.part(range(3, count, 4)), source)
             self.held_out = type(self)(self.model, device, precision=precision, apart=apart)
-            calibration = _part(calibration, [i for i in range(count) if i % 4 != 3])
+            calibration = calibration.part([i for i in range(count) if i % 4 != 3])
         self._use(calibration, device)
 
     def _use(self, calibration: CalibrationSpeech, device: str) -> None:
@@ -153,12 +153,13 @@ class DistillationScore:
         if self.precision != "fp32":
             self.settings["precision"] = self.precision
         order = sorted(range(len(calibration.features)), key=lambda row: len(calibration.features[row]))
-        self._parts = [self._made(_part(calibration, rows), device) for rows in self._at_once(calibration, order)]
+        self._parts = [self._made(calibration.part(rows), device) for rows in self._at_once(calibration, order)]
 
     def _made(self, calibration: CalibrationSpeech, device: str) -> Part:
-        speech = Speech(calibration.features, device)
-        encoder = SharedEncoder(self.model, speech, PRECISIONS[self.precision])
-        return Part(calibration, speech, encoder, _Heads(self.model, torch.cat(calibration.targets).to(device)))
+        front_ends = self.model.space.front_ends
+        speeches = {front_end: Speech(calibration.features_of(front_end), device) for front_end in front_ends}
+        encoder = SharedEncoder(self.model, speeches, PRECISIONS[self.precision])
+        return Part(calibration, encoder.speech, encoder, _Heads(self.model, torch.cat(calibration.targets).to(device)))
 
     def _at_once(self, calibration: CalibrationSpeech, order: Sequence[int]) -> list[list[int]]:
         """`order` in parts of at most `MAX_FRAMES_AT_ONCE` frames (or one utterance); one part for a ridge."""
@@ -212,7 +213,7 @@ class DistillationScore:
             positions = self.model.head_positions()
         for part in self._parts:
             calibration, each = part.calibration, []
-            for row, features in enumerate(calibration.features):
+            for row, features in enumerate(calibration.features_of(subnet.front_end)):
                 if calibration.waves is None:
                     samples = (len(features) - 1) * network.hop + network.receptive_field
                     states = run.encode(features[None], samples)
@@ -234,7 +235,10 @@ class DistillationScore:
         total = 0.0
         with self.model.active(subnet):
             for part in self._parts:
-                states = [self.model.encode(bucket).hidden_states for bucket in part.speech.buckets]
+                states = [
+                    self.model.encode(bucket).hidden_states
+                    for bucket in part.encoder.speeches[subnet.front_end].buckets
+                ]
                 if not self.model.head_layers:
                     return self._ridge(torch.cat([hidden.flatten(0, 1) for *_, hidden in states]))
                 by_head = zip(*map(self.model.predict, states), strict=True)
@@ -273,11 +277,6 @@ def make_distillation(context: ScoreContext, argument: str | None) -> Distillati
     return make(context.model, context.device, context.audio, context.teacher, precision=context.precision)
 
 
-def _part(calibration: CalibrationSpeech, rows: Sequence[int]) -> CalibrationSpeech:
-    waves = None if calibration.waves is None else [calibration.waves[i] for i in rows]
-    return CalibrationSpeech([calibration.features[i] for i in rows], [calibration.targets[i] for i in rows], waves)
-
-
 def _from_manifest(
     model: HubertSupernet, device: str, audio: Path, teacher: Path | str | None, split: str | None, seconds: float
 ) -> tuple[CalibrationSpeech, str]:
@@ -301,6 +300,7 @@ def _from_manifest(
     depends_on = (
         model.fingerprint(),
         model.space.largest,
+        model.space.front_ends,
         layers,
         samples,
         model.prepare,
@@ -319,7 +319,9 @@ def _calibration(
     model: HubertSupernet, device: str, waves: Sequence[npt.NDArray[np.float32]], teacher: Path | str | None
 ) -> CalibrationSpeech:
     """Front-end features, and targets of the teacher or of the largest subnet."""
-    features = [model.front_end(torch.from_numpy(model.prepare(wave))[None].to(device))[0] for wave in waves]
+    each = [model.features_of_each(torch.from_numpy(model.prepare(wave))[None].to(device)) for wave in waves]
+    by_front_end = {front_end: [own[front_end][0] for own in each] for front_end in model.space.front_ends}
+    features = by_front_end[model.space.largest.front_end]
     if teacher is None:
         with model.active(model.space.largest):
             states = [model.encode(f[None]).hidden_states for f in features]
@@ -336,7 +338,8 @@ def _calibration(
     frames = torch.cat(raw)
     mean, std = frames.mean(0), frames.std(0) + 1e-3
     targets = [((r - mean) / std).clamp(-4, 4).float().cpu() for r in raw]
-    return CalibrationSpeech([f.float().cpu() for f in features], targets)
+    kept = {front_end: [f.float().cpu() for f in own] for front_end, own in by_front_end.items()}
+    return CalibrationSpeech.of(kept, targets)
 
 
 def _check_heads(model: HubertSupernet, teacher: Teacher) -> None:

@@ -174,6 +174,7 @@ def run_search(
             settings={**settings.to_dict(), "calibrations": kept, "command": command_line(), "identity": identity},
             executor=executor,
             asynchronous=settings.asynchronous,
+            uniform=settings.uniform,
         )
     _warn_unverified(settings.budgets, costs, result, folder)
     return result

@@ -331,6 +331,6 @@ class _Scorer:
         return [outcome for chunk in self.executor.run(subnets, best) for outcome in chunk]
 
 
-def _path(subnet: Subnet) -> tuple[int, tuple[tuple[int, float], ...]]:
+def _path(subnet: Subnet) -> tuple[tuple[int, ...], int, tuple[tuple[int, float], ...]]:
     """Sorting by this puts subnets with the same first layers side by side."""
-    return subnet.embed_dim, tuple(zip(subnet.heads, subnet.ffn_ratios))
+    return subnet.front_end, subnet.embed_dim, tuple(zip(subnet.heads, subnet.ffn_ratios))

@@ -24,9 +24,9 @@ Added = TypeVar("Added")
 class RunReport:
     """What a run produced so far, rebuilt from its settings and ledger.
 
-    `settings` is all of run.json. `convergence` holds (evaluations, best score) whenever the best score improved.
-    `effects`, `trust`, `hypervolume` and `verification` were added to run.json by the search, and are None if it has
-    not ended.
+    `settings` is all of run.json. `uniform` is the best uniform subnet. `convergence` holds (evaluations, best score)
+    whenever the best score improved. `effects`, `trust`, `hypervolume` and `verification` were added to run.json by the
+    search, and are None if it has not ended.
     """
 
     folder: str
@@ -49,6 +49,7 @@ class RunReport:
     trust: Trust | None
     hypervolume: Hypervolume | None
     verification: Verification | None
+    uniform: Evaluation | None
     macs_seconds: float | None
     command: str | None
     versions: Mapping[str, str]
@@ -127,6 +128,7 @@ def read_report(folder: str | os.PathLike[str]) -> RunReport:
         trust=_added(settings, "trust", Trust),
         hypervolume=_added(settings, "hypervolume", Hypervolume),
         verification=verification,
+        uniform=objective.best([e for e in evaluations if e.subnet.uniform]),
         macs_seconds=cast("float | None", caller.get("macs_seconds")),
         command=cast("str | None", caller.get("command", settings.get("command"))),
         versions=settings.get("versions", {}),

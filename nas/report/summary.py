@@ -15,7 +15,7 @@ from nas.report.run import RunReport, checked, read_report
 from nas.report.run_json import Trust, Verification
 from nas.runs.ledger import Evaluation
 
-__all__ = ["report_run", "summary"]
+__all__ = ["gain_of_freedom", "report_run", "summary"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MAX_FRONT_ROWS = 20
@@ -52,6 +52,7 @@ def summary(folder: str | os.PathLike[str]) -> dict[str, object]:
         "effects": run.effects,
         "trust": run.trust,
         "verification": run.verification,
+        "uniform": run.uniform.to_dict() if run.uniform else None,
         "macs_seconds": run.macs_seconds,
         "command": run.command,
         "versions": run.versions,
@@ -68,7 +69,10 @@ def report_run(folder: str | os.PathLike[str]) -> RenderableType:
 def _parts(run: RunReport) -> Iterator[RenderableType]:
     yield _overview(run)
     if run.best:
-        yield from (_best(run, run.best), _front(run, run.best), _convergence(run))
+        yield _best(run, run.best)
+        if run.uniform:
+            yield _uniform(run, run.best, run.uniform)
+        yield from (_front(run, run.best), _convergence(run))
     if run.verification:
         yield _verification(run.verification)
     yield from (Text(f"failed: {error}", style="red") for error in run.errors)
@@ -115,7 +119,36 @@ def _best(run: RunReport, best: Evaluation) -> Table:
     table.add_row("subnet", f"{subnet.id}: embed dim {subnet.embed_dim}, depth {subnet.depth}")
     table.add_row("heads", " ".join(map(str, subnet.heads)))
     table.add_row("FFN ratios", " ".join(f"{ratio:g}" for ratio in subnet.ffn_ratios))
+    if subnet.front_end:
+        table.add_row("front end", " ".join(map(str, subnet.front_end)))
     return table
+
+
+def _uniform(run: RunReport, best: Evaluation, uniform: Evaluation) -> Table:
+    """The best subnet whose layers are alike, beside the winner."""
+    table = Table(title="Best uniform subnet", show_header=False, title_justify="left")
+    table.add_row("score", f"{_number(uniform.score)} ({gain_of_freedom(best, uniform, run.maximize)})")
+    for name, value in uniform.costs.items():
+        table.add_row(escape(name), _number(value))
+    table.add_row("subnet", escape(_alike(uniform)))
+    return table
+
+
+def gain_of_freedom(best: Evaluation, uniform: Evaluation, maximize: bool) -> str:
+    """How much better the winner scores than the best uniform subnet, in words."""
+    if best.subnet == uniform.subnet:
+        return "it is the winner"
+    gain = ((best.score or 0.0) - (uniform.score or 0.0)) * (1 if maximize else -1)
+    return f"the winner is better by {gain:.3g}"
+
+
+def _alike(uniform: Evaluation) -> str:
+    subnet = uniform.subnet
+    front = f", front end {'-'.join(map(str, subnet.front_end))}" if subnet.front_end else ""
+    return (
+        f"{subnet.id}: embed dim {subnet.embed_dim}, depth {subnet.depth}, heads {subnet.heads[0]}, "
+        f"FFN ratio {subnet.ffn_ratios[0]:g}{front}"
+    )
 
 
 def _verification(verification: Verification) -> Table:

@@ -22,7 +22,7 @@ from search_spaces import NasError, RunError
 from search_spaces.files import read_text, write_json
 from search_spaces.types import JsonMapping, JsonObject
 
-__all__ = ["RunFolder", "read_run", "read_settings"]
+__all__ = ["RunFolder", "read_run", "read_settings", "summed_up"]
 
 _KINDS: dict[str, type] = {
     "space": dict,
@@ -41,6 +41,7 @@ _KINDS: dict[str, type] = {
 }
 _COMPARED = (
     "space", "searcher", "budgets", "objectives", "maximize", "costs", "score", "seed", "batch", "asynchronous",
+    "only_uniform",
 )  # fmt: skip
 
 
@@ -194,14 +195,14 @@ def _continued(path: Path, old: JsonObject, new: JsonMapping) -> JsonObject:
     wanted = json.loads(json.dumps(new, default=str))  # as run.json spells them: lists, string keys
     for key in _COMPARED:
         before = old.get(key, False)  # runs of before there was an asynchronous mode are not asynchronous
-        if before != wanted[key]:
-            raise RunError(f"{path} cannot be resumed with another {_difference(key, before, wanted[key])}")
+        if before != wanted.get(key, False):
+            raise RunError(f"{path} cannot be resumed with another {_difference(key, before, wanted.get(key, False))}")
     if wanted["evals"] < old["evals"]:
         raise RunError(f"{path} was planned with evals={old['evals']}; resume may only raise it; got {wanted['evals']}")
     again = {key: wanted[key] for key in ("command", "versions", "started")}
     latest = {key: wanted[key] for key in ("evals", "settings")}
     if wanted["evals"] > old["evals"]:  # the results are no longer final
-        old = {key: value for key, value in old.items() if key not in ("effects", "trust")}
+        old = {key: value for key, value in old.items() if key not in ("effects", "trust", "uniform")}
     return {**old, **latest, "resumed": [*old.get("resumed", []), again]}
 
 
@@ -218,6 +219,11 @@ def _weights(settings: JsonMapping) -> JsonObject:
     """Which weights a best.json is of, if the run knows: see `nas.commands.identity`."""
     identity = settings.get("settings", {}).get("identity")
     return {"weights": identity["supernet"]} if isinstance(identity, dict) and "supernet" in identity else {}
+
+
+def summed_up(evaluation: Evaluation | None) -> JsonObject | None:
+    """A subnet with its score and costs, for run.json."""
+    return None if evaluation is None else {key: _chosen(evaluation)[key] for key in ("subnet", "id", "score", "costs")}
 
 
 def _chosen(evaluation: Evaluation) -> JsonObject:

@@ -1,7 +1,7 @@
 """Active search with a score model that is solved exactly.
 
-1. A design: of subnets drawn under the budgets, those of which the model, knowing nothing yet, is most uncertain, each
-   after the ones before. So every choice of every layer is evaluated early.
+1. A design: of subnets drawn under the budgets, those of which the model is most uncertain, each after the ones before
+   and after what is known (uniform subnets: `nas.uniform`). So every choice of every layer is evaluated early.
 2. The model's best subnet of each embed dim and depth, twice: a width or depth that few subnets under the budgets have
    may hold the best of them.
 3. Then, batch by batch, the subnets of which most improvement is expected, each given the ones before. Candidates are
@@ -96,9 +96,7 @@ class ExactSearcher(Searcher):
         found = [*islice(best, _RANKED), *(subnet for draw in draws for subnet in islice(draw, 2))]
         for evaluation in sorted(self._known, key=self.objective.worth, reverse=True)[:_INCUMBENTS]:
             rows = neighbours(self.space, self.space.encode(evaluation.subnet))
-            for table, limit in self.feasible.limits:
-                rows = rows[table.of_vectors(rows) <= limit]
-            found += [self.space.decode(row) for row in rows]
+            found += [self.space.decode(row) for row in rows[self.feasible.keeps(rows)]]
         return [subnet for subnet in dict.fromkeys(found) if subnet not in self.seen]
 
     def _of_fronts(self, model: ScoreModel, best: _Ranked, n: int) -> list[Subnet]:
@@ -127,17 +125,23 @@ class ExactSearcher(Searcher):
 
     @cached_property
     def _design(self) -> list[Subnet]:
-        """The rest of the design: a pivoted Cholesky factorisation of a pool's prior covariance, pivots first."""
-        pool = list(dict.fromkeys(self.feasible.sample(self.rng, _POOL, balanced=True)))
+        """The rest of the design: those of a pool that say most beside what is known.
+
+        By a pivoted Cholesky factorisation of the prior covariance, pivots first: those that are known, then the most
+        uncertain.
+        """
+        known = sorted(self.seen, key=Subnet.to_json)
+        pool = list(dict.fromkeys([*known, *self.feasible.sample(self.rng, _POOL, balanced=True)]))
         x = self.features(np.array([self.space.encode(subnet) for subnet in pool]))
         variance, rows, chosen = (x**2).sum(1), np.zeros((0, len(pool))), []
-        for _ in range(min(DESIGN, max(4, self.evals // 3), len(pool))):
-            chosen.append(int(variance.argmax()))
+        wanted = max(len(known) + DESIGN // 2, min(DESIGN, max(4, self.evals // 3)))
+        for step in range(min(wanted, len(pool))):
+            chosen.append(step if step < len(known) else int(variance.argmax()))
             row = (x @ x[chosen[-1]] - rows.T @ rows[:, chosen[-1]]) / np.sqrt(max(variance[chosen[-1]], 1e-12))
             rows = np.vstack([rows, row])
             variance = variance - row**2
             variance[chosen] = -np.inf
-        return [pool[i] for i in chosen]
+        return [pool[i] for i in chosen[len(known) :]]
 
     def _taken(self, subnets: list[Subnet], n: int) -> list[Subnet]:
         taken = [subnet for subnet in subnets[:n] if self.take(subnet)]

@@ -57,20 +57,19 @@ def _normal_cdf(z: Array) -> Array:
 
 
 def neighbours(space: Space, vector: Array) -> Array:
-    """(N, entries): the subnets with another choice in one layer, or in two layers next to each other."""
-    layers = [layer for layer in range(len(space.choices)) if vector[_LAYERS + 2 * layer] >= 0]
-    choices = {layer: _choices(space, layer) for layer in layers}
-    changed = [_changed(vector, layer, choices[layer])[None] for layer in layers]
+    """(N, entries): the subnets with another choice in one entry of the chain, or in two next to each other."""
+    chain = space.chains[vector[1]]
+    choices = {layer: _choices(space, layer) for layer in chain}
+    changed = [_changed(vector, layer, choices[layer])[None] for layer in chain]
     changed += [
-        np.stack([_changed(row, b, choices[b]) for row in _changed(vector, a, choices[a])]) for a, b in pairwise(layers)
+        np.stack([_changed(row, b, choices[b]) for row in _changed(vector, a, choices[a])]) for a, b in pairwise(chain)
     ]
     return np.unique(np.concatenate([each.reshape(-1, len(vector)) for each in changed]), axis=0)
 
 
 def _choices(space: Space, layer: int) -> Array:
     """(C, 2): the indices of heads and FFN ratio."""
-    heads, ratios = len(space.heads[layer]), len(space.ffn_ratios[layer])
-    return np.stack([each.reshape(-1) for each in np.indices((heads, ratios))], axis=1)
+    return np.stack([each.reshape(-1) for each in np.indices(space.sizes[layer])], axis=1)
 
 
 def _changed(vector: Array, layer: int, choices: Array) -> Array:

@@ -96,5 +96,4 @@ def _stage(move: Move) -> int:
 
 def _choices(space: Space) -> Vector:
     """How many choices each entry of an encoded subnet has."""
-    per_layer = zip(map(len, space.heads), map(len, space.ffn_ratios))
-    return np.array([len(space.embed_dims), len(space.depths), *(n for both in per_layer for n in both)])
+    return np.array([len(space.embed_dims), len(space.depths), *(n for both in space.sizes for n in both)])

@@ -212,11 +212,13 @@ def _directions(objective: Objective) -> list[StudyDirection]:
 
 
 def _distributions(space: Space) -> dict[str, BaseDistribution]:
-    """The parameters: embed dim, depth, and heads and FFN ratio of each layer (from 0) that any depth keeps."""
+    """The parameters: embed dim, depth, heads and FFN ratio of each layer (from 0) that any depth keeps, front end."""
     choices: dict[str, Sequence[int | float]] = {"embed_dim": space.embed_dims, "depth": space.depths}
     for layer in sorted({layer for kept in space.depth_map.values() for layer in kept}):
         choices[f"heads_{layer}"] = space.heads[layer]
         choices[f"ffn_{layer}"] = space.ffn_ratios[layer]
+    if space.elastic_front_end:
+        choices["front_end"] = tuple(range(len(space.front_ends)))
     return {name: CategoricalDistribution(values) for name, values in choices.items()}
 
 
@@ -225,13 +227,16 @@ def _parameters(space: Space, subnet: Subnet) -> dict[str, int | float]:
     params: dict[str, int | float] = {"embed_dim": subnet.embed_dim, "depth": subnet.depth}
     for layer, (heads, ratio) in space.layers_of(subnet).items():
         params |= {f"heads_{layer}": heads, f"ffn_{layer}": ratio}
+    if space.elastic_front_end:
+        params["front_end"] = space.front_ends.index(subnet.front_end)
     return params
 
 
 def _subnet(space: Space, params: JsonMapping) -> Subnet:
     kept = space.kept_layers(params["depth"])
     heads = tuple(params[f"heads_{layer}"] for layer in kept)
-    return Subnet(params["embed_dim"], heads, tuple(params[f"ffn_{layer}"] for layer in kept))
+    front_end = space.front_ends[params.get("front_end", 0)]
+    return Subnet(params["embed_dim"], heads, tuple(params[f"ffn_{layer}"] for layer in kept), front_end)
 
 
 @contextmanager

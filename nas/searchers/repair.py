@@ -24,10 +24,11 @@ def _distance(space: Space, subnet: Subnet, shape_weight: int) -> AdditiveTable:
     embed_dim, depth, *places = space.encode(subnet).tolist()
     shape = _steps(len(space.embed_dims), embed_dim)[:, None] + _steps(len(space.depths), depth)
     layers = []
-    for layer, (heads, ratios) in enumerate(zip(space.heads, space.ffn_ratios, strict=True)):
-        of_heads = _steps(len(heads), places[2 * layer])
-        of_ratio = _steps(len(ratios), places[2 * layer + 1])
-        steps = (of_heads[:, None] + of_ratio).reshape(-1)
+    for entry, (heads, ratios) in enumerate(space.sizes):
+        of_heads = _steps(heads, places[2 * entry])
+        of_ratio = _steps(ratios, places[2 * entry + 1])
+        weight = shape_weight if entry == space.network.num_layers else 1  # the front end, too, is felt by all layers
+        steps = weight * (of_heads[:, None] + of_ratio).reshape(-1)
         layers.append(np.broadcast_to(steps, (*shape.shape, len(steps))))
     return AdditiveTable(space, "distance", "steps", shape_weight * shape, tuple(layers))
 

@@ -1,43 +1,46 @@
-"""The subnet as a Hugging Face folder: a stock HubertModel if its layers allow it, else with a small file of code."""
+"""The subnet as a Hugging Face folder: a stock model if its config can express the subnet, else with a file of code."""
 
 from __future__ import annotations
 
+import re
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from search_spaces import Subnet
-from supernet.export import modeling_subnet
+from supernet import layers
+from supernet.companion import rest_of_model
 from supernet.export.base import ModelExporter, Runner
+from supernet.families import FAMILIES
+from supernet.layers import front_channels
 from supernet.model import HubertSupernet
+from supernet.weights import KeyTable
 
-__all__ = ["HuggingFaceExporter", "is_stock"]
+__all__ = ["HuggingFaceExporter", "described", "is_stock"]
 
-_LAYER = {
-    **{f"{x}.": f"attention.{x}_proj." for x in ("q", "k", "v", "out")},
-    "attention_norm.": "layer_norm.",
-    "final_norm.": "final_layer_norm.",
-    "fc1.": "feed_forward.intermediate_dense.",
-    "fc2.": "feed_forward.output_dense.",
+_CLASSES = {
+    "hubert": "Hubert",
+    "wav2vec2": "Wav2Vec2",
+    "wavlm": "WavLM",
+    "data2vec-audio": "Data2VecAudio",
+    "unispeech-sat": "UniSpeechSat",
+    "unispeech": "UniSpeech",
 }
-_ENCODER = {
-    "input_norm": "feature_projection.layer_norm",
-    "projection": "feature_projection.projection",
-    "pos_conv": "encoder.pos_conv_embed.conv",
-    "norm": "encoder.layer_norm",
-}
+_CODE = "modeling_subnet.py"
 
 
 class HuggingFaceExporter(ModelExporter):
-    """`hf/`, for `AutoModel` and `AutoFeatureExtractor`.
+    """`hf/`, for `AutoModel` and `AutoFeatureExtractor`; a Whisper's for `pipeline("automatic-speech-recognition")`.
 
-    Frames of padding follow Hugging Face's rule, whatever the supernet's: LightHuBERT counts one frame more. Hugging
-    Face's first hidden state comes after the positional convolution, ours before it.
+    Frames of padding follow Hugging Face's rule, whatever the supernet's: LightHuBERT counts one frame more. A stock
+    model's first hidden state comes after the positions, ours before them.
     """
 
     max_difference: ClassVar[Mapping[str, float]] = {"fp32": 2e-5}  # its extractor adds 1e-7 to the variance, we 1e-5
@@ -45,56 +48,84 @@ class HuggingFaceExporter(ModelExporter):
     first_state = 1
     loading = """
 import numpy as np
-from transformers import AutoFeatureExtractor, AutoModel
+from transformers import AutoFeatureExtractor, {auto}
 
 extractor = AutoFeatureExtractor.from_pretrained("{folder}")
-net = AutoModel.from_pretrained("{folder}", trust_remote_code={remote_code})
+net = {auto}.from_pretrained("{folder}", trust_remote_code={remote_code})
 waves = [np.random.randn(16_000), np.random.randn(12_000)]
-batch = extractor(waves, sampling_rate=16_000, padding=True, return_tensors="pt")
-last = net(**batch).last_hidden_state
+batch = extractor(waves, sampling_rate=16_000, {options}return_tensors="pt")
+{last}
 """
     note = (
-        "`hidden_states[0]` comes after the positional convolution, as in every HubertModel; padded batches are masked "
-        "by Hugging Face's rule. `AutoModelForCTC` and other heads load it only if every layer is alike (a stock "
-        "HubertModel); else take `net` as the encoder, or train a head with `nas finetune`."
+        "In a stock model `hidden_states[0]` comes after the positions, as in every HubertModel; padded batches are "
+        "masked by Hugging Face's rule. `AutoModelForCTC` and other heads load it only if it is stock (layers alike); "
+        "else take `net` as the encoder, or train a head with `nas finetune`. A Whisper is exported with the decoder "
+        "and the tokenizer of its source, so that `generate` and pipelines work."
     )
 
     def write(
         self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, object], dtype: str
     ) -> None:
-        from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
-
         target = folder / "hf"
         stock = is_stock(model, subnet)
-        config = HubertConfig(**_config(model, subnet))
-        net = HubertModel(config) if stock else modeling_subnet.SubnetHubertModel(config)
-        net.load_state_dict(_weights(model, subnet), strict=True)
+        net = _whisper(model, subnet, stock) if _decoded(model, subnet) else _encoder(model, subnet, stock)
         with _without_bars():
             net.eval().save_pretrained(target)
-        Wav2Vec2FeatureExtractor(do_normalize=model.prepare.normalize, return_attention_mask=True).save_pretrained(
-            target
-        )
+        _write_extractor(model, subnet, target)
         if not stock:
-            shutil.copyfile(modeling_subnet.__file__, target / "modeling_subnet.py")
+            _write_code(target)
 
     def loading_fields(self, model: HubertSupernet, subnet: Subnet) -> Mapping[str, object]:
-        return {"remote_code": not is_stock(model, subnet)}
+        decoded = _decoded(model, subnet)
+        return {
+            "auto": "AutoModelForSpeechSeq2Seq" if decoded else "AutoModel",
+            "remote_code": not is_stock(model, subnet),
+            "options": "" if decoded else "padding=True, ",
+            "last": "tokens = net.generate(**batch)" if decoded else "last = net(**batch).last_hidden_state",
+        }
 
     def read(self, folder: Path, dtype: str) -> Runner:
-        from transformers import AutoFeatureExtractor, AutoModel
+        from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSpeechSeq2Seq
 
-        extractor = AutoFeatureExtractor.from_pretrained(folder / "hf")
-        code = (folder / "hf" / "modeling_subnet.py").exists()
+        target = folder / "hf"
+        code = (target / _CODE).exists()
+        extractor = AutoFeatureExtractor.from_pretrained(target)
+        config = AutoConfig.from_pretrained(target, trust_remote_code=code)
+        auto = AutoModelForSpeechSeq2Seq if config.model_type == "whisper" else AutoModel
         with _without_bars():
-            net = AutoModel.from_pretrained(folder / "hf", trust_remote_code=code).eval()
+            net = auto.from_pretrained(target, trust_remote_code=code).eval()
 
         def run(wav: Tensor, lengths: Tensor | None) -> tuple[Tensor, ...]:
             sizes = [wav.shape[1]] * len(wav) if lengths is None else lengths.tolist()
             waves = [wave[:size].numpy() for wave, size in zip(wav, sizes)]
+            if config.model_type == "whisper":
+                return _heard(net, extractor, waves, wav.shape[1])
             batch = extractor(waves, sampling_rate=16_000, padding=True, return_tensors="pt")
-            return tuple(net(**batch, output_hidden_states=True).hidden_states)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # torch's, of WavLM's own masks
+                output = net(**batch, output_hidden_states=True)
+            return (*output.hidden_states[:-1], output.last_hidden_state)
 
         return run
+
+
+def _heard(net: Any, extractor: Any, waves: list[Any], samples: int) -> tuple[Tensor, ...]:
+    """The encoder's hidden states of a window of `samples`, which a stock WhisperEncoder must be told."""
+    mel = extractor(
+        waves, sampling_rate=16_000, padding="max_length", max_length=samples, return_tensors="pt"
+    ).input_features
+    encoder, positions = net.get_encoder(), (mel.shape[-1] + 1) // 2
+    before, table = encoder.config.max_source_positions, getattr(encoder, "embed_positions", None)
+    encoder.config.max_source_positions = positions
+    if table is not None:
+        encoder.embed_positions = torch.nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+            table.weight.detach()[:positions]
+        )
+    output = encoder(mel, output_hidden_states=True)
+    encoder.config.max_source_positions = before
+    if table is not None:
+        encoder.embed_positions = table
+    return (*output.hidden_states[:-1], output.last_hidden_state)
 
 
 @contextmanager
@@ -111,62 +142,183 @@ def _without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+# -------------------------------------------------------------------- what is stock
+
+
 def is_stock(model: HubertSupernet, subnet: Subnet) -> bool:
-    """Whether transformers' own HubertModel can be this subnet: equal layers, whose heads together are as wide as D."""
-    uniform = len(set(subnet.heads)) == len(set(subnet.ffn_dims)) == 1
-    return uniform and subnet.heads[0] * model.space.network.head_dim == subnet.embed_dim
+    """Whether a stock config can express this subnet: equal layers, whose heads together are as wide as D.
+
+    Also, a WavLM's layers must share their relative positions, and a Whisper must have its decoder and whole front end.
+    """
+    network = model.space.network
+    alike = len(set(subnet.heads)) == len(set(subnet.ffn_dims)) == 1 and all((subnet.heads[0], subnet.ffn_dims[0]))
+    if not alike or subnet.heads[0] * network.head_dim != subnet.embed_dim:
+        return False
+    if network.mel:
+        return _decoded(model, subnet) and not subnet.front_end
+    return not network.relative_buckets or _shares_positions(model, subnet)
 
 
-def _config(model: HubertSupernet, subnet: Subnet) -> dict[str, object]:
-    network, stock = model.space.network, is_stock(model, subnet)
-    channels, kernels, strides = zip(*network.conv_layers)
+def _shares_positions(model: HubertSupernet, subnet: Subnet) -> bool:
+    """Whether all layers have the first layer's biases, and gates in the order of the heads."""
+    sliced = model.sliced_weights(subnet)
+    biases = [value for name, value in sliced.items() if name.endswith("relative.weight")]
+    blocks = [value.tolist() for name, value in sliced.items() if name.endswith("relative.blocks")]
+    ordered = all(own == list(range(len(own))) for own in blocks)
+    return ordered and all(torch.equal(value, biases[0]) for value in biases)
+
+
+def _decoded(model: HubertSupernet, subnet: Subnet) -> bool:
+    """Whether it is exported with the decoder of its source, which reads the whole width."""
+    rest = None if model.source is None else rest_of_model(model.source)
+    return rest is not None and bool(rest.weights) and subnet.embed_dim == model.space.network.width
+
+
+def _kind(model: HubertSupernet) -> str:
+    """The family whose stock classes have the network's parts; where several do, that of the source."""
+    network = model.space.network
+    if network.relative_buckets:
+        return "wavlm"
+    if network.positions == "stack":
+        return "data2vec-audio"
+    source = str(model.provenance.get("source", "")).removeprefix("Hugging Face ")
+    return source if source in _CLASSES and network.input_norm else "hubert"
+
+
+# -------------------------------------------------------------------- the models
+
+
+def described(model: HubertSupernet, subnet: Subnet) -> dict[str, dict[str, object]]:
+    """Network and subnet as plain containers, for exports that carry a copy of `layers.py`."""
+    network = model.space.network
+    return {
+        "network": {**asdict(network), "conv_layers": [list(layer) for layer in network.conv_layers]},
+        "subnet": {
+            "embed_dim": subnet.embed_dim,
+            "heads": list(subnet.heads),
+            "ffn_dims": list(subnet.ffn_dims),
+            "front_end": list(subnet.front_end),
+        },
+    }
+
+
+def _encoder(model: HubertSupernet, subnet: Subnet, stock: bool) -> Any:
+    """An encoder for waveforms, with the mask embedding, which training uses."""
+    mask = model.mask_embedding.detach()[: subnet.embed_dim].clone().cpu()
+    if not stock:
+        from supernet.export.modeling_subnet import SubnetConfig, SubnetModel
+
+        about = described(model, subnet)
+        auto = {"AutoConfig": f"{_CODE[:-3]}.SubnetConfig", "AutoModel": f"{_CODE[:-3]}.SubnetModel"}
+        config = SubnetConfig(**about, hidden_size=subnet.embed_dim, num_hidden_layers=subnet.depth, auto_map=auto)
+        net = SubnetModel(config)
+        net.net.load_state_dict(model.extract(subnet).cpu().state_dict(), strict=True)
+        net.masked_spec_embed.data.copy_(mask)
+        return net
+    import transformers
+
+    kind = _kind(model)
+    config = getattr(transformers, f"{_CLASSES[kind]}Config")(**_wav2vec2_config(model, subnet, kind))
+    net = getattr(transformers, f"{_CLASSES[kind]}Model")(config)
+    net.load_state_dict({"masked_spec_embed": mask, **_renamed(model, subnet, kind)}, strict=True)
+    return net
+
+
+def _wav2vec2_config(model: HubertSupernet, subnet: Subnet, kind: str) -> dict[str, object]:
+    network = model.space.network
+    _, kernels, strides = zip(*network.conv_layers)
+    stack = network.positions == "stack"
     config = {
         "hidden_size": subnet.embed_dim,
         "num_hidden_layers": subnet.depth,
-        "num_attention_heads": subnet.heads[0] if stock else 1,  # 1: replaced later, but must divide the embed dim
-        "intermediate_size": max(subnet.ffn_dims),
-        "conv_dim": channels,
+        "num_attention_heads": subnet.heads[0],
+        "intermediate_size": subnet.ffn_dims[0],
+        "conv_dim": front_channels(network, subnet),
         "conv_kernel": kernels,
         "conv_stride": strides,
-        "num_conv_pos_embeddings": network.pos_conv_kernel,
+        "conv_bias": network.conv_bias,
+        "num_conv_pos_embeddings": network.pos_conv_depth if stack else network.pos_conv_kernel,
         "num_conv_pos_embedding_groups": network.pos_conv_groups,
-        "pad_token_id": None,
-        "bos_token_id": None,
-        "eos_token_id": None,
+        **(dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id")) if kind == "hubert" else {}),
     }
-    if not stock:
-        config |= {
-            "layer_heads": list(subnet.heads),
-            "layer_ffn_dims": list(subnet.ffn_dims),
-            "layer_head_dim": network.head_dim,
-            "auto_map": {"AutoModel": "modeling_subnet.SubnetHubertModel"},
-        }
+    if stack:
+        return {**config, "conv_pos_kernel_size": network.pos_conv_kernel}
+    config |= {"feat_extract_norm": network.conv_norm, "do_stable_layer_norm": network.norm_first}
+    if network.relative_buckets:
+        config |= {"num_buckets": network.relative_buckets, "max_bucket_distance": network.relative_distance}
+    if not network.input_norm:
+        config["feat_proj_layer_norm"] = False
     return config
 
 
-def _weights(model: HubertSupernet, subnet: Subnet) -> dict[str, Tensor]:
-    """The subnet's weights under Hugging Face's names, and the mask embedding, which training uses."""
-    renamed = {"masked_spec_embed": model.mask_embedding.detach()[: subnet.embed_dim].clone()}
+def _renamed(model: HubertSupernet, subnet: Subnet, kind: str) -> dict[str, Tensor]:
+    """The subnet's weights under the names of a family."""
+    table = KeyTable(FAMILIES[kind].names(model.space.network)).inverse()
+    renamed: dict[str, Tensor] = {}
     for name, value in model.extract(subnet).state_dict().items():
         if name == "encoder.pos_conv.weight":  # a weight norm: magnitude and direction
             stored = "encoder.pos_conv_embed.conv.parametrizations.weight.original"
             renamed[f"{stored}0"] = torch.linalg.vector_norm(value, dim=(0, 1), keepdim=True)
             renamed[f"{stored}1"] = value
+        elif name.endswith("relative.blocks") or (name.endswith("relative.weight") and ".layers.0." not in name):
+            continue  # stock layers share the first one's
         else:
-            renamed[_their_name(name)] = value
+            theirs = table.translate(name)
+            assert theirs is not None, name
+            renamed[theirs] = value.view(1, -1, 1, 1) if name.endswith("relative.const") else value
     return {name: value.cpu() for name, value in renamed.items()}
 
 
-def _their_name(name: str) -> str:
-    """Hugging Face's name for a weight of `Hubert`."""
-    module, _, rest = name.partition(".")
-    if module == "front_end":
-        if rest.startswith("norm."):
-            return f"feature_extractor.conv_layers.0.layer_{rest}"
-        return rest.replace("convs.", "feature_extractor.conv_layers.").replace(".weight", ".conv.weight")
-    if rest.startswith("layers."):
-        _, layer, part = rest.split(".", 2)
-        stem = next(stem for stem in _LAYER if part.startswith(stem))
-        return f"encoder.layers.{layer}.{_LAYER[stem]}{part.removeprefix(stem)}"
-    part, _, kind = rest.partition(".")
-    return f"{_ENCODER[part]}.{kind}"
+def _whisper(model: HubertSupernet, subnet: Subnet, stock: bool) -> Any:
+    """A whole Whisper: this encoder, and the decoder of its source."""
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    assert model.source is not None
+    rest = rest_of_model(model.source)
+    about = {} if stock else described(model, subnet)
+    auto = f"{_CODE[:-3]}.SubnetWhisper"
+    sizes: dict[str, Any] = {"encoder_layers": subnet.depth if stock else 1}
+    if stock:
+        sizes |= {"encoder_attention_heads": subnet.heads[0], "encoder_ffn_dim": subnet.ffn_dims[0]}
+    else:
+        sizes["auto_map"] = {"AutoModelForSpeechSeq2Seq": auto, "AutoModel": auto}
+    config = WhisperConfig.from_dict({**rest.config, **about, **sizes, "dtype": "float32", "architectures": None})
+    if stock:
+        net: Any = WhisperForConditionalGeneration(config)
+        encoder = {f"model.encoder.{name}": value for name, value in _renamed(model, subnet, "whisper").items()}
+    else:
+        from supernet.export.modeling_subnet import SubnetWhisper
+
+        net = SubnetWhisper(config)
+        own = model.extract(subnet).cpu().state_dict()
+        encoder = {f"model.encoder.net.{name}": value for name, value in own.items()}
+    weights = {**encoder, **{name: value.float() for name, value in rest.weights.items()}}
+    missing, unexpected = net.load_state_dict(weights, strict=False)
+    tied = {"proj_out.weight", "model.decoder.embed_tokens.weight"}
+    assert not unexpected, unexpected
+    assert set(missing) <= tied, missing
+    net.tie_weights()
+    return net
+
+
+def _write_extractor(model: HubertSupernet, subnet: Subnet, target: Path) -> None:
+    """The feature extractor and, of a whole Whisper, the tokenizer and the settings of `generate`."""
+    if _decoded(model, subnet):
+        assert model.source is not None
+        for file in rest_of_model(model.source).files:
+            shutil.copyfile(file, target / file.name)
+        return
+    from transformers import Wav2Vec2FeatureExtractor
+
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=model.prepare.normalize, return_attention_mask=True)
+    extractor.save_pretrained(target)
+
+
+def _write_code(target: Path) -> None:
+    """`layers.py` and `modeling_subnet.py` as one file, which needs torch and transformers alone."""
+    network = Path(layers.__file__).read_text(encoding="utf-8")
+    network = re.sub(r"^if TYPE_CHECKING:.*\n(    .*\n)+", "", network, flags=re.M)
+    ours = Path(__file__).with_name(_CODE).read_text(encoding="utf-8")
+    line = "from supernet.layers import Hubert\n"
+    assert line in ours
+    (target / _CODE).write_text(f"{network}\n\n{ours.replace(line, '')}", encoding="utf-8")

@@ -1,24 +1,97 @@
-"""The code in a Hugging Face export: a HubertModel whose layers differ in size. The file is copied unchanged."""
+"""The code in a Hugging Face export whose layers differ in size: the subnet's own layers, beside this file.
 
+`SubnetModel` hears waveforms, as HubertModel does; `SubnetWhisper` is Whisper with such an encoder. The file is copied
+unchanged, but for the import of `Hubert`.
+"""
+
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import nn
-from transformers import HubertModel
+from transformers import PreTrainedConfig, PreTrainedModel, WhisperForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutput
 
-__all__ = ["SubnetHubertModel"]
+from supernet.layers import Hubert
+
+__all__ = ["SubnetConfig", "SubnetModel", "SubnetWhisper"]
 
 
-class SubnetHubertModel(HubertModel):  # type: ignore[misc]
-    """`config.layer_heads` and `config.layer_ffn_dims` have a number per layer; a head has `config.layer_head_dim`."""
+def _module(config: Any) -> Hubert:
+    """The subnet's module that `config.network` and `config.subnet` describe."""
+    return Hubert(SimpleNamespace(**config.network), SimpleNamespace(**config.subnet))  # type: ignore[arg-type]
+
+
+class SubnetConfig(PreTrainedConfig):  # type: ignore[misc]
+    """`network`: the parts of the network; `subnet`: its embed dim, and heads and FFN dim of each layer."""
+
+    model_type = "speech-subnet"
+    network: dict[str, Any] | None = None
+    subnet: dict[str, Any] | None = None
+
+
+class SubnetModel(PreTrainedModel):  # type: ignore[misc]
+    """input_values (B, S) at 16 kHz and attention_mask (B, S) -> last_hidden_state (B, T, D)."""
+
+    config_class = SubnetConfig
+    main_input_name = "input_values"
+    input_modalities = ("audio",)
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        D, head_dim = config.hidden_size, config.layer_head_dim
-        for layer, heads, ffn_dim in zip(self.encoder.layers, config.layer_heads, config.layer_ffn_dims):
-            attention, ffn = layer.attention, layer.feed_forward
-            for name in ("q_proj", "k_proj", "v_proj"):
-                setattr(attention, name, nn.Linear(D, heads * head_dim))
-            attention.out_proj = nn.Linear(heads * head_dim, D)
-            attention.num_heads, attention.head_dim, attention.scaling = heads, head_dim, head_dim**-0.5
-            ffn.intermediate_dense, ffn.output_dense = nn.Linear(D, ffn_dim), nn.Linear(ffn_dim, D)
+        self.net = _module(config)
+        self.masked_spec_embed = nn.Parameter(torch.zeros(config.subnet["embed_dim"]))
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Every weight comes from the file."""
+
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **ignored: Any,
+    ) -> Any:
+        lengths = None if attention_mask is None else attention_mask.sum(-1)
+        states = self.net(input_values, lengths).hidden_states
+        output = BaseModelOutput(states[-1], states if output_hidden_states else None)
+        return output if return_dict is not False else output.to_tuple()
+
+
+class _Encoder(nn.Module):
+    """Stands where WhisperEncoder does: input_features (B, mels, frames) -> last_hidden_state (B, T, D)."""
+
+    main_input_name = "input_features"
+
+    def __init__(self, theirs: Any, config: Any) -> None:
+        super().__init__()
+        self.config, self.net = config, _module(config)
+        self.max_source_positions = config.max_source_positions
+        object.__setattr__(self, "conv1", theirs.conv1)  # `generate` reads their strides
+        object.__setattr__(self, "conv2", theirs.conv2)
+
+    def forward(
+        self,
+        input_features: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **ignored: Any,
+    ) -> Any:
+        states = self.net.encoder(self.net.front_end.of_mel(input_features.to(self.net.encoder.norm.weight.dtype)))
+        output = BaseModelOutput(states[-1], states if output_hidden_states else None)
+        return output if return_dict is not False else output.to_tuple()
+
+
+class SubnetWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]
+    """`generate`, pipelines and training work as with Whisper."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.model.encoder = _Encoder(self.model.encoder, config)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Every weight comes from the file."""

@@ -114,7 +114,8 @@ def write_onnx(net: Hubert, file: Path, dtype: str = "fp32", opset: int = OPSET)
             from onnxruntime.transformers.float16 import convert_float_to_float16
             from onnxruntime.transformers.onnx_model import OnnxModel
 
-            model = OnnxModel(convert_float_to_float16(graph, keep_io_types=True))
+            kept = [node.name for node in _spectrum(graph)]  # its powers are beyond float16
+            model = OnnxModel(convert_float_to_float16(graph, keep_io_types=True, node_block_list=kept))
             model.topological_sort()
             graph = model.model
         if dtype == "int8":
@@ -148,6 +149,23 @@ def _named(model: Any) -> Any:
     return model
 
 
+def _spectrum(model: Any) -> list[Any]:
+    """The nodes of a mel spectrogram: those that the first convolution depends on; none without a spectrogram."""
+    graph = model.graph
+    if not any(node.op_type == "STFT" for node in graph.node):
+        return []
+    makers = {output: node for node in graph.node for output in node.output}
+    first = next(node for node in graph.node if node.op_type == "Conv")
+    found: dict[str, Any] = {}
+    waiting = [first.input[0]]
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is not None and node.name not in found:
+            found[node.name] = node
+            waiting += node.input
+    return list(found.values())
+
+
 def _quantised(plain: Path) -> Any:
     """The ONNX model in `plain` with int8 weights; its folder gets the intermediate files."""
     import onnx
@@ -156,7 +174,8 @@ def _quantised(plain: Path) -> Any:
 
     ready, products, all_ = (plain.with_name(f"{name}.onnx") for name in ("ready", "products", "all"))
     quant_pre_process(plain, ready, skip_symbolic_shape=True)
-    quantize_dynamic(ready, products, ["MatMul"], per_channel=True, weight_type=QuantType.QInt8)
+    kept = [node.name for node in _spectrum(onnx.load(ready))]
+    quantize_dynamic(ready, products, ["MatMul"], True, weight_type=QuantType.QInt8, nodes_to_exclude=kept)
     quantize_dynamic(products, all_, ["Conv"], weight_type=QuantType.QUInt8)
     return onnx.load(all_)
 

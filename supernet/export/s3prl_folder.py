@@ -14,6 +14,7 @@ from search_spaces import Subnet
 from supernet import layers
 from supernet.export import s3prl_expert
 from supernet.export.base import ModelExporter, Runner
+from supernet.export.hugging_face import described
 from supernet.model import HubertSupernet
 
 __all__ = ["S3prlExporter", "load_expert"]
@@ -50,16 +51,14 @@ hidden_states = upstream([torch.randn(16_000), torch.randn(12_000)])["hidden_sta
     def write(
         self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, object], dtype: str
     ) -> None:
-        target, network = folder / "s3prl", model.space.network
+        target = folder / "s3prl"
         target.mkdir()
-        sizes = {"embed_dim": subnet.embed_dim, "heads": list(subnet.heads), "ffn_dims": list(subnet.ffn_dims)}
         content = {
-            "network": {**network.to_dict(), "conv_channels": network.conv_channels},
-            "subnet": sizes,
+            **described(model, subnet),
             "frame_rule": model.frame_rule,
             "normalize": model.prepare.normalize,
             "eps": model.prepare.eps,
-            "hop": network.hop,
+            "hop": model.space.network.hop,
             "model": {name: value.cpu() for name, value in model.extract(subnet).state_dict().items()},
         }
         torch.save(content, target / "subnet.pt")

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from search_spaces import AdditiveCost, CheckpointError, Space, get_space
 from supernet.audio import RATE, Utterance
@@ -144,15 +145,17 @@ def calibration_speech(
     rounded.load_state_dict({name: value.half().float() for name, value in model.state_dict().items()})
     every = max(1, int(sum(u.seconds for u in utterances) / seconds * 0.9))
     order = [u for start in range(every) for u in utterances[start::every]]
-    features, states, total = [], [], 0.0
+    features: dict[tuple[int, ...], list[Tensor]] = {front_end: [] for front_end in model.space.front_ends}
+    states, total = [], 0.0
     for utterance in order:
         if total >= seconds:
             break
         batch = load_batch([utterance], targets, clip=4.0, prepare=model.prepare)
-        features.append(rounded.front_end(batch.wav)[0])
+        for front_end, own in rounded.features_of_each(batch.wav).items():
+            features[front_end].append(own[0])
         states.append(batch.targets[0])
         total += batch.wav.shape[1] / RATE
-    return CalibrationSpeech(features, states)
+    return CalibrationSpeech.of(features, states)
 
 
 def _provenance(

@@ -131,14 +131,13 @@ def _batch_distances(
     dtype = AUTOCAST[recipe.precision]
     losses = []
     with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
-        features = model.front_end(wav)
-        frames = features.shape[1]
+        frames = model.space.network.frames(wav.shape[1])
         mask = model.frame_mask(batch.lengths.to(device), wav.shape[1], frames)
         for subnet in subnets:
             with model.active(subnet):
-                predictions = model.predict(model.encode(features, mask).hidden_states)
+                predictions = model.predict(model.encode(model.features(wav), mask).hidden_states)
                 losses.append(distillation_loss(model, predictions, targets[:, :frames], mask))
-    return losses, features.shape[0] * frames if mask is None else int(mask.sum())
+    return losses, len(wav) * frames if mask is None else int(mask.sum())
 
 
 def _running_mean(model: HubertSupernet, recipe: StageRecipe) -> HubertSupernet | None:

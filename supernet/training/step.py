@@ -67,17 +67,17 @@ class _Losses(nn.Module):
     ) -> tuple[Tensor, int]:
         """The loss of each subnet and head (subnets, K), and the number of frames that it is the mean of."""
         model = self.model
-        features = model.front_end(wav)
-        frames = features.shape[1]
+        frames = model.space.network.frames(wav.shape[1])
         mask = model.frame_mask(lengths, wav.shape[1], frames)
         losses, goal = [], targets[:, :frames]
+        features = {front_end: model.features(wav, front_end) for front_end in {each.front_end for each in subnets}}
         for i, subnet in enumerate(subnets):
             with model.active(subnet):
-                predictions = model.predict(model.encode(features, mask, masked).hidden_states)
+                predictions = model.predict(model.encode(features[subnet.front_end], mask, masked).hidden_states)
             losses.append(distillation_loss(model, predictions, goal, mask, self.recipe.loss))
             if i == 0 and self.recipe.in_place and len(subnets) > 1:
                 goal = torch.lerp(goal, torch.stack(predictions, 2).detach().float(), self.recipe.in_place)
-        return torch.stack(losses), features.shape[0] * frames if mask is None else int(mask.sum())
+        return torch.stack(losses), len(wav) * frames if mask is None else int(mask.sum())
 
 
 def optimiser_of(model: HubertSupernet, recipe: StageRecipe) -> torch.optim.AdamW:

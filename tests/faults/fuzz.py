@@ -9,6 +9,7 @@ that is no `NasError` (a traceback), an error of several lines, escape sequences
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import json
 import random
@@ -134,7 +135,7 @@ def of_csv(data: bytes, rng: random.Random) -> bytes:
 def _changed(content: object, rng: random.Random) -> object:
     paths = list(_paths(content))
     if not paths:
-        return rng.choice(VALUES)
+        return copy.deepcopy(rng.choice(VALUES))
     path = rng.choice(paths)
     parent = content
     for key in path[:-1]:
@@ -143,9 +144,9 @@ def _changed(content: object, rng: random.Random) -> object:
     if kind == 0:
         del parent[path[-1]]  # type: ignore[attr-defined]
     elif kind == 1 and isinstance(parent, dict):
-        parent[rng.choice(("x", "[/red]", "", "\x1b[31m"))] = rng.choice(VALUES)
+        parent[rng.choice(("x", "[/red]", "", "\x1b[31m"))] = copy.deepcopy(rng.choice(VALUES))
     elif kind == 1 and isinstance(parent, list):
-        parent.append(rng.choice(VALUES))
+        parent.append(copy.deepcopy(rng.choice(VALUES)))
     elif kind == 2 and isinstance(parent[path[-1]], (int, float)):  # type: ignore[index]
         parent[path[-1]] = -parent[path[-1]] * rng.choice((1, 1000, 10**12))  # type: ignore[index]
     elif kind == 3:
@@ -154,7 +155,7 @@ def _changed(content: object, rng: random.Random) -> object:
             other = other[key]  # type: ignore[index]
         parent[path[-1]] = json.loads(json.dumps(other))  # type: ignore[index]
     else:
-        parent[path[-1]] = rng.choice(VALUES)  # type: ignore[index]
+        parent[path[-1]] = copy.deepcopy(rng.choice(VALUES))  # type: ignore[index]
     return content
 
 

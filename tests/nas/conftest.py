@@ -19,3 +19,9 @@ def cluster():
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.fixture
+def without_uniform(monkeypatch):
+    """Searchers alone: in additive worlds uniform subnets, which every search evaluates, are nearly the best."""
+    monkeypatch.setattr("nas.uniform.candidates", lambda feasible: [])

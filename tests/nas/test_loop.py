@@ -210,7 +210,7 @@ def test_a_ledger_of_another_run_is_refused(tmp_path):
     for seed in (0, 1):
         nas.search(SPACE, SCORE, evals=5, seed=seed, out=tmp_path / str(seed))
     (tmp_path / "0" / "ledger.jsonl").write_bytes((tmp_path / "1" / "ledger.jsonl").read_bytes())
-    with pytest.raises(RunError, match="cannot resume: evaluation 0 should be of subnet"):
+    with pytest.raises(RunError, match=r"cannot resume: evaluation \d should be of subnet"):
         nas.search(SPACE, SCORE, evals=5, seed=0, out=tmp_path / "0", resume=True)
 
 

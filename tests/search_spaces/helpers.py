@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from search_spaces import AdditiveTable, Space
-from search_spaces.space import Network
+from search_spaces.network import Network
 
 __all__ = ["PROPERTY", "by_hand", "cases", "random_table", "small_space"]
 

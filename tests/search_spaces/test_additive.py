@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import AdditiveCost, AdditiveTable, Feasible, InfeasibleError, Space, SpaceError, get_space
-from search_spaces.space import Network
+from search_spaces.network import Network
 from tests.search_spaces.helpers import PROPERTY, by_hand, cases, random_table, small_space
 
 

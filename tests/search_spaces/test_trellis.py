@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces import AdditiveTable, Feasible, Space, trellis
-from search_spaces.space import Network
+from search_spaces.network import Network
 from search_spaces.trellis import Terms, Trellis, uniform_ranks, unrank
 from tests.search_spaces.helpers import by_hand, random_table, small_space
 

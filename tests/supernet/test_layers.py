@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def random(*shape):
 @torch.no_grad()
 def test_a_layer_equals_pytorchs_post_norm_transformer_layer():
     torch.manual_seed(0)
-    ours = randomised(EncoderLayer(12, 3, 4, 20))
+    ours = randomised(EncoderLayer(replace(NETWORK, head_dim=4), 12, 3, 20))
     theirs = torch.nn.TransformerEncoderLayer(12, 3, 20, 0.0, F.gelu, batch_first=True).eval()
     theirs.self_attn.in_proj_weight.copy_(torch.cat([ours.q.weight, ours.k.weight, ours.v.weight]))
     theirs.self_attn.in_proj_bias.copy_(torch.cat([ours.q.bias, ours.k.bias, ours.v.bias]))

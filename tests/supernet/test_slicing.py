@@ -23,7 +23,7 @@ def test_a_narrower_layer_is_the_first_of_the_widest(name):
     widest = slice_layer(stored, network, 3, D, max(space.heads[3]), int(max(space.ffn_ratios[3]) * D))
     for heads, ratio in space.choices[3]:
         expected = slice_layer(stored, network, 3, D, heads, int(ratio * D))
-        narrowed = narrow_layer(widest, heads * network.head_dim, int(ratio * D))
+        narrowed = narrow_layer(widest, network, heads, int(ratio * D))
         assert set(narrowed) == set(expected) == set(shapes)
         assert all(torch.equal(narrowed[key], value) for key, value in expected.items())
 

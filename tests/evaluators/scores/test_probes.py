@@ -39,8 +39,8 @@ def test_a_probe_of_the_speaker_explains_pitch_and_hears_some_speech_apart(model
     assert score.higher_is_better
     assert score.settings["train"] == 33  # 3 of 36 have no speaker
     assert score.settings["dev"] == 22
-    assert len(score._dev.features) == 17
-    assert len(score.held_out._dev.features) == 5
+    assert len(score._dev.targets) == 17
+    assert len(score.held_out._dev.targets) == 5
     assert score.held_out([space.largest])[0] != found[1]
 
 
@@ -53,7 +53,7 @@ def test_states_shared_by_subnets_are_those_of_each_alone(model, speech):
         for subnet, found in zip(subnets, shared, strict=True):
             encoder = model.extract(subnet).encoder
             alone = torch.stack(
-                [pooled([state[0] for state in encoder(features[None])]) for features in score._dev.features]
+                [pooled([state[0] for state in encoder(features[None])]) for features in score._dev.features[()]]
             )  # fmt: skip
             assert torch.allclose(found, alone, atol=1e-5)
     assert score.to("cpu")(subnets) == score(subnets)

@@ -14,7 +14,7 @@ from search_spaces import Feasible, get_space
 
 @pytest.mark.parametrize("interactions", [0.0, 0.3])
 @pytest.mark.parametrize("searcher", ["evolution", "nsga2", "local"])
-def test_it_beats_random_under_equal_evaluations(searcher, interactions):
+def test_it_beats_random_under_equal_evaluations(searcher, interactions, without_uniform):
     space = get_space("hubert-tiny")
     params = params_of(space)
     low, high = params.range()

@@ -66,7 +66,7 @@ def test_failures_and_violations_are_told_as_such():
     assert [t.constraints for t in made._study.trials[-3:]] == [{}, {}, {"budget": 1.0}]
 
 
-def test_tpe_beats_random_under_equal_evaluations():
+def test_tpe_beats_random_under_equal_evaluations(without_uniform):
     space = get_space("hubert-tiny")
     params = params_of(space)
     low, high = params.range()

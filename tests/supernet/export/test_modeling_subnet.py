@@ -1,21 +1,16 @@
 import torch
-from transformers import HubertConfig
 
-from supernet.export.modeling_subnet import SubnetHubertModel
+from supernet.export.hugging_face import described
+from supernet.export.modeling_subnet import SubnetConfig, SubnetModel
 
 
-def test_every_layer_has_its_own_size():
-    config = HubertConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=1, intermediate_size=32, conv_dim=(8,) * 7,
-        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
-        layer_heads=[3, 1], layer_ffn_dims=[24, 40], layer_head_dim=4,
-    )  # fmt: skip
-    model = SubnetHubertModel(config).eval()
-    for layer, heads, ffn_dim in zip(model.encoder.layers, (3, 1), (24, 40), strict=True):
-        attention, ffn = layer.attention, layer.feed_forward
-        assert (attention.num_heads, attention.head_dim, attention.scaling) == (heads, 4, 0.5)
-        shapes = [getattr(attention, f"{name}_proj").weight.shape for name in ("q", "k", "v", "out")]
-        assert [tuple(shape) for shape in shapes] == [(4 * heads, 16)] * 3 + [(16, 4 * heads)]
-        assert ffn.intermediate_dense.weight.shape == (ffn_dim, 16)
-        assert ffn.output_dense.weight.shape == (16, ffn_dim)
-    assert model(torch.randn(1, 4_000)).last_hidden_state.shape[2] == 16
+def test_every_layer_has_its_own_size(supernet):
+    subnet = supernet.space.smallest
+    model = SubnetModel(SubnetConfig(**described(supernet, subnet))).eval()
+    assert [layer.heads for layer in model.net.encoder.layers] == list(subnet.heads)
+    wav, mask = torch.randn(2, 4_000), torch.ones(2, 4_000, dtype=torch.long)
+    mask[1, 3_000:] = 0
+    output = model(wav, attention_mask=mask, output_hidden_states=True)
+    assert output.last_hidden_state.shape[2] == subnet.embed_dim
+    assert len(output.hidden_states) == subnet.depth + 1
+    assert len(model(wav, return_dict=False)) == 1
