@@ -79,7 +79,7 @@ def blocks_measured(model: HubertSupernet, target: Target, timings: Timings) -> 
     for D in space.embed_dims:
         made[f"{D}"] = (_Front(space, D), wav)
         for heads, ratio in sorted({kind for choices in space.choices for kind in choices}):
-            layer = _Layer(EncoderLayer(D, heads, network.head_dim, int(ratio * D)))
+            layer = _Layer(EncoderLayer(network, D, heads, int(ratio * D)))
             made[f"{D}, {heads}, {ratio:g}"] = (layer, torch.randn(1, T, D))
     reference = Runner(model, target).of(timings.reference)
     runners = [reference, *(Runner(model, target).block(*each) for each in made.values())]
@@ -101,8 +101,7 @@ class _Front(nn.Module):
         self.encoder.layers = nn.ModuleList()
 
     def forward(self, wav: torch.Tensor) -> torch.Tensor:
-        hidden = self.encoder(self.front_end(wav))
-        return self.encoder.norm(hidden[0] + nn.functional.gelu(self.encoder._positions(hidden[0])))
+        return self.encoder.start(self.front_end(wav))[1]
 
 
 class _Layer(nn.Module):

@@ -26,6 +26,13 @@ def shipped_supernets() -> list[str]:
     return sorted(file.parent.name for file in result)
 
 
+def proposed_spaces() -> Iterable[str]:
+    """Kinds of spaces that are proposed for any network."""
+    from search_spaces.proposals import PROPOSALS
+
+    return PROPOSALS
+
+
 parse_budget = partial(Budget.parse, known=None)
 """Checks the grammar alone; `COSTS` knows the costs."""
 
@@ -41,9 +48,19 @@ class SearchSettings(Settings):
     """Everything that determines the result of a search; kept in run.json, compared when the run is resumed."""
 
     supernet: str = option(
-        "hubert-tiny", "Shipped name, or path of a checkpoint.", group=WHAT, path=True, names=shipped_supernets
+        "hubert-tiny",
+        "Shipped name, path of a checkpoint, or org/name on the Hub.",
+        group=WHAT,
+        path=True,
+        names=shipped_supernets,
     )
-    space: str | None = option(None, "TOML file of a sub-space of the supernet's space.", group=WHAT, path=True)
+    space: str | None = option(
+        None,
+        "TOML file of a sub-space of the supernet's space, or coarse, fine or uniform.",
+        group=WHAT,
+        path=True,
+        names=proposed_spaces,
+    )
     budgets: tuple[Budget, ...] = option(
         (), "Hard limit, such as 'params<=27M'; repeatable.", group=WHAT, flag="--budget", parse=parse_budget
     )
@@ -56,7 +73,9 @@ class SearchSettings(Settings):
         group=WHAT,
     )
     audio: str | None = option(None, "Manifest of calibration speech.", group=WHAT, path=True)
-    teacher: str | None = option(None, "Hugging Face folder of the teacher.", group=WHAT, path=True, needs="audio")
+    teacher: str | None = option(
+        None, "Hugging Face folder of the teacher, or org/name on the Hub.", group=WHAT, path=True, needs="audio"
+    )
     macs_seconds: float = option(1.0, "Seconds of audio for which MACs are counted.", group=WHAT, flag="--seconds")
     searcher: str = option("exact", "Search algorithm.", group=HOW, names=_searchers)
     uniform: bool = option(False, "Only subnets that are alike in all layers.", group=HOW)

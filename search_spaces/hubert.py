@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,7 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DEPTH_MAP", "SPACES", "get_space", "space_from_dict"]
+__all__ = ["DEPTH_MAP", "SPACES", "get_space", "space_from_dict", "to_toml"]
 
 T = TypeVar("T")
 
@@ -88,6 +89,16 @@ def get_space(name: str) -> Space:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpaceError(f"{path} is not a TOML file: {error}") from None
     return space_from_dict({"name": path.stem, **fields})
+
+
+def to_toml(space: Space) -> str:
+    """The text of a TOML file that `get_space` reads as this space."""
+    fields = space.to_dict()
+    network, depth_map = fields.pop("network"), fields.pop("depth_map")
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
+    lines += ["", "[depth_map]", *(f"{depth} = {json.dumps(kept)}" for depth, kept in depth_map.items())]
+    lines += ["", "[network]", *(f"{key} = {json.dumps(value)}" for key, value in network.items())]
+    return "\n".join(lines) + "\n"
 
 
 def space_from_dict(fields: JsonMapping) -> Space:

@@ -24,6 +24,7 @@ from search_spaces.files import read_text, replacing
 from supernet.calibration import load_calibration
 from supernet.companion import REST
 from supernet.foreign import from_hugging_face, from_pickle
+from supernet.hub import local_folder
 from supernet.model import HubertSupernet
 from supernet.preprocessor import Preprocessor
 from supernet.weights import read_tensors, with_weights
@@ -41,7 +42,7 @@ def shipped() -> list[str]:
 
 
 def load_supernet(path_or_name: Path | str, device: str = "cpu", space: Space | None = None) -> HubertSupernet:
-    """The supernet in a checkpoint, or the shipped one of that name, in float32 and eval mode on `device`.
+    """The supernet in a checkpoint, of the Hub, or the shipped one of that name, in float32 and eval mode on `device`.
 
     `space`: the subnets to search. For a supernet of ours it must be a part of the stored space. A checkpoint of
     another package stores only sizes: there the default is `lighthubert-base` for a network of HuBERT Base's sizes,
@@ -49,11 +50,11 @@ def load_supernet(path_or_name: Path | str, device: str = "cpu", space: Space | 
     Raises `CheckpointError` for anything that cannot be read safely and completely.
     """
     name = str(path_or_name)
-    path = _SHIPPED / name if name in shipped() else Path(path_or_name)
+    path = _SHIPPED / name if name in shipped() else local_folder(path_or_name)
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for names that are too long
         raise CheckpointError(
             f"no supernet '{name[:200]}': neither a file or folder nor a shipped name "
-            f"({', '.join(shipped()) or 'none'})"
+            f"({', '.join(shipped()) or 'none'}), nor a name on the Hub (org/name)"
         )
     try:
         model = _from_folder(path, space) if path.is_dir() else from_pickle(path, space)

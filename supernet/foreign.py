@@ -93,6 +93,7 @@ def from_hugging_face(folder: Path, config: Mapping[str, Any], space: Space | No
         folder,
         lambda name: names.translate(name) or name,
     )
+    model.trained_for_space = False
     if network.mel:
         model.source = folder
     return model

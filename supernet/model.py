@@ -77,6 +77,7 @@ class HubertSupernet(nn.Module):
         self.prepare = prepare or Preprocessor()
         self.provenance: dict[str, Any] = dict(provenance or {})
         self.calibration: CalibrationSpeech | None = None  # set by load_supernet if the folder has some
+        self.trained_for_space = True
         self.source: Path | None = None  # a folder with the rest of the model: Whisper's decoder and tokenizer
         self.front_end = FrontEnd(network)  # whole; `features` slices it
         full = Subnet(
@@ -131,14 +132,15 @@ class HubertSupernet(nn.Module):
     def use_space(self, space: Space) -> None:
         """Restricts this supernet, in place, to `space`: a part of its current space, of the same network.
 
-        The largest subnet of `space` becomes the active one. Raises `SpaceError` for any other space.
+        A network that was not trained for a space (`trained_for_space` is False) takes any space of its sizes. The
+        largest subnet of `space` becomes the active one. Raises `SpaceError` for any other space.
         """
         if space.network != self.space.network:
             raise SpaceError(f"space '{space.name}' is of another network than the supernet's, '{self.space.name}'")
-        for depth in space.depths:
+        for depth in space.depths if self.trained_for_space else ():
             if space.kept_layers(depth) != self.space.kept_layers(depth):
                 raise SpaceError(f"space '{space.name}' keeps other layers at depth {depth} than '{self.space.name}'")
-        for subnet in (space.smallest, space.middle, space.largest):
+        for subnet in (space.smallest, space.middle, space.largest) if self.trained_for_space else ():
             self.space.check(subnet)
         self.space, self._subnet = space, space.largest
 

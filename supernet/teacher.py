@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from search_spaces import AudioError, CheckpointError
 from search_spaces.files import read_text
 from supernet.audio import RATE, Utterance, load_audio
+from supernet.hub import local_folder
 from supernet.preprocessor import FILE, Preprocessor, read_preprocessor
 from supernet.store import FrameStore
 from supernet.weights import shards
@@ -109,13 +110,13 @@ class Teacher(nn.Module):
 
 
 def load_teacher(path: Path | str, layers: Sequence[int | Sequence[int]] | None = None, device: str = "cpu") -> Teacher:
-    """The teacher in a Hugging Face folder (safetensors only: untrusted pickles are never read).
+    """The teacher in a Hugging Face folder or of the Hub (safetensors only: untrusted pickles are never read).
 
     `layers`: hidden states to regress, or groups of them whose mean to regress; default: three, evenly spaced over the
     depth, including the last.
     Raises `CheckpointError` if the model is not one of `TEACHERS` or a layer does not exist.
     """
-    folder = Path(path)
+    folder = local_folder(path)
     kind = _kind(folder)
     model = _loaded(folder, kind)
     depth = int(model.config.num_hidden_layers)

@@ -20,6 +20,7 @@ from evaluators.scores.context import MAX_RECORDING_SECONDS, ScoreContext
 from search_spaces import AudioError, CheckpointError, NasError, Subnet
 from supernet.audio import load_audio, read_manifest
 from supernet.calibration import CalibrationSpeech, kept_calibration
+from supernet.hub import local_folder
 from supernet.model import HubertSupernet
 from supernet.shared import SharedEncoder, Speech
 from supernet.training.losses import distillation_loss
@@ -294,7 +295,7 @@ def _from_manifest(
     if cut:
         warnings.warn(f"{cut} recordings of {audio} were cut to their first {MAX_RECORDING_SECONDS:g} s", stacklevel=2)
     samples = hashlib.sha256(b"".join(hashlib.sha256(wave.tobytes()).digest() for wave in waves)).hexdigest()
-    files = sorted(Path(teacher).glob("*")) if teacher is not None else []
+    files = sorted(local_folder(teacher).glob("*")) if teacher is not None else []
     files_of_teacher = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     layers = (model.head_layers, model.provenance.get("teacher_layers"))
     depends_on = (

@@ -15,6 +15,7 @@ import typer
 from nas.settings import WHERE
 from search_spaces import AdditiveTable, Budget, CheckFailed, NasError, Space, Subnet, get_space
 from search_spaces.files import read_text
+from search_spaces.proposals import PROPOSALS, proposed_space
 
 if TYPE_CHECKING:
     from nas import SearchResult
@@ -38,7 +39,9 @@ __all__ = [
     "write_page",
 ]
 
-SupernetOption = Annotated[str, typer.Option(help="Shipped name (hubert-tiny), or path of a checkpoint.")]
+SupernetOption = Annotated[
+    str, typer.Option(help="Shipped name (hubert-tiny), path of a checkpoint, or a name on the Hub (org/name).")
+]
 BudgetOption = Annotated[list[str] | None, typer.Option(help="Hard limit, such as 'params<=27M'; repeatable.")]
 SecondsOption = Annotated[float, typer.Option(help="Seconds of audio for which MACs are counted.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel=WHERE)]
@@ -69,8 +72,13 @@ def load_model(name: str, device: str) -> HubertSupernet:
 
 
 def confine(model: HubertSupernet, space: str | None) -> Space:
-    """Confines the supernet to the named part of its space, if one is named; its space from now on."""
-    if space is not None:
+    """Confines the supernet to the named part of its space, if one is named; its space from now on.
+
+    `space`: a name, a TOML file, or a kind of `search_spaces.proposals`.
+    """
+    if space in PROPOSALS:
+        model.use_space(proposed_space(model.space.network, space))
+    elif space is not None:
         model.use_space(get_space(space))
     return model.space
 

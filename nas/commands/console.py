@@ -95,11 +95,29 @@ def read_json(file: Path, missing: str) -> dict[str, object]:
 
 @contextmanager
 def counting(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar for (done, of) callbacks; nothing if standard error is no terminal."""
+    """A progress bar for (done, of) callbacks; a line every ten seconds if standard error is no terminal."""
+    if not err.is_terminal:
+        yield _LineOfProgress(label)
+        return
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+    with Progress(*columns, console=err) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _LineOfProgress:
+    """Says now and then how much is done, and about how long the rest will take."""
+
+    def __init__(self, label: str) -> None:
+        self._label, self._began = label, time.monotonic()
+        self._said = self._began
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done and now - self._said >= LOG_EVERY_SECONDS:
+            self._said = now
+            left = (now - self._began) * (total - done) / done
+            err.print(f"{self._label}: {done} of {total}, about {left:.0f} s left")
 
 
 class SearchProgress:

@@ -9,19 +9,31 @@ import typer
 
 from nas.commands.console import out
 from nas.commands.options import verb
-from search_spaces import NasError, get_space
+from search_spaces import NasError, Space, get_space
 from search_spaces.files import new_folder
+from search_spaces.proposals import PROPOSALS, proposed_space
 
 __all__ = ["app"]
 
 app = typer.Typer(add_completion=False)
 
 
+def space_of(source: str, name: str | None) -> Space | None:
+    """The space that a user names for a model: of a name or file, or proposed for its network; None for its own."""
+    if name in PROPOSALS:
+        from supernet import load_supernet
+
+        return proposed_space(load_supernet(source).space.network, name)
+    return None if name is None else get_space(name)
+
+
 @verb(app, example="nas convert hubert-base/ --audio speech/manifest.jsonl --out ckpt/hubert-base")
 def convert(
-    source: Annotated[str, typer.Argument(help="Hugging Face folder (HuBERT, wav2vec 2.0), .pt file, or supernet.")],
+    source: Annotated[str, typer.Argument(help="Hugging Face folder or org/name on the Hub, .pt file, or supernet.")],
     out_: Annotated[Path, typer.Option("--out", help="Folder to write the supernet to; must be new or empty.")],
-    space: Annotated[str | None, typer.Option(help="A named space of its network, or a TOML file.")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="A named space of its network, a TOML file, or coarse, fine or uniform.")
+    ] = None,
     audio: Annotated[
         Path | None, typer.Option(help="Speech on which importance is measured; default: by magnitude.")
     ] = None,
@@ -33,7 +45,7 @@ def convert(
     if audio is not None and not sort:
         raise NasError("--audio has no effect with --no-sort: importance is measured to sort by it")
     with new_folder(out_) as written:
-        model = converted(source, written, None if space is None else get_space(space), audio, sort)
+        model = converted(source, written, space_of(source, space), audio, sort)
     ordered = "yes" if sort else "no"
     out.print(
         f"wrote {out_}: space {model.space.name}, {model.space.size:,} subnets, ordered: {ordered}", soft_wrap=True

@@ -28,11 +28,13 @@ def identify(
     model: HubertSupernet, audio: str | None = None, teacher: str | None = None, space: str | None = None
 ) -> dict[str, str]:
     """Digests of the supernet's weights and of the files that a search reads beside them."""
+    from supernet.hub import local_folder
+
     identity = {"supernet": model.fingerprint()}
     if audio is not None:
         identity["audio"] = digest_of_speech(Path(audio))
     if teacher is not None:
-        identity["teacher"] = digest_of_folder(Path(teacher))
+        identity["teacher"] = digest_of_folder(local_folder(teacher))
     if space is not None and os.path.exists(space):  # noqa: PTH110 - a name may be too long for Path.exists
         identity["space"] = digest_of_file(Path(space))
     return identity

@@ -19,7 +19,7 @@ from supernet.export.torch_export import INPUTS, OUTPUTS, attention_mask, traced
 from supernet.layers import Hubert
 from supernet.model import HubertSupernet
 
-__all__ = ["OPSET", "OnnxExporter", "OnnxHubert", "RUNTIMES", "write_onnx"]
+__all__ = ["OPSET", "OnnxExporter", "OnnxHubert", "RUNTIMES", "graph_of", "write_onnx"]
 
 OPSET = 22  # from 23 on, torch writes attention as one node, and onnxruntime 1.32 rejects its broadcast mask
 RUNTIMES = {18: "1.18", 19: "1.18", 20: "1.18", 21: "1.18", 22: "1.21"}  # tried: the first onnxruntime that loads each
@@ -123,6 +123,17 @@ def write_onnx(net: Hubert, file: Path, dtype: str = "fp32", opset: int = OPSET)
             graph = _quantised(plain)
         onnx.checker.check_model(graph)
         onnx.save(graph, file)
+
+
+def graph_of(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    """The ONNX model of a part of a network; batch and frames (or samples) of its inputs are of any size."""
+    sizes = tuple({0: torch.export.Dim.DYNAMIC, each.dim() - (2 if each.is_floating_point() and each.dim() == 3 else 1):
+                   torch.export.Dim.DYNAMIC} for each in inputs)  # fmt: skip
+    with _quiet():
+        traced_part = torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
+        program = torch.onnx.export(traced_part, opset_version=OPSET, dynamo=True, verbose=False)
+    assert program is not None
+    return program.model_proto
 
 
 def _without_front_end(file: Path) -> bytes:

@@ -131,7 +131,7 @@ def test_a_space_can_be_chosen_for_a_hugging_face_network(tmp_path):
     assert (whole.name, whole.size) == ("hubert-16", (3 * 9) ** 2)  # the fine space
     space = replace(whole, name="mine", heads=((1, 2),) * 2)
     assert load_supernet(tmp_path, space=space).space == space
-    with pytest.raises(CheckpointError, match="is of another network than the one that .* describes"):
+    with pytest.raises(CheckpointError, match=r"is of another network than the one that .* describes"):
         load_supernet(tmp_path, space=get_space("hubert-tiny"))
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -17,7 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluators.costs.latency.measure import Progress, Timings, measure
+from evaluators.costs.latency.measure import (
+    GROUP,
+    MIN_ROUNDS,
+    PASSES,
+    WARM_UPS,
+    Progress,
+    Runners,
+    Timings,
+    measure,
+)
 from evaluators.costs.latency.model import LatencyModel, SpaceFeatures
 from evaluators.costs.latency.target import Target, machine
 from search_spaces import InfeasibleError, NasError, Space, Subnet, space_from_dict
@@ -40,7 +50,10 @@ FORMAT = "lighthubert-nas latency 1"
 MEASUREMENTS = 100
 MAX_MEASUREMENTS = 200
 MIN_MEASUREMENTS = 12
+FEWEST = 30  # measurements, however slow
+SECONDS = 140.0  # of a calibration
 _LEAN = 1.5
+_PRIOR, _NOISE = np.array([1.0, 1e-3, 1e-4]), 1e-5  # variances of the features by block, and of a measurement
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +78,7 @@ class LatencyCalibration:
     def summary(self) -> JsonObject:
         """The accuracy of its predictions, and the cost of each choice, as plain containers."""
         model, table = self.model, self.model.table()
-        kinds = sorted({kind for choices in self.space.choices for kind in choices})
+        kinds = sorted({kind for choices in self.space.choices[: self.space.network.num_layers] for kind in choices})
         rows = []
         for D in self.space.embed_dims:
             ms = {f"{h}, {r:g}": float(model.features.layer(D, h, r) @ model.weights) for h, r in kinds}  # type: ignore[attr-defined]
@@ -182,36 +195,83 @@ def calibrate_latency(
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> LatencyCalibration:
-    """Measures `measurements` exported subnets of the supernet's space on this machine: a minute or a few."""
+    """Measures exported subnets of the supernet's space on this machine: a minute, or three where a network is slow.
+
+    `measurements`: how many at most; of slow networks fewer are measured, in fewer rounds, but no fewer than `FEWEST`.
+    """
     if not MIN_MEASUREMENTS <= measurements <= MAX_MEASUREMENTS:
         raise NasError(f"a calibration takes {MIN_MEASUREMENTS} to {MAX_MEASUREMENTS} measurements; got {measurements}")
-    subnets = design(supernet.space, measurements, np.random.default_rng(seed))
-    timings = measure(supernet, subnets, target, seed=seed, seconds=90.0, on_progress=on_progress)
+    runners = Runners(supernet, target)
+    count, passes, seconds = _plan(runners, supernet.space, measurements)
+    subnets = design(supernet.space, count, np.random.default_rng(seed))
+    timings = measure(
+        supernet, subnets, target, seed=seed, seconds=seconds, passes=passes, on_progress=on_progress, runners=runners
+    )
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return LatencyCalibration(supernet.space, timings, machine(target.device), target.versions(), now)
+
+
+def _plan(runners: Runners, space: Space, most: int) -> tuple[int, int, float]:
+    """How many subnets to measure, in how many passes, and the seconds to spend on running them.
+
+    By the time that the middle subnet takes to build and to run: everything should take about `SECONDS`.
+    """
+    runners(space.middle)  # makes the templates
+    before = time.perf_counter()
+    run = runners(space.middle)
+    build = time.perf_counter() - before
+    once = min(run() for _ in range(3)) / 1e3
+    beside = 1 + 2 / GROUP  # the reference runs in each group
+    fits = SECONDS / (beside * (build + (WARM_UPS + MIN_ROUNDS) * once))
+    passes = PASSES if fits >= PASSES * most else PASSES - 1
+    count = int(np.clip(fits / passes, min(FEWEST, most), most))
+    runs = passes * count * beside * once
+    return count, passes, float(np.clip(SECONDS - passes * count * beside * build, MIN_ROUNDS * runs, 90.0))
 
 
 def design(space: Space, n: int, rng: np.random.Generator) -> list[Subnet]:
     """`n` different subnets to calibrate on (fewer if the space has fewer).
 
-    The smallest and largest of each embed dim, then embed dims in turn, depths at random, and layers that lean to few
+    The smallest and largest of each embed dim; then, of a pool, those of which a latency model is most uncertain, each
+    after the ones before. Embed dims, depths and front ends of the pool are drawn at random, and its layers lean to few
     or many heads and to small or large FFNs: uniform draws have nearly the same sums, so the ends would be unknown.
     """
-    chosen: dict[Subnet, None] = {}
-    for D in space.embed_dims:
-        for pick in (min, max):
-            kept = space.depth_map[pick(space.depths)]
-            ends = ((pick(space.heads[i]), pick(space.ffn_ratios[i])) for i in kept)
-            heads, ratios = zip(*ends, strict=True)
-            chosen[Subnet(D, heads, ratios)] = None
+    ends = [_end(space, D, pick) for D in space.embed_dims for pick in (min, max)]
     n = min(n, space.size)
-    while len(chosen) < n:
-        D = space.embed_dims[int(rng.integers(len(space.embed_dims)))]
-        kept = space.depth_map[space.depths[int(rng.integers(len(space.depths)))]]
-        lean = rng.uniform(-_LEAN, _LEAN, size=2)
-        heads = tuple(int(_leaning(space.heads[i], lean[0], rng)) for i in kept)
-        chosen[Subnet(D, heads, tuple(_leaning(space.ffn_ratios[i], lean[1], rng) for i in kept))] = None
-    return list(chosen)[:n]
+    pool = dict.fromkeys(ends)
+    for _ in range(20 * n):
+        pool[_leaning_subnet(space, rng)] = None
+        if len(pool) >= min(6 * n, space.size):
+            break
+    while len(pool) < n:
+        pool[space.sample(rng)] = None
+    subnets = list(pool)
+    features = SpaceFeatures(space)
+    x = features(subnets)
+    x = x / np.maximum(np.abs(x).max(0), 1e-12) * np.sqrt(_PRIOR)[features.blocks]
+    variance, rows, chosen = (x**2).sum(1), np.zeros((0, len(subnets))), list[int]()
+    for step in range(n):
+        chosen.append(step if step < len(dict.fromkeys(ends)) else int(variance.argmax()))
+        row = (x @ x[chosen[-1]] - rows.T @ rows[:, chosen[-1]]) / np.sqrt(max(variance[chosen[-1]], 0) + _NOISE)
+        rows = np.vstack([rows, row])
+        variance = variance - row**2
+        variance[chosen] = -np.inf
+    return [subnets[i] for i in chosen]
+
+
+def _end(space: Space, D: int, pick: Callable[..., Any]) -> Subnet:
+    kept = space.depth_map[pick(space.depths)]
+    heads, ratios = ([pick(choices[i]) for i in kept] for choices in (space.heads, space.ffn_ratios))
+    return Subnet(D, tuple(heads), tuple(ratios), space.front_ends[0 if pick is min else -1])
+
+
+def _leaning_subnet(space: Space, rng: np.random.Generator) -> Subnet:
+    D = space.embed_dims[int(rng.integers(len(space.embed_dims)))]
+    kept = space.depth_map[space.depths[int(rng.integers(len(space.depths)))]]
+    lean = rng.uniform(-_LEAN, _LEAN, size=2)
+    heads = tuple(int(_leaning(space.heads[i], lean[0], rng)) for i in kept)
+    ratios = tuple(_leaning(space.ffn_ratios[i], lean[1], rng) for i in kept)
+    return Subnet(D, heads, ratios, space.front_ends[int(rng.integers(len(space.front_ends)))])
 
 
 def _leaning(choices: Sequence[float], lean: float, rng: np.random.Generator) -> float:

@@ -31,7 +31,18 @@ if TYPE_CHECKING:
     from supernet.layers import Hubert
     from supernet.model import HubertSupernet
 
-__all__ = ["Runners", "Timings", "measure", "onnx_session", "polish", "rounds_of"]
+__all__ = [
+    "GROUP",
+    "MIN_ROUNDS",
+    "PASSES",
+    "Runners",
+    "Timings",
+    "WARM_UPS",
+    "measure",
+    "onnx_session",
+    "polish",
+    "rounds_of",
+]
 
 Progress = Callable[[int, int], None]
 
@@ -39,7 +50,7 @@ GROUP = 12
 PASSES = 3
 MAX_MS = 1e9
 MAX_ROUNDS, MIN_ROUNDS = 15, 5
-_WARM_UPS = 3
+WARM_UPS = 3
 _NOISY = 0.03  # an error of a measurement (95 %) over which a machine is called noisy
 _DRIFT = 0.10
 _OUTLIER = 6.0
@@ -138,6 +149,7 @@ def measure(
     shipped: bool = False,
     seed: int = 0,
     on_progress: Progress | None = None,
+    runners: Runners | None = None,
 ) -> Timings:
     """Times `subnets` on this machine; `reference`: default is the middle subnet of the space.
 
@@ -147,7 +159,7 @@ def measure(
     target.check_here()
     reference = reference or supernet.space.middle
     columns = list(dict.fromkeys([reference, *subnets]))
-    rng, runners = np.random.default_rng(seed), Runners(supernet, target, shipped)
+    rng, runners = np.random.default_rng(seed), runners or Runners(supernet, target, shipped)
     rows: list[Array] = []
     of_pass: list[int] = []  # of each row
     rounds, done, which_pass = MAX_ROUNDS, 0, 0
@@ -250,7 +262,7 @@ def _between(of_pass: Array) -> float:
 
 def _warmed(run: Callable[[], float]) -> float:
     """The least of a few calls, which let allocators and kernels settle."""
-    return min(run() for _ in range(_WARM_UPS))
+    return min(run() for _ in range(WARM_UPS))
 
 
 def rounds_of(
@@ -278,10 +290,9 @@ class Runners:
         self._exported: dict[Subnet, bytes] = {}  # few, and only where each takes seconds
 
     def __call__(self, subnet: Subnet) -> Callable[[], float]:
-        device = next(self.supernet.parameters()).device
-        net = self.supernet.extract(subnet).eval()
         if self.target.backend == "onnxruntime":
-            return self._onnxruntime(net.to("cpu") if device.type != "cpu" else net)
+            return self._onnxruntime(subnet)
+        net = self.supernet.extract(subnet).eval()
         if self.target.device == "cuda":
             return self._cuda(net)
         dtype = _torch_dtype(self.target.dtype)
@@ -297,7 +308,7 @@ class Runners:
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.inference_mode(), torch.cuda.stream(side):
-            for _ in range(_WARM_UPS):
+            for _ in range(WARM_UPS):
                 run(wav)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
@@ -314,8 +325,8 @@ class Runners:
 
         return once
 
-    def _onnxruntime(self, net: Hubert) -> Callable[[], float]:
-        session = onnx_session(self._graph(net), self.target)
+    def _onnxruntime(self, subnet: Subnet) -> Callable[[], float]:
+        session = onnx_session(self._graph(subnet), self.target)
         feeds = {"input_values": self.wav.numpy(), "attention_mask": np.ones(self.wav.shape, dtype=np.int64)}
 
         def once() -> float:
@@ -325,19 +336,25 @@ class Runners:
 
         return once
 
-    def _graph(self, net: Hubert) -> bytes:
-        """The exported subnet's ONNX."""
-        from evaluators.costs.latency.onnx_templates import OnnxTemplates
+    def _graph(self, subnet: Subnet) -> bytes:
+        """The exported subnet's ONNX, or one like it with random weights."""
+        from evaluators.costs.latency.onnx_templates import OnnxTemplates, random_weights
         from supernet.export.onnx_file import write_onnx
 
         if self.shipped:
-            if net.subnet not in self._exported:
+            if subnet not in self._exported:
                 with tempfile.TemporaryDirectory() as scratch:
-                    write_onnx(net, Path(scratch) / "model.onnx", self.target.dtype)
-                    self._exported[net.subnet] = (Path(scratch) / "model.onnx").read_bytes()
-            return self._exported[net.subnet]
-        self._templates = self._templates or OnnxTemplates(net.network, net.frame_rule)
-        return self._templates(net)  # type: ignore[no-any-return]
+                    write_onnx(
+                        self.supernet.extract(subnet).eval().cpu(), Path(scratch) / "model.onnx", self.target.dtype
+                    )
+                    self._exported[subnet] = (Path(scratch) / "model.onnx").read_bytes()
+            return self._exported[subnet]
+        network = self.supernet.space.network
+        if self._templates is None:
+            self._templates = OnnxTemplates(network, self.supernet.frame_rule)
+            most = max(value.numel() for value in self.supernet.parameters())
+            self._noise = 0.02 * torch.randn(most, generator=torch.Generator().manual_seed(0))
+        return self._templates(subnet, random_weights(network, subnet, self._noise))  # type: ignore[no-any-return]
 
 
 def onnx_session(graph: bytes, target: Target) -> Any:

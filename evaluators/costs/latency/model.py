@@ -2,12 +2,13 @@
 
 Log-free and additive, so that it is a table (counted, sampled and optimised exactly): a subnet's milliseconds are
 
-    c(D, depth) + sum over kept layers of g(D, heads, F)
+    c(D, depth) + f(D, front end) + sum over kept layers of g(D, heads, F)
 
-c and g are fitted together by ridge regression on relative errors. g is what a processor does in a layer (products of
+All are fitted together by ridge regression on relative errors. g is what a processor does in a layer (products of
 D x inner and D x F, attention over T frames, memory that is read once a layer) plus a deviation for each (D, heads,
-FFN ratio), which has little room of its own: kernels have favourite sizes. What is not additive (caches, thread
-barriers) enters as a deviation for each (D, depth). How much room deviations have is chosen by leave-one-out error.
+FFN ratio), or for each half alone if these are many, which has little room of its own: kernels have favourite sizes. f
+is the work of the convolutions, plus a deviation. What is not additive (caches, thread barriers) enters as a deviation
+for each (D, depth). How much room deviations have is chosen by leave-one-out error.
 
 The bound is conformal: the error that all but a share 1 - confidence of the measured subnets keep, each predicted by a
 model to which a tenth of them, itself included, was not shown: neither for its weights nor to choose the room. (With
@@ -38,6 +39,7 @@ __all__ = ["CONFIDENCE", "ColumnFeatures", "LatencyModel", "SpaceFeatures", "acc
 
 _ROOM = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the deviations, relative to a typical latency's scale
 _FOLDS = 10
+MAX_KINDS = 24  # of layers, whose deviations are learned one by one
 CONFIDENCE = 0.99
 
 
@@ -98,6 +100,7 @@ class LatencyModel:
             "ms",
             lambda D, depth: float(features.constant(D, depth) @ w),
             lambda D, heads, ratio, layer, depth: float(features.layer(D, heads, ratio) @ w),
+            lambda D, channels: float(features.front_end(D, channels) @ w),
         )
 
 
@@ -120,14 +123,23 @@ class SpaceFeatures:
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        ratios = sorted({(h, r) for choices in space.choices for h, r in choices})
-        self._kinds = {(D, h, r): i for i, (D, (h, r)) in enumerate(product(space.embed_dims, ratios))}
+        kinds = sorted({kind for choices in space.choices[: space.network.num_layers] for kind in choices})
+        self._takes_away = any(0 in kind for kind in kinds)
+        joint = len(kinds) <= MAX_KINDS
+        deviations = kinds if joint else [*{(h, None): 0 for h, _ in kinds}, *{(None, r): 0 for _, r in kinds}]
+        self._kinds = {(D, *kind): i for i, (D, kind) in enumerate(product(space.embed_dims, deviations))}
+        self._joint = joint
         self._shapes = {pair: i for i, pair in enumerate(product(space.embed_dims, space.depths))}
-        E, widest = len(space.embed_dims), len(self._physics(1, 1, 1.0))
-        self._first = {"physics": E, "kinds": E + widest}
-        self._first["shapes"] = self._first["kinds"] + len(self._kinds)
-        sizes = (E + widest, len(self._kinds), len(self._shapes))
-        self.blocks = np.repeat([0, 1, 2], sizes)
+        self._fronts = {pair: i for i, pair in enumerate(product(space.embed_dims, space.front_ends))}
+        names = {"embed dims": len(space.embed_dims), "physics": len(self._physics(1, 1, 1.0))}
+        if space.elastic_front_end:
+            names["work"] = len(self._work(space.embed_dims[0], space.network.channels))
+        sizes = {**names, "kinds": len(self._kinds), "fronts": len(self._fronts), "shapes": len(self._shapes)}
+        if not space.elastic_front_end:
+            sizes["fronts"] = 0
+        ends = np.cumsum([0, *sizes.values()]).tolist()
+        self._at = {name: slice(start, end) for name, start, end in zip(sizes, ends, ends[1:], strict=False)}
+        self.blocks = np.repeat([0] * len(names) + [1, 1, 2], list(sizes.values()))
 
     def __call__(self, architectures: Sequence[Subnet]) -> Array:
         return np.array([self._row(subnet) for subnet in architectures])
@@ -136,24 +148,47 @@ class SpaceFeatures:
         """The features of a subnet that do not depend on its layers."""
         row = np.zeros(len(self.blocks))
         row[self.space.embed_dims.index(D)] = 1
-        row[self._first["shapes"] + self._shapes[D, depth]] = 1
+        row[self._at["shapes"].start + self._shapes[D, depth]] = 1
         return row
 
     def layer(self, D: int, heads: int, ratio: float) -> Array:
         """The features of one layer."""
         row = np.zeros(len(self.blocks))
-        physics = self._physics(D, heads, ratio)
-        row[self._first["physics"] : self._first["kinds"]] = physics
-        row[self._first["kinds"] + self._kinds[D, heads, ratio]] = 1
+        row[self._at["physics"]] = self._physics(D, heads, ratio)
+        for own in ((D, heads, ratio),) if self._joint else ((D, heads, None), (D, None, ratio)):
+            row[self._at["kinds"].start + self._kinds[own]] = 1
+        return row
+
+    def front_end(self, D: int, channels: tuple[int, ...]) -> Array:
+        """The features of the front end with these channels of each convolution; of the only one, nothing."""
+        row = np.zeros(len(self.blocks))
+        if self.space.elastic_front_end:
+            row[self._at["work"]] = self._work(D, channels)
+            stored = () if channels == self.space.network.channels else channels
+            row[self._at["fronts"].start + self._fronts[D, stored]] = 1
         return row
 
     def _physics(self, D: int, heads: int, ratio: float) -> tuple[float, ...]:
-        """At a fixed number of frames: one, widths (norms, softmax, GELU, bias), and products (weights and flops)."""
+        """At a fixed number of frames: one, widths (norms, softmax, GELU, bias), and products (weights and flops).
+
+        If layers may lack a half, also one for each half that is there.
+        """
         inner, F = heads * self.space.network.head_dim, int(ratio * D)
-        return (1.0, D, inner, F, D * inner, D * F)
+        halves = (float(inner > 0), float(F > 0)) if self._takes_away else ()
+        return (1.0, D, inner, F, D * inner, D * F, *halves)
+
+    def _work(self, D: int, channels: tuple[int, ...]) -> tuple[float, ...]:
+        """For a second of audio: outputs of the convolutions, and products of the first and of the others."""
+        network = self.space.network
+        lengths = network.lengths(16_000)[network.mel :]
+        inputs = (network.mels or 1, *channels)
+        products = [length * inputs[i] * channels[i] * network.conv_layers[i][1] for i, length in enumerate(lengths)]
+        outputs = sum(length * width for length, width in zip(lengths, channels, strict=True))
+        return (outputs, products[0], sum(products[1:]), channels[-1] * D)
 
     def _row(self, subnet: Subnet) -> Array:
         row = self.constant(subnet.embed_dim, subnet.depth)
+        row = row + self.front_end(subnet.embed_dim, subnet.front_end or self.space.network.channels)
         for heads, ratio in zip(subnet.heads, subnet.ffn_ratios, strict=True):
             row = row + self.layer(subnet.embed_dim, heads, ratio)
         return row

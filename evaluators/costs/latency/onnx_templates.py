@@ -1,103 +1,261 @@
-"""Subnets as ONNX graphs for timing, without exporting each: the exporter's graph of one depth, other weights in it.
+"""Subnets as ONNX graphs for timing, without exporting each: the exporter's graphs of their parts, joined.
 
-The exporter takes seconds a subnet, and its graphs of one depth differ in sizes alone. So one subnet of each depth is
-exported, in which each layer has sizes that no other layer has, so that every constant can be identified.
+The exporter takes seconds a layer, and the halves of all layers have the same graph but for sizes. So each kind of part
+(what is before the layers, either half of a layer, either half that is taken away, the final norm) is exported once,
+with sizes that nothing else has, so that every constant can be identified; a subnet is made of copies of these.
 """
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from search_spaces import NasError, Network, Subnet
-from search_spaces.types import JsonObject
-from supernet.layers import Hubert
+from supernet.layers import EncoderLayer, Hubert, attention, speech_frames
 
-__all__ = ["OnnxTemplates"]
+__all__ = ["OnnxTemplates", "random_weights"]
 
-_FIRST_HEADS = 211  # more than any other size in the graph
+_HEADS = 211  # more than any other size in the graph of a half
+_FEW = 64  # more values than this are a weight
 
 
 class OnnxTemplates:
-    """`templates(net)`: the ONNX model of `net` as bytes, equal to that of `write_onnx` up to shared constants."""
+    """`templates(subnet, weights)`: a subnet's ONNX model as bytes, equal to `write_onnx`'s up to shared constants.
+
+    `weights`: by the names of the subnet's `Hubert`.
+    """
 
     def __init__(self, network: Network, frame_rule: str) -> None:
         self.network, self.frame_rule = network, frame_rule
-        self._exported: dict[int, Any] = {}
+        self._exported: dict[tuple[object, ...], _Part] = {}
 
-    def __call__(self, net: Hubert) -> bytes:
-        import onnx
-        from onnx import numpy_helper
+    def __call__(self, subnet: Subnet, weights: Mapping[str, Tensor]) -> bytes:
+        joined = _Joined(self._begin(subnet).opset)
+        states = joined.add(self._begin(subnet), "begin", [], weights, "net.", 0)
+        projected, x, keys = states[0], states[1], states[2:]
+        hidden = [projected]
+        for i, (heads, ffn_dim) in enumerate(zip(subnet.heads, subnet.ffn_dims, strict=True)):
+            for half, size, inputs in (("attend", heads, keys), ("feed", ffn_dim, [])):
+                if heads or ffn_dim:
+                    part = self._half(half, subnet.embed_dim, size)
+                    name = f"{half}.{i}"
+                    (x,) = joined.add(part, name, [x, *inputs][: part.inputs], weights, f"encoder.layers.{i}.", heads)
+            hidden.append(x)
+        if self.network.norm_first:
+            (hidden[-1],) = joined.add(self._end(subnet), "end", [x], weights, "encoder.norm.", 0)
+        return joined.finish(hidden, self._begin(subnet), subnet.embed_dim)
 
-        depth = net.subnet.depth
-        if depth not in self._exported:
-            self._exported[depth] = self._export(depth)
-        model = onnx.ModelProto()
-        model.CopyFrom(self._exported[depth])
-        graph = model.graph
-        weights = {name: value.detach().numpy() for name, value in net.state_dict().items()}
-        products = _products(graph)
-        for held in graph.initializer:
-            value = self._value(held, weights, products, net.subnet)
-            if value is not None:
-                held.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), held.name))
-        for output in graph.output:
-            output.type.tensor_type.shape.dim[-1].dim_value = net.subnet.embed_dim
-        return model.SerializeToString()  # type: ignore[no-any-return]
+    def _begin(self, subnet: Subnet) -> _Part:
+        D = subnet.embed_dim if self.network.mel else self.network.pos_conv_groups
+        key = ("begin", D, subnet.front_end)
+        if key not in self._exported:
+            net = Hubert(self.network, Subnet(D, (0,), (0.0,), subnet.front_end), self.frame_rule)
+            wav = torch.randn(2, 24_000, generator=torch.Generator().manual_seed(0))
+            self._exported[key] = _export(_Begin(net), (wav, torch.ones_like(wav, dtype=torch.int64)))
+        return self._exported[key]
 
-    def _value(self, held: Any, weights: JsonObject, products: dict[str, str], subnet: Subnet) -> Any:
-        """The value of the constant `held` in `subnet`, or None if it is the same in all."""
-        from onnx import numpy_helper
+    def _half(self, half: str, D: int, size: int) -> _Part:
+        key = (half, bool(size), D if self.network.relative_buckets else 0)
+        if key not in self._exported:
+            width = D if self.network.relative_buckets else 8
+            heads, ffn_dim = (_HEADS if size else 0, 16) if half == "attend" else (1, 24 if size else 0)
+            layer = EncoderLayer(self.network, width, heads, ffn_dim)
+            x, keys = torch.randn(2, 75, width), torch.ones(2, 1, 1, 75, dtype=torch.bool)
+            masked = half == "attend" and size > 0 and not self.network.mel
+            self._exported[key] = _export(_Half(layer, half), (x, keys) if masked else (x,))
+        return self._exported[key]
 
-        name = held.name.removeprefix("net.")
-        if name in weights:
-            return weights[name]
-        if held.name in products:
-            return weights[products[held.name]].T
-        if list(held.dims) in ([], [1]) and held.data_type == 7:  # int64
-            value = numpy_helper.to_array(held)
-            for layer, heads in enumerate(subnet.heads):
-                template = _FIRST_HEADS + layer
-                for stands_for, now in (
-                    (template, heads),
-                    (template * self.network.head_dim, heads * self.network.head_dim),
-                ):
-                    if value == stands_for:
-                        return np.full(value.shape, now, dtype=np.int64)
-        if int(np.prod(held.dims)) > 64:
-            raise NasError(f"cannot time this subnet in onnxruntime: the exporter's graph holds an unknown {held.name}")
-        return None
+    def _end(self, subnet: Subnet) -> _Part:
+        if ("end",) not in self._exported:
+            self._exported["end",] = _export(_Norm(), (torch.randn(2, 75, 8),))
+        return self._exported["end",]
 
-    def _export(self, depth: int) -> Any:
-        import onnx
 
-        from supernet.export.onnx_file import write_onnx
+def random_weights(network: Network, subnet: Subnet, noise: Tensor) -> dict[str, Tensor]:
+    """Random weights of a subnet, all from `noise` (N,), which must have as many numbers as the largest weight.
 
-        D = self.network.pos_conv_groups
-        subnet = Subnet(D, tuple(range(_FIRST_HEADS, _FIRST_HEADS + depth)), (2.0,) * depth)
-        net = Hubert(self.network, subnet, self.frame_rule).eval()
-        generator = torch.Generator().manual_seed(0)
-        for parameter in net.parameters():  # equal ones would become one constant
-            parameter.data = torch.randn(parameter.shape, generator=generator)
-        with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / "template.onnx"
-            write_onnx(net, file)
-            model = onnx.load(file)
-        for held in model.graph.initializer:
-            if held.name.removeprefix("net.") in net.state_dict() or int(np.prod(held.dims)) > 64:
-                held.ClearField("raw_data")  # only sizes are wanted; these weights are large
-        return model
+    What a graph computes does not matter to its time.
+    """
+    with torch.device("meta"):
+        net = Hubert(network, subnet)
+    weights: dict[str, Tensor] = {}
+    for name, value in net.state_dict().items():
+        if not value.is_floating_point():
+            weights[name] = torch.arange(value.numel())
+        else:
+            part = noise[: value.numel()]  # a matrix is transposed, as the exporter's are, so that nothing is copied
+            weights[name] = part.view(*reversed(value.shape)).T if value.dim() == 2 else part.view(value.shape)
+    return weights
+
+
+# -------------------------------------------------------------------- parts
+
+
+class _Begin(nn.Module):
+    """input_values, attention_mask -> the projected input, the first layer's input and, if used, the keys' mask."""
+
+    def __init__(self, net: Hubert) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, input_values: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        net = self.net
+        features = net.front_end(input_values)
+        samples, frames = input_values.shape[1], features.shape[1]
+        mask = speech_frames(net.network, attention_mask.sum(-1), samples, frames, net.frame_rule)
+        if net.encoder.hears_padding:
+            return net.encoder.start(features)
+        return (*net.encoder.start(features, mask), mask[:, None, None, :])
+
+
+class _Half(nn.Module):
+    """x (B, T, D) -> x, through one half of a layer."""
+
+    def __init__(self, layer: EncoderLayer, half: str) -> None:
+        super().__init__()
+        self.layer, self.which = layer, half
+
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
+        if self.which == "feed":
+            return self.layer.feed(x)
+        return self.layer.attend(x, lambda q, k, v, relative: attention(q, k, v, keys, relative))
+
+
+class _Norm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)  # type: ignore[no-any-return]
+
+
+class _Part:
+    """An exported part: its graph, and for each constant what stands there in a subnet."""
+
+    def __init__(self, module: nn.Module, model: Any) -> None:
+        self.graph, self.opset = model.graph, model.opset_import[0].version
+        self.inputs = len(self.graph.input)
+        names, products = module.state_dict(), _products(self.graph)
+        self.weights: dict[str, tuple[str, bool]] = {}  # constant -> (weight, transposed)
+        for held in self.graph.initializer:
+            if held.name in names:
+                self.weights[held.name] = held.name, False
+            elif held.name in products:
+                self.weights[held.name] = products[held.name], True
+            elif relative := _of_relative_positions(held):
+                self.weights[held.name] = f"layer.relative.{relative}", False
+            elif int(np.prod(held.dims)) > _FEW and not isinstance(
+                module, _Begin
+            ):  # its constants have their own sizes
+                raise NasError(f"cannot time this subnet in onnxruntime: its graph holds an unknown {held.name}")
+
+
+def _export(module: nn.Module, inputs: tuple[Tensor, ...]) -> _Part:
+    from supernet.export.onnx_file import graph_of
+
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():  # equal ones would become one constant
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    return _Part(module, graph_of(module.eval(), inputs))
 
 
 def _products(graph: Any) -> dict[str, str]:
-    """Constants that are a linear layer's transposed weight, by the bias that is added to the product."""
+    """Constants that are a linear layer's transposed weight, by the bias that is added to the product.
+
+    Keys without a bias are recognised by being the only products without one.
+    """
     taken = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
+    constants = {held.name for held in graph.initializer}
     result = {}
     for node in graph.node:
-        if node.op_type == "Add" and node.input[0] in taken and node.input[1].endswith(".bias"):
-            result[taken[node.input[0]]] = node.input[1].removeprefix("net.").removesuffix("bias") + "weight"
+        if node.op_type == "Add":
+            for product, bias in (node.input, reversed(node.input)):
+                if product in taken and bias.endswith(".bias"):
+                    result[taken[product]] = bias.removesuffix("bias") + "weight"
+    rest = {weight for weight in taken.values() if weight in constants and weight not in result}
+    rest = {weight for weight in rest if not weight.endswith(("filters", ".weight"))}
+    if len(rest) == 1:
+        result[rest.pop()] = "layer.k.weight"
     return result
+
+
+def _of_relative_positions(held: Any) -> str | None:
+    """Which weight of `RelativePositions` a constant is, by its shape: the exporter names it anew."""
+    if list(held.dims) == [_HEADS] and held.data_type == 7:  # int64
+        return "blocks"
+    return "weight" if len(held.dims) == 2 and held.dims[1] == _HEADS else None
+
+
+class _Joined:
+    """A model made of copies of parts, in place: its weights are hundreds of megabytes."""
+
+    def __init__(self, opset: int) -> None:
+        import onnx
+
+        self.model = onnx.ModelProto(ir_version=10, opset_import=[onnx.helper.make_opsetid("", opset)])
+        self.graph = self.model.graph
+
+    def add(
+        self, part: _Part, name: str, inputs: list[str], weights: Mapping[str, Tensor], prefix: str, heads: int
+    ) -> list[str]:
+        """Appends a copy of `part`, whose `inputs` are names in this graph; returns the names of its outputs.
+
+        Its weights are found in `weights` under `prefix` instead of the part's own. Inputs that are not given keep
+        their names.
+        """
+        renamed = {value.name: given for value, given in zip(part.graph.input, inputs)}
+        for held in part.graph.initializer:
+            renamed[held.name] = f"{name}/{held.name}"
+            self._add_constant(held, part, renamed[held.name], weights, prefix, heads)
+        for node in part.graph.node:
+            copy = self.graph.node.add()
+            copy.CopyFrom(node)
+            copy.name = f"{name}/{node.name}"
+            renamed |= {output: f"{name}/{output}" for output in node.output if output}
+            copy.input[:] = [renamed.get(each, each) for each in node.input]
+            copy.output[:] = [renamed.get(each, each) for each in node.output]
+        return [renamed[value.name] for value in part.graph.output]
+
+    def _add_constant(
+        self, held: Any, part: _Part, name: str, weights: Mapping[str, Tensor], prefix: str, heads: int
+    ) -> None:
+        from onnx import TensorProto, numpy_helper
+
+        copy = self.graph.initializer.add()
+        if held.name in part.weights:
+            weight, transposed = part.weights[held.name]
+            own = prefix + weight.partition(".")[2] if prefix != "net." else weight.removeprefix("net.")
+            value = weights[own].detach().numpy()
+            value = np.ascontiguousarray(value.T if transposed else value)
+            copy.data_type = TensorProto.INT64 if value.dtype == np.int64 else TensorProto.FLOAT
+            copy.dims[:] = value.shape
+            copy.raw_data = value.tobytes()
+        else:
+            copy.CopyFrom(held)
+            if held.data_type == TensorProto.INT64 and list(held.dims) in ([], [1]) and heads:
+                value = numpy_helper.to_array(held)
+                if value.item() and value.item() % _HEADS == 0:
+                    copy.CopyFrom(numpy_helper.from_array(value // _HEADS * heads))
+        copy.name = name
+
+    def finish(self, hidden: list[str], begin: _Part, D: int) -> bytes:
+        """The whole model, with the exporter's inputs and outputs: the last hidden state, and all of them stacked."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        graph, shape = self.graph, ["batch", "frames", D]
+        graph.name = "subnet"
+        graph.initializer.append(numpy_helper.from_array(np.array([0], dtype=np.int64), "axis"))
+        stacked = [f"stacked.{i}" for i in range(len(hidden))]
+        for state, output in zip(hidden, stacked, strict=True):
+            graph.node.append(helper.make_node("Unsqueeze", [state, "axis"], [output]))
+        graph.node.append(helper.make_node("Concat", stacked, ["hidden_states"], axis=0))
+        graph.node.append(helper.make_node("Identity", [hidden[-1]], ["last_hidden_state"]))
+        graph.input.extend(begin.graph.input)
+        for name, sizes in (("last_hidden_state", shape), ("hidden_states", [len(hidden), *shape])):
+            graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes))
+        return self.model.SerializeToString()  # type: ignore[no-any-return]
