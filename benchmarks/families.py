@@ -6,8 +6,8 @@ python -m benchmarks.families wavlm whisper --device cuda
 Parity: the largest difference of the last hidden state from transformers', relative to its largest value, over speech
 frames of a padded batch. Scoring: the hidden states of random subnets of the fine space on the same speech, by the
 shared path in float32 and, where the hardware has it, bf16; beside one pass of transformers' whole model for each of
-them (it has no subnets), and beside each subnet's own extracted module. Rivals run for 8 of the subnets. Runs take turns;
-ratios are medians with their range.
+them (it has no subnets), and beside each subnet's own extracted module. Rivals run for 8 of the subnets. Runs take
+turns; ratios are medians with their range.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SIZES = {
         "decoder_layers": 1, "decoder_attention_heads": 8, "decoder_ffn_dim": 2048,
     }),
 }  # fmt: skip
-SECONDS, UTTERANCES = 2.0, 4
+SECONDS, UTTERANCES = 2.0, {"cpu": 4, "cuda": 32}
 RIVALS = (
     ("extracted modules", "ours"),
     ("transformers", "ours"),
@@ -172,7 +172,7 @@ def latencies(model: HubertSupernet, subnets: list[Subnet], device: str) -> dict
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("families", nargs="*", default=list(SIZES), help=", ".join(SIZES))
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--subnets", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -189,7 +189,7 @@ def main() -> None:
     ):
         costs.add_column(column, justify="left" if column == "family" else "right")
     speed = Table(
-        title=f"{options.subnets} random subnets of the fine space on {UTTERANCES} x {SECONDS:g} s",
+        title=f"{options.subnets} random subnets of the fine space on {UTTERANCES[options.device]} x {SECONDS:g} s",
         title_justify="left",
     )
     rivals = (f"{rival} / {ours}" for rival, ours in RIVALS)
@@ -197,7 +197,9 @@ def main() -> None:
         speed.add_column(column, justify="left" if column == "family" else "right")
     generator = torch.Generator().manual_seed(0)
     samples = round(SECONDS * 16_000)
-    wav = torch.nn.functional.layer_norm(torch.randn(UTTERANCES, samples, generator=generator), (samples,))
+    wav = torch.nn.functional.layer_norm(
+        torch.randn(UTTERANCES[options.device], samples, generator=generator), (samples,)
+    )
     for name in options.families:
         with tempfile.TemporaryDirectory() as folder:
             theirs = source(name, Path(folder))

@@ -30,6 +30,7 @@ __all__ = ["ChoiceFeatures", "Posterior", "ScoreModel"]
 _MM_STEPS = 40
 MAX_FOR_VARIANCES = 256
 MAX_CELLS = 2000
+MAX_LINKED = 144  # choices of a layer times those of the next: more of them make links slow to optimise over
 MIN_NOISE = 1e-6
 MIN_START = 0.02
 LEVEL_VARIANCE = 10.0
@@ -144,8 +145,9 @@ def _blocks(space: Space) -> dict[str, list[_Part]]:
         "each layer": each,
         "each layer by width": _times(each, wide[:, None]),
         "each choice": _apart((i, values) for i, values in one_hot if i in slopes),
-        "neighbours": _apart(products),
     }
+    if all(a * b <= MAX_LINKED for a, b in sizes.values()):
+        blocks["neighbours"] = _apart(products)
     if sum(n[0] * n[1] for n in sizes.values()) <= MAX_CELLS:
         blocks["pairs of choices"] = _apart(cells)
     return {name: block for name, block in blocks.items() if block}

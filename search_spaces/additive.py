@@ -21,7 +21,7 @@ from search_spaces import paths
 from search_spaces.errors import InfeasibleError, SpaceError
 from search_spaces.space import Space
 from search_spaces.subnet import Subnet
-from search_spaces.trellis import Terms, Trellis, uniform_ranks, unrank
+from search_spaces.trellis import MAX_MOVES, Counts, Terms, Trellis, uniform_ranks, unrank
 from search_spaces.types import Array, Number
 from search_spaces.vector_sums import VectorSums
 
@@ -179,8 +179,8 @@ class Feasible:
     `InfeasibleError`, which names the nearest possible.
     """
 
-    def __init__(self, space: Space, limits: Limits = (), uniform: bool = False) -> None:
-        self.space, self.uniform = space, uniform
+    def __init__(self, space: Space, limits: Limits = (), uniform: bool = False, max_moves: int = MAX_MOVES) -> None:
+        self.space, self.uniform, self._max_moves = space, uniform, max_moves
         self.limits = tuple((self._plain(table), _limit(table, limit)) for table, limit in limits)
 
     def _own(self, table: AdditiveTable) -> AdditiveTable:
@@ -202,6 +202,15 @@ class Feasible:
         if self.uniform and not subnet.uniform:
             return False
         return self.space.contains(subnet) and all(table.of(subnet) <= limit for table, limit in self.limits)
+
+    def coarser(self, max_moves: int) -> Feasible:
+        """The same with smaller trellises: faster, and with more subnets near the limits left out (see `trellis`).
+
+        Itself if its trellises are small.
+        """
+        moves = sum(move.size for trellis in self._trellises for move in trellis.moves)
+        small = moves <= max_moves or not self.limits
+        return self if small else Feasible(self.space, self.limits, self.uniform, max_moves)
 
     def keeps(self, vectors: Array) -> Array:
         """(N,): whether subnets of the space, given as rows of `Space.encode`, are in this set."""
@@ -277,7 +286,7 @@ class Feasible:
     def _trellis(self, e: int, p: int, kept: tuple[int, ...]) -> list[Trellis]:
         num_choices = [len(self.space.choices[layer]) for layer in kept]
         limits = [(table.terms(e, p, kept), limit) for table, limit in self.limits]
-        trellis = Trellis.build(e, p, kept, num_choices, limits)
+        trellis = Trellis.build(e, p, kept, num_choices, limits, self._max_moves)
         return [] if trellis is None else [trellis]
 
     def _uniform_trellises(self, e: int, p: int, chain: tuple[int, ...]) -> list[Trellis]:
@@ -293,14 +302,13 @@ class Feasible:
         return trellises
 
     @cached_property
-    def _counts(self) -> list[list[Array]]:
-        dtype = np.int64 if self.space.size < 1 << 62 else object
-        return [trellis.counts(dtype) for trellis in self._trellises]
+    def _counts(self) -> list[Counts]:
+        return [trellis.counts(self.space.size) for trellis in self._trellises]
 
     @property
     def _totals(self) -> list[int]:
         """Number of subnets in each trellis."""
-        return [int(counts[0][0]) for counts in self._counts]
+        return [counts.total for counts in self._counts]
 
     def _subnet(self, trellis: Trellis, choices: Sequence[int]) -> Subnet:
         space, entries = self.space, zip(trellis.kept, choices, strict=True)

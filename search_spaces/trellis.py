@@ -28,7 +28,7 @@ import numpy as np
 
 from search_spaces.types import Array, Number
 
-__all__ = ["MAX_STATES", "MAX_SUMS", "Terms", "Trellis", "uniform_ranks", "unrank"]
+__all__ = ["MAX_STATES", "MAX_SUMS", "Counts", "Terms", "Trellis", "uniform_ranks", "unrank"]
 
 MAX_STATES = 1 << 16
 MIN_STATES = 1 << 10
@@ -36,6 +36,8 @@ MAX_MOVES = (
     1 << 24
 )  # of a whole trellis: bounds time and memory where layers and choices are many (64 x 32: 8,192 states)
 MAX_SUMS = 1 << 11
+MAX_RANGE = 1 << 22  # of sums that are found by a table instead of by sorting
+_LIMB = 45
 
 
 class Terms(NamedTuple):
@@ -70,7 +72,13 @@ class Trellis:
 
     @classmethod
     def build(
-        cls, e: int, p: int, kept: tuple[int, ...], num_choices: Sequence[int], limits: Sequence[tuple[Terms, Number]]
+        cls,
+        e: int,
+        p: int,
+        kept: tuple[int, ...],
+        num_choices: Sequence[int],
+        limits: Sequence[tuple[Terms, Number]],
+        max_moves: int = MAX_MOVES,
     ) -> Trellis | None:
         """The trellis of all subnets that keep the limits (terms <= number), or None if there are none."""
         accounts = [_Account.of(terms, limit) for terms, limit in limits]
@@ -79,7 +87,7 @@ class Trellis:
         accounts = [account for account in accounts if account.binds]
         spent = [np.array([account.start]) for account in accounts]
         states, moves = 1, []
-        most_states = max(MIN_STATES, min(MAX_STATES, MAX_MOVES // sum(num_choices)))
+        most_states = max(MIN_STATES, min(MAX_STATES, max_moves // sum(num_choices)))
         for i, C in enumerate(num_choices):
             fits = np.ones((states, C), dtype=bool)
             sums = [account.spend(i, before) for account, before in zip(accounts, spent, strict=True)]
@@ -92,7 +100,7 @@ class Trellis:
             states = int(move.max()) + 1
             moves.append(move)
         trellis = cls(e, p, kept, tuple(moves))
-        return trellis if trellis.has_paths else None
+        return trellis if len(accounts) < 2 or trellis.has_paths else None
 
     @classmethod
     def restricted(
@@ -122,15 +130,57 @@ class Trellis:
     @property
     def has_paths(self) -> bool:
         """Whether any path keeps all limits together."""
-        return bool(self.counts(bool)[0][0])
-
-    def counts(self, dtype: type) -> list[Array]:
-        """Number of completions of each state, before each kept layer and after the last."""
-        counts: list[Array] = [np.ones(1, dtype=dtype)]
+        reached = np.array([True, False])  # the last entry, index -1: no completion
         for moves in reversed(self.moves):
-            after = np.append(counts[0], np.zeros(1, dtype=dtype))  # index -1: no completion
-            counts.insert(0, after[moves].sum(1, dtype=dtype))
-        return counts
+            reached = np.append(reached[moves].any(1), False)
+        return bool(reached[0])
+
+    def counts(self, most: int) -> Counts:
+        """Number of completions of each state; none is over `most`."""
+        return Counts.of(self.moves, most)
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Numbers of completions of the states before each kept layer and after the last, exact however large.
+
+    Each is a sum of `limbs[i][k] * 2^(_LIMB k)`, arrays (limbs, states + 1): the last state, index -1, stands for no
+    completion. One limb holds whole int64 numbers.
+    """
+
+    limbs: list[Array]
+
+    @classmethod
+    def of(cls, moves: Sequence[Array], most: int) -> Counts:
+        """Of a trellis with these moves."""
+        width = 1 if most < 1 << 62 else most.bit_length() // _LIMB + 1
+        after = np.zeros((width, 2), dtype=np.int64)
+        after[0, 0] = 1
+        limbs = [after]
+        for move in reversed(moves):
+            sums = np.zeros((width, len(move) + 1), dtype=np.int64)
+            for k in range(width):
+                sums[k, :-1] += after[k][move].sum(1)
+                if k + 1 < width:
+                    sums[k + 1] += sums[k] >> _LIMB
+                    sums[k] &= (1 << _LIMB) - 1
+            after = sums
+            limbs.insert(0, after)
+        return cls(limbs)
+
+    @property
+    def total(self) -> int:
+        """The number of paths."""
+        return sum(int(limb[0]) << (_LIMB * k) for k, limb in enumerate(self.limbs[0]))
+
+    def after(self, i: int, states: Array) -> Array:
+        """The numbers for states (any shape) after kept layer i; Python integers if one limb is not enough."""
+        limbs = self.limbs[i + 1]
+        if len(limbs) == 1:
+            plain: Array = limbs[0][states]
+            return plain
+        parts = (limb[states].astype(object) * (1 << (_LIMB * k)) for k, limb in enumerate(limbs))
+        return sum(parts, np.zeros(states.shape, dtype=object))
 
 
 # -------------------------------------------------------------------- drawing
@@ -149,7 +199,7 @@ def uniform_ranks(rng: np.random.Generator, totals: Sequence[int], n: int, balan
 
 
 def unrank(
-    trellises: Sequence[Trellis], counts: Sequence[list[Array]], ranks: Array
+    trellises: Sequence[Trellis], counts: Sequence[Counts], ranks: Array
 ) -> Iterator[tuple[Trellis, Array, list[Array]]]:
     """The paths with these numbers, as (trellis, indices (N,) into `ranks`, choices (N,) in each kept layer).
 
@@ -157,14 +207,13 @@ def unrank(
     """
     first = 0
     for trellis, completions in zip(trellises, counts, strict=True):
-        total = int(completions[0][0])
+        total = completions.total
         mine = np.flatnonzero((ranks >= first) & (ranks < first + total))
         rank, state = ranks[mine] - first, np.zeros(len(mine), dtype=np.int64)
         first += total
         columns = []
-        for moves, after in zip(trellis.moves, completions[1:], strict=True):
-            ways = np.append(after, np.zeros(1, dtype=after.dtype))[moves]
-            ends = np.cumsum(ways, axis=1)[state]
+        for i, moves in enumerate(trellis.moves):
+            ends = np.cumsum(completions.after(i, moves[state]), axis=1)
             choice = (ends <= rank[:, None]).sum(1)
             rank = rank - np.where(choice > 0, ends[np.arange(len(mine)), np.maximum(choice - 1, 0)], 0)
             state = moves[state, choice]
@@ -203,10 +252,25 @@ class _Account(NamedTuple):
     @classmethod
     def of(cls, terms: Terms, limit: Number) -> _Account:
         if terms.exact and abs(limit) != math.inf:
-            limit = math.floor(limit)
+            return cls._scaled(terms, math.floor(limit))
         most = _max_spent(limit, [row.min().item() for row in terms.layers])
         free = _max_spent(limit, [row.max().item() for row in terms.layers])
         return cls(terms.constant.item(), terms.layers, most, free)
+
+    @classmethod
+    def _scaled(cls, terms: Terms, limit: int) -> _Account:
+        """Of integers: above the cheapest choice of each layer, in units of their greatest common divisor.
+
+        So the sums are small numbers, and there are few of them.
+        """
+        lows = [int(row.min()) for row in terms.layers]
+        rest = limit - int(terms.constant) - sum(lows)
+        over = [row - low for row, low in zip(terms.layers, lows, strict=True)]
+        unit = int(np.gcd.reduce(np.concatenate(over))) or 1
+        own = [row // unit for row in over]
+        most = _max_spent(rest // unit, [0] * len(own))
+        free = _max_spent(rest // unit, [int(row.max()) for row in own])
+        return cls(0, own, most, free)
 
     @property
     def fits(self) -> bool:
@@ -253,6 +317,8 @@ def _merge(sums: list[Array], rows: int, most_states: int) -> tuple[list[Array],
 
     The sum of a state is the greatest of those merged into it.
     """
+    if len(sums) == 1 and sums[0].dtype == np.int64 and int(sums[0].max()) - int(sums[0].min()) < MAX_RANGE:
+        return _merge_small(sums[0], most_states)
     columns = [_coarsen(_ranks(c), MAX_SUMS) if c.dtype == np.float64 else c - c.min() for c in sums]
     order, new = _group(columns, rows)
     if (states := int(new.sum())) > most_states:
@@ -264,6 +330,20 @@ def _merge(sums: list[Array], rows: int, most_states: int) -> tuple[list[Array],
     state = np.empty(rows, dtype=np.int64)
     state[order] = new.cumsum() - 1
     return [np.maximum.reduceat(column[order], np.flatnonzero(new)) for column in sums], state
+
+
+def _merge_small(sums: Array, most_states: int) -> tuple[list[Array], Array]:
+    """The same for one column of integers in a small range, without sorting."""
+    least = int(sums.min())
+    at = sums - least
+    there = np.zeros(int(at.max()) + 1, dtype=bool)
+    there[at] = True
+    values = np.flatnonzero(there)
+    groups = _coarsen(np.arange(len(values)), most_states)
+    rank = np.zeros(len(there), dtype=np.int64)
+    rank[values] = groups
+    last = np.append(np.flatnonzero(np.diff(groups)), len(groups) - 1)
+    return [values[last] + least], rank[at]
 
 
 def _group(columns: list[Array], rows: int) -> tuple[Array, Array]:

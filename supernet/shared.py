@@ -14,13 +14,15 @@ depend on where utterances begin.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from functools import lru_cache
 from itertools import groupby
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from search_spaces import Subnet
+from search_spaces import Network, Subnet
 from supernet.layers import Encoder, EncoderLayer, Relative, attention, front_channels
 from supernet.model import HubertSupernet
 from supernet.slicing import narrow_layer, slice_layer, slice_start
@@ -28,6 +30,7 @@ from supernet.slicing import narrow_layer, slice_layer, slice_start
 __all__ = ["SharedEncoder", "Speech"]
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 Profile = tuple[int, ...]
 Step = tuple[int, int]  # (layer, heads), then (layer, FFN dim)
 _GONE = -1  # instead of both, if both are 0
@@ -128,11 +131,8 @@ class SharedEncoder:
                 max_ffn_dim = int(max(space.ffn_ratios[layer]) * D)
                 widest = slice_layer(self._stored, network, layer, D, max_heads, max_ffn_dim)
                 self._widest[D, layer] = {name: _cast(value, self.dtype) for name, value in widest.items()}
-            with torch.device("meta"):
-                module = EncoderLayer(network, D, heads, ffn_dim)
             narrowed = narrow_layer(self._widest[D, layer], network, heads, ffn_dim)
-            module.load_state_dict(narrowed, assign=True)
-            self._layers[key] = module
+            self._layers[key] = _on_weights(_empty_layer(network, D, heads, ffn_dim), narrowed)
         return self._layers[key]
 
     @property
@@ -149,6 +149,33 @@ class SharedEncoder:
 
 def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.to(dtype) if value.is_floating_point() else value
+
+
+@lru_cache(maxsize=4096)
+def _empty_layer(network: Network, D: int, heads: int, ffn_dim: int) -> EncoderLayer:
+    with torch.device("meta"):
+        return EncoderLayer(network, D, heads, ffn_dim).requires_grad_(False)
+
+
+def _on_weights(empty: EncoderLayer, weights: Mapping[str, Tensor]) -> EncoderLayer:
+    """A layer like `empty` on these weights. `load_state_dict` does the same in ten times the time."""
+    layer = _bare_copy(empty)
+    for name, value in weights.items():
+        *path, last = name.split(".")
+        module = layer
+        for part in path:
+            module = module._modules[part]  # type: ignore[assignment]
+        kind = module._parameters if last in module._parameters else module._buffers
+        kind[last] = value  # type: ignore[assignment]
+    return layer
+
+
+def _bare_copy(module: M) -> M:
+    """A copy whose weights can be set without changing those of `module`."""
+    result = copy(module)
+    result._parameters, result._buffers = dict(module._parameters), dict(module._buffers)
+    result._modules = {name: None if sub is None else _bare_copy(sub) for name, sub in module._modules.items()}
+    return result
 
 
 class _Walk(Generic[T]):

@@ -37,6 +37,7 @@ MIN_BATCH = 8
 MAX_CANDIDATES = 128
 MAX_FRONT_POINTS = 512
 _DRAWS, _FRONT_DRAWS = 16, 4
+MAX_MOVES = 1 << 19
 _RANKED, _INCUMBENTS = 32, 3
 _REFIT = 1.02  # the model is fitted again when the evaluations have grown by this factor,
 _REFIT_VARIANCES = 1.2  # and its variances are estimated again
@@ -58,7 +59,11 @@ class _Ranked:
 
 
 class ExactSearcher(Searcher):
-    """See the module. Proposes fewer than asked for while little is known, to learn from them first."""
+    """See the module. Proposes fewer than asked for while little is known, to learn from them first.
+
+    Optima are found in a coarser trellis if the exact one is large; neighbours of the best then use up what is left of
+    the budgets.
+    """
 
     _model: ScoreModel | None = None
     _model_of, _variances_of = 0, 0
@@ -71,43 +76,59 @@ class ExactSearcher(Searcher):
         if model is None:
             return self.draw(n)
         n = min(n, max(MIN_BATCH, len(self.seen) // 4))
-        best = _Ranked(self.feasible, model.table())
+        best = _Ranked(self._quick, model.table())
         if self.objective.cost is not None:
             return self._of_fronts(model, best, n)
         if self._shape_rounds < _SHAPE_ROUNDS:
             self._shape_rounds += 1
-            if subnets := self._first_new(self.feasible.best_of_each_shape(best.table), n):
+            if subnets := self._first_new(self._quick.best_of_each_shape(best.table), n):
                 return subnets
         return self._of_score(model, best, n)
 
     def _of_score(self, model: ScoreModel, best: _Ranked, n: int) -> list[Subnet]:
         """The candidates that promise most."""
-        draws = [_Ranked(self.feasible, model.draw(self.rng)) for _ in range(_DRAWS)]
+        draws = [_Ranked(self._quick, model.draw(self.rng)) for _ in range(_DRAWS)]
         worth = np.array([self.objective.worth(evaluation) for evaluation in self._known])
-        candidates = self._candidates(best, draws)
-        vectors = np.array([self.space.encode(subnet) for subnet in candidates])
-        rows = most_improving(model, vectors, float(worth.max()), n)[0] if candidates else ()
-        subnets = self._first_new((candidates[row] for row in rows), n)
+        vectors = self._candidates(best, draws)
+        rows = most_improving(model, vectors, float(worth.max()), n)[0] if len(vectors) else ()
+        subnets = self._first_new((self.space.decode(vectors[row]) for row in rows), n)
         subnets += self._first_new(best, n - len(subnets))
         return subnets + self.draw(n - len(subnets))
 
-    def _candidates(self, best: _Ranked, draws: Sequence[_Ranked]) -> list[Subnet]:
-        """New subnets: the model's best, the best of each draw, and the neighbours of the best known."""
+    def _candidates(self, best: _Ranked, draws: Sequence[_Ranked]) -> npt.NDArray[np.int64]:
+        """Vectors of new subnets: the model's best, the best of each draw, and the neighbours of the best known."""
         found = [*islice(best, _RANKED), *(subnet for draw in draws for subnet in islice(draw, 2))]
+        rows = [np.array([self.space.encode(subnet) for subnet in found])]
         for evaluation in sorted(self._known, key=self.objective.worth, reverse=True)[:_INCUMBENTS]:
-            rows = neighbours(self.space, self.space.encode(evaluation.subnet))
-            found += [self.space.decode(row) for row in rows[self.feasible.keeps(rows)]]
-        return [subnet for subnet in dict.fromkeys(found) if subnet not in self.seen]
+            near = neighbours(self.space, self.space.encode(evaluation.subnet))
+            rows.append(near[self.feasible.keeps(near)])
+        self._seen_rows |= {self.space.encode(subnet).tobytes(): None for subnet in self.seen - self._encoded}
+        self._encoded |= self.seen
+        new = {key: row for row in np.concatenate(rows) if (key := row.tobytes()) not in self._seen_rows}
+        return np.array(list(new.values()))
 
     def _of_fronts(self, model: ScoreModel, best: _Ranked, n: int) -> list[Subnet]:
         """Half from the model's front and half from those of draws; the last batch is of the model's alone."""
-        draws = [_Ranked(self.feasible, model.draw(self.rng)) for _ in range(_FRONT_DRAWS)]
+        draws = [_Ranked(self._quick, model.draw(self.rng)) for _ in range(_FRONT_DRAWS)]
         last, cost = len(self.seen) + n >= self.evals, self._cost()
         subnets = self._optima(best, cost, n if last else n // 2)
         for i, draw in enumerate(draws):
             if missing := n - len(subnets):
                 subnets += self._optima(draw, cost, -(-missing // (len(draws) - i)))
         return subnets + self.draw(n - len(subnets))
+
+    @cached_property
+    def _seen_rows(self) -> dict[bytes, None]:
+        """The vectors of the subnets that were seen, as far as they are in `_encoded`."""
+        return {}
+
+    @cached_property
+    def _encoded(self) -> set[Subnet]:
+        return set()
+
+    @cached_property
+    def _quick(self) -> Feasible:
+        return self.feasible.coarser(MAX_MOVES)
 
     @property
     def _known(self) -> list[Evaluation]:
@@ -167,7 +188,7 @@ class ExactSearcher(Searcher):
     def _optima(self, ranked: _Ranked, cost: AdditiveTable, n: int) -> list[Subnet]:
         """Up to `n` new subnets of the table's front, those that add most hypervolume."""
         table = ranked.table
-        points = [point for point in self.feasible.front(cost, table) if point.subnet not in self.seen]
+        points = [point for point in self._quick.front(cost, table) if point.subnet not in self.seen]
         if not points:
             return []
         points = [points[i] for i in np.unique(np.linspace(0, len(points) - 1, MAX_FRONT_POINTS).astype(int))]

@@ -14,6 +14,7 @@ __all__ = ["expected_improvement", "most_improving", "neighbours"]
 
 MAX_JOINTLY = 192
 _LAYERS = 2  # the offset of layers in the vectors of `Space.encode`, after embed dim and depth
+_FEW = 16
 
 
 def most_improving(model: ScoreModel, vectors: Array, best: float, n: int) -> tuple[Array, float]:
@@ -57,14 +58,27 @@ def _normal_cdf(z: Array) -> Array:
 
 
 def neighbours(space: Space, vector: Array) -> Array:
-    """(N, entries): the subnets with another choice in one entry of the chain, or in two next to each other."""
+    """(N, entries): the subnets with another choice in one entry of the chain, or in two next to each other.
+
+    Of entries with many choices, those of two change by a step at most.
+    """
     chain = space.chains[vector[1]]
-    choices = {layer: _choices(space, layer) for layer in chain}
-    changed = [_changed(vector, layer, choices[layer])[None] for layer in chain]
+    choices = {entry: _choices(space, entry) for entry in chain}
+    near = {entry: _near(vector, entry, own) for entry, own in choices.items()}
+    changed = [_changed(vector, entry, choices[entry])[None] for entry in chain]
     changed += [
-        np.stack([_changed(row, b, choices[b]) for row in _changed(vector, a, choices[a])]) for a, b in pairwise(chain)
+        np.stack([_changed(row, b, near[b]) for row in _changed(vector, a, near[a])]) for a, b in pairwise(chain)
     ]
     return np.unique(np.concatenate([each.reshape(-1, len(vector)) for each in changed]), axis=0)
+
+
+def _near(vector: Array, entry: int, choices: Array) -> Array:
+    """All choices of an entry if they are few, else those within a step of its own."""
+    if len(choices) <= _FEW:
+        return choices
+    own = vector[_LAYERS + 2 * entry : _LAYERS + 2 * entry + 2]
+    near: Array = choices[(np.abs(choices - own) <= 1).all(1)]
+    return near
 
 
 def _choices(space: Space, layer: int) -> Array:

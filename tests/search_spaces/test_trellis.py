@@ -82,8 +82,8 @@ def build(*limits):
 
 def paths_of(trellises):
     """All paths, in the order of their numbers."""
-    counts = [each.counts(np.int64) for each in trellises]
-    total = sum(int(each[0][0]) for each in counts)
+    counts = [each.counts(1 << 20) for each in trellises]
+    total = sum(each.total for each in counts)
     drawn = {}
     for each, indices, columns in unrank(trellises, counts, np.arange(total)):
         choices = (tuple(row) for row in np.transpose(columns).tolist())
@@ -104,7 +104,7 @@ def test_paths_are_the_choices_that_keep_the_limit(limit, fit):
     assert (made is None) == (not fit)
     if made:
         assert [choices for _, choices in paths_of([made])] == fit
-        assert made.counts(np.int64)[0].tolist() == [len(fit)]
+        assert made.counts(1 << 20).total == len(fit)
 
 
 def test_states_with_the_same_future_are_one():
@@ -112,7 +112,7 @@ def test_states_with_the_same_future_are_one():
     made = build((terms(0, [0, 1, 2, 15], [3, 18]), 20))
     assert made.moves[0].tolist() == [[0, 0, 0, 1]]
     assert (made.moves[1] >= 0).tolist() == [[True, True], [True, False]]
-    assert [each.tolist() for each in made.counts(np.int64)][1] == [2, 1]
+    assert made.counts(100).after(0, np.array([0, 1, -1])).tolist() == [2, 1, 0]
 
 
 def test_a_limit_that_binds_nothing_has_no_states():
@@ -175,8 +175,9 @@ def test_ranks_beyond_64_bits_are_uniform():
 
 def test_counts_beyond_64_bits_are_exact():
     made = build((terms(0, *[[0] * 9] * 30), 0))
-    counts = made.counts(object)
-    assert counts[0][0] == 9**30
+    counts = made.counts(9**30)
+    assert counts.total == 9**30
+    assert counts.after(14, np.array([0])).tolist() == [9**15]
     ((_, indices, columns),) = unrank([made], [counts], np.array([9**30 - 1], dtype=object))
     assert indices.tolist() == [0]
     assert columns == [8] * 30
