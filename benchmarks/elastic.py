@@ -2,7 +2,7 @@
 
 python -m benchmarks.elastic                        # about 5 minutes
 
-Both spaces have the same embed dims, heads and FFN ratios. In each, the subnet of 26 to 27 million params with the least
+Both spaces have the same embed dims, heads and FFN ratios. In each, the subnet of 26 to 27M params with the least
 predicted latency is found exactly; the predictions are of a calibration over the elastic space. Then both winners, and
 the best at each front end, are measured together.
 """
