@@ -53,9 +53,11 @@ class _Scored:
         key = (i, state, 0 if link is None else before)
         if key not in self._options:
             linked = 0 if link is None else link[before]
-            onward, added = (self.onward[i][state] + linked).tolist(), (self.terms[i] + linked).tolist()
-            rows = zip(onward, added, count(), self.trellis.moves[i][state].tolist())
-            self._options[key] = sorted((_Option(*row) for row in rows if row[3] >= 0), reverse=True)
+            onward, added, after = self.onward[i][state] + linked, self.terms[i] + linked, self.trellis.moves[i][state]
+            order = np.lexsort((added, onward))[::-1]  # of equals the last choice first
+            order = order[after[order] >= 0]
+            columns = (each.tolist() for each in (onward[order], added[order], order, after[order]))
+            self._options[key] = list(map(_Option._make, zip(*columns, strict=True)))
         return self._options[key]
 
 

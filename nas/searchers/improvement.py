@@ -60,24 +60,24 @@ def _normal_cdf(z: Array) -> Array:
 def neighbours(space: Space, vector: Array) -> Array:
     """(N, entries): the subnets with another choice in one entry of the chain, or in two next to each other.
 
-    Of entries with many choices, those of two change by a step at most.
+    Where choices are many, one entry changes by two steps at most, and two by one.
     """
     chain = space.chains[vector[1]]
     choices = {entry: _choices(space, entry) for entry in chain}
-    near = {entry: _near(vector, entry, own) for entry, own in choices.items()}
-    changed = [_changed(vector, entry, choices[entry])[None] for entry in chain]
+    near = {entry: _near(vector, entry, own, 1) for entry, own in choices.items()}
+    changed = [_changed(vector, entry, _near(vector, entry, choices[entry], 2))[None] for entry in chain]
     changed += [
         np.stack([_changed(row, b, near[b]) for row in _changed(vector, a, near[a])]) for a, b in pairwise(chain)
     ]
     return np.unique(np.concatenate([each.reshape(-1, len(vector)) for each in changed]), axis=0)
 
 
-def _near(vector: Array, entry: int, choices: Array) -> Array:
-    """All choices of an entry if they are few, else those within a step of its own."""
+def _near(vector: Array, entry: int, choices: Array, steps: int) -> Array:
+    """All choices of an entry if they are few, else those within so many steps of its own."""
     if len(choices) <= _FEW:
         return choices
     own = vector[_LAYERS + 2 * entry : _LAYERS + 2 * entry + 2]
-    near: Array = choices[(np.abs(choices - own) <= 1).all(1)]
+    near: Array = choices[(np.abs(choices - own) <= steps).all(1)]
     return near
 
 
