@@ -75,6 +75,7 @@ def save_supernet(model: HubertSupernet, folder: Path | str, dtype: torch.dtype 
         "frame_rule": model.frame_rule,
         "input": model.prepare.to_dict(),
         "provenance": model.provenance,
+        **({} if model.trained_for_space else {"trained_for_space": False}),
     }
     return write_folder(folder, model.state_dict(), config, dtype)
 
@@ -163,6 +164,7 @@ def _from_ours(folder: Path, config: Mapping[str, Any]) -> HubertSupernet:
     check_pair(folder, config)
     file = folder / "model.safetensors"
     model = with_weights(make, read_tensors(file), file)
+    model.trained_for_space = config.get("trained_for_space") is not False
     calibration = folder / "calibration.safetensors"
     if calibration.exists():
         model.calibration = load_calibration(calibration)

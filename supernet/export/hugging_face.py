@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import warnings
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from search_spaces import Subnet
+from search_spaces.files import read_text
 from supernet import layers
 from supernet.companion import rest_of_model
 from supernet.export.base import ModelExporter, Runner
@@ -307,11 +309,20 @@ def _write_extractor(model: HubertSupernet, subnet: Subnet, target: Path) -> Non
         assert model.source is not None
         for file in rest_of_model(model.source).files:
             shutil.copyfile(file, target / file.name)
+        _name_tokenizer(target / "tokenizer_config.json")
         return
     from transformers import Wav2Vec2FeatureExtractor
 
     extractor = Wav2Vec2FeatureExtractor(do_normalize=model.prepare.normalize, return_attention_mask=True)
     extractor.save_pretrained(target)
+
+
+def _name_tokenizer(file: Path) -> None:
+    """Makes a tokenizer of no class of its own a WhisperTokenizer, as pipelines need it."""
+    if file.is_file():
+        settings = json.loads(read_text(file))
+        if isinstance(settings, dict) and not str(settings.get("tokenizer_class")).startswith("Whisper"):
+            file.write_text(json.dumps({**settings, "tokenizer_class": "WhisperTokenizer"}, indent=1) + "\n")
 
 
 def _write_code(target: Path) -> None:

@@ -76,6 +76,7 @@ def distil(
     model = _model(space, teacher, recipes[0].seed, start)
     data = TrainingData(train, dev, StandardTargets.of(cache, train), model.prepare)
     model.provenance = _provenance(teacher, train, recipes, model.provenance)
+    model.trained_for_space = True
     for recipe in recipes:
         remaining = run.stop_after - (time.monotonic() - started)
         run.progress({"stage": recipe.stage, "steps": recipe.steps})

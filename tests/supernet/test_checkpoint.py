@@ -107,3 +107,20 @@ def test_a_failed_write_keeps_the_previous_files(folder, model):
     (folder.parent / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"cannot write .*config\.json: File exists"):
         save_supernet(model, folder.parent / "file")
+
+
+def test_a_network_that_was_not_trained_for_a_space_takes_any_of_its_sizes(tmp_path):
+    from search_spaces.proposals import proposed_space
+    from supernet.order import convert
+    from tests.supernet.families import saved
+
+    saved("hubert-base", tmp_path / "source")
+    model = load_supernet(tmp_path / "source")
+    assert not model.trained_for_space
+    converted = convert(str(tmp_path / "source"), tmp_path / "ours")
+    for each in (model, converted):
+        each.use_space(proposed_space(each.space.network, "uniform"))
+        assert len(each.space.depths) > 1
+    assert load_supernet("hubert-tiny").trained_for_space
+    with pytest.raises(SpaceError, match="is not in space|keeps other layers|allowed"):
+        load_supernet("hubert-tiny").use_space(proposed_space(load_supernet("hubert-tiny").space.network, "fine"))
