@@ -28,7 +28,7 @@ import numpy as np
 
 from search_spaces.types import Array, Number
 
-__all__ = ["MAX_STATES", "MAX_SUMS", "Counts", "Terms", "Trellis", "uniform_ranks", "unrank"]
+__all__ = ["Counts", "MAX_MOVES", "MAX_STATES", "MAX_SUMS", "Terms", "Trellis", "uniform_ranks", "unrank"]
 
 MAX_STATES = 1 << 16
 MIN_STATES = 1 << 10

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from search_spaces import CheckpointError, get_space
+from search_spaces import CheckpointError, SpaceError, get_space
 from supernet import load_supernet, save_supernet, shipped
 from tests.supernet.helpers import assert_refused
 
@@ -122,5 +122,5 @@ def test_a_network_that_was_not_trained_for_a_space_takes_any_of_its_sizes(tmp_p
         each.use_space(proposed_space(each.space.network, "uniform"))
         assert len(each.space.depths) > 1
     assert load_supernet("hubert-tiny").trained_for_space
-    with pytest.raises(SpaceError, match="is not in space|keeps other layers|allowed"):
+    with pytest.raises(SpaceError, match=r"is not in space|keeps other layers"):
         load_supernet("hubert-tiny").use_space(proposed_space(load_supernet("hubert-tiny").space.network, "fine"))
