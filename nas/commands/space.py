@@ -61,9 +61,8 @@ def _proposed(name: str, kind: str | None) -> dict[str, Space]:
     try:
         model = load_supernet(name)
     except CheckpointError as error:
-        raise NasError(
-            f"'{name[:200]}' is no space ({', '.join(SPACES)}, or a .toml file), and no model: {error}"
-        ) from None
+        known = f"{', '.join(SPACES)}, or a path to a .toml file"
+        raise NasError(f"unknown space '{name[:200]}'; known: {known}; and it is no model: {error}") from None
     stem = name.rstrip("/").split("/")[-1] or "model"
     kinds = PROPOSALS if kind is None else (kind,)
     return {each: proposed_space(model.space.network, each, f"{stem}-{each}") for each in kinds}

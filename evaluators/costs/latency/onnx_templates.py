@@ -50,7 +50,8 @@ class OnnxTemplates:
         return joined.finish(hidden, self._begin(subnet), subnet.embed_dim)
 
     def _begin(self, subnet: Subnet) -> _Part:
-        D = subnet.embed_dim if self.network.mel else self.network.pos_conv_groups
+        sized = self.network.mel or self.network.positions == "stack"  # their graphs hold the width
+        D = subnet.embed_dim if sized else self.network.pos_conv_groups
         key = ("begin", D, subnet.front_end)
         if key not in self._exported:
             net = Hubert(self.network, Subnet(D, (0,), (0.0,), subnet.front_end), self.frame_rule)
