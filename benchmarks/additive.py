@@ -15,6 +15,7 @@ from rich.table import Table
 from benchmarks._common import command_line, header, milliseconds, spread
 from evaluators.costs import macs, params
 from search_spaces import AdditiveTable, ChainTable, Feasible, Space, Subnet, get_space
+from search_spaces.proposals import proposed_space
 
 Answer = int | Subnet | list[Subnet]
 
@@ -48,6 +49,24 @@ def questions(space: Space) -> dict[str, Callable[[], Answer]]:
     }
 
 
+def fine_questions(space: Space) -> dict[str, Callable[[], Answer]]:
+    """Of a space with 117 choices a layer: params up to 40 % of the largest subnet's."""
+    rng = np.random.default_rng(0)
+    cost, work = params(space).table, macs(space).table
+    score = AdditiveTable.build(space, "score", "", lambda *_: float(rng.normal()), lambda *_: float(rng.normal()))
+    most = 2 * int(cost.of(space.largest)) // 5
+    both = [(cost, most), (work, int(work.of(space.largest)) // 2)]
+    return {
+        "count, params<=40%": lambda: cost.count(most),
+        "10,000 uniform draws, params<=40%": lambda: cost.sample(most, np.random.default_rng(0), 10_000),
+        "best by a real-valued score, params<=40%": lambda: cost.best(score, most),
+        "best of all, without a limit": lambda: Feasible(space).best(score),
+        "best uniform one, params<=40%": lambda: Feasible(space, [(cost, most)], uniform=True).best(score),
+        "front of params and a real-valued score": lambda: cost.front(score),
+        "count under params and MACs together": lambda: Feasible(space, both).count(),
+    }
+
+
 def answer_text(answer: Answer) -> str:
     if isinstance(answer, int):
         return f"{answer:,}"
@@ -56,15 +75,16 @@ def answer_text(answer: Answer) -> str:
 
 def main() -> None:
     command_line(__doc__).parse_args()
-    space = get_space("lighthubert-small")
-    table = Table(title=f"all {space.size:,} subnets of {space.name}", title_justify="left")
-    for column in ("question", "median (least – most)", "answer"):
-        table.add_column(column)
-    for name, call in questions(space).items():
-        answer = call()
-        table.add_row(name, spread(milliseconds(call)), answer_text(answer))
     console = Console(width=120)
-    console.print(table)
+    fine = proposed_space(get_space("lighthubert-base").network, "fine")
+    for space, asked in ((get_space("lighthubert-small"), questions), (fine, fine_questions)):
+        table = Table(title=f"all {space.size:,} subnets of {space.name}", title_justify="left")
+        for column in ("question", "median (least – most)", "answer"):
+            table.add_column(column)
+        for name, call in asked(space).items():
+            answer = call()
+            table.add_row(name, spread(milliseconds(call)), answer_text(answer))
+        console.print(table)
     console.print(header())
 
 
