@@ -74,7 +74,9 @@ def _show_timings(timings: Timings, names: list[str], target: str) -> None:
 def calibrate(
     supernet: SupernetOption = "hubert-tiny",
     target: TargetOption = "torch",
-    measurements: Annotated[int, typer.Option(help="Subnets to measure, 12 to 200.")] = 100,
+    measurements: Annotated[
+        int | None, typer.Option(help="Subnets to measure, 12 to 200; default: 100, fewer where a network is slow.")
+    ] = None,
     space: Annotated[str | None, typer.Option(help="TOML file of a sub-space of the supernet's space.")] = None,
     out_: Annotated[
         Path | None, typer.Option("--out", help="File to write; default: the one that searches look for.")

@@ -191,18 +191,19 @@ def _facts(facts: JsonMapping) -> str:
 def calibrate_latency(
     supernet: HubertSupernet,
     target: Target,
-    measurements: int = MEASUREMENTS,
+    measurements: int | None = None,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> LatencyCalibration:
     """Measures exported subnets of the supernet's space on this machine: a minute, or three where a network is slow.
 
-    `measurements`: how many at most; of slow networks fewer are measured, in fewer rounds, but no fewer than `FEWEST`.
+    `measurements`: how many; by default `MEASUREMENTS`, of slow networks fewer, but no fewer than `FEWEST`.
     """
-    if not MIN_MEASUREMENTS <= measurements <= MAX_MEASUREMENTS:
+    if measurements is not None and not MIN_MEASUREMENTS <= measurements <= MAX_MEASUREMENTS:
         raise NasError(f"a calibration takes {MIN_MEASUREMENTS} to {MAX_MEASUREMENTS} measurements; got {measurements}")
     runners = Runners(supernet, target)
-    count, passes, seconds = _plan(runners, supernet.space, measurements)
+    count, passes, seconds = _plan(runners, supernet.space, measurements or MEASUREMENTS)
+    count = measurements or count
     subnets = design(supernet.space, count, np.random.default_rng(seed))
     timings = measure(
         supernet, subnets, target, seed=seed, seconds=seconds, passes=passes, on_progress=on_progress, runners=runners
