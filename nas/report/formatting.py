@@ -7,9 +7,21 @@ from pathlib import Path
 
 from nas.report.run import RunReport
 from nas.report.run_json import Measured
+from nas.runs.ledger import Evaluation
 from search_spaces.budget import Budget
 
-__all__ = ["budget_text", "budgets_text", "cost_name", "cost_title", "duration", "measurements", "run_names", "short"]
+__all__ = [
+    "alike_text",
+    "budget_text",
+    "budgets_text",
+    "cost_name",
+    "cost_title",
+    "duration",
+    "gain_of_freedom",
+    "measurements",
+    "run_names",
+    "short",
+]
 
 _COSTS = {
     "params": "parameters",
@@ -79,3 +91,21 @@ def run_names(runs: Sequence[RunReport]) -> list[str]:
     """A name for each run by searcher and seed, with its folder where those are not unique."""
     names = [f"{run.searcher}, seed {run.seed}" for run in runs]
     return [f"{name} ({Path(run.folder).name})" if names.count(name) > 1 else name for name, run in zip(names, runs)]
+
+
+def gain_of_freedom(best: Evaluation, uniform: Evaluation, maximize: bool) -> str:
+    """How much better the winner scores than the best uniform subnet, in words."""
+    if best.subnet == uniform.subnet:
+        return "it is the winner"
+    gain = ((best.score or 0.0) - (uniform.score or 0.0)) * (1 if maximize else -1)
+    return f"the winner is better by {gain:.3g}"
+
+
+def alike_text(uniform: Evaluation) -> str:
+    """A subnet whose layers are alike, on one line."""
+    subnet = uniform.subnet
+    front = f", front end {'-'.join(map(str, subnet.front_end))}" if subnet.front_end else ""
+    return (
+        f"{subnet.id}: embed dim {subnet.embed_dim}, depth {subnet.depth}, heads {subnet.heads[0]}, "
+        f"FFN ratio {subnet.ffn_ratios[0]:g}{front}"
+    )

@@ -10,12 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nas.report.formatting import measurements
+from nas.report.formatting import alike_text, gain_of_freedom, measurements
 from nas.report.run import RunReport, checked, read_report
 from nas.report.run_json import Trust, Verification
 from nas.runs.ledger import Evaluation
 
-__all__ = ["gain_of_freedom", "report_run", "summary"]
+__all__ = ["report_run", "summary"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MAX_FRONT_ROWS = 20
@@ -130,25 +130,8 @@ def _uniform(run: RunReport, best: Evaluation, uniform: Evaluation) -> Table:
     table.add_row("score", f"{_number(uniform.score)} ({gain_of_freedom(best, uniform, run.maximize)})")
     for name, value in uniform.costs.items():
         table.add_row(escape(name), _number(value))
-    table.add_row("subnet", escape(_alike(uniform)))
+    table.add_row("subnet", escape(alike_text(uniform)))
     return table
-
-
-def gain_of_freedom(best: Evaluation, uniform: Evaluation, maximize: bool) -> str:
-    """How much better the winner scores than the best uniform subnet, in words."""
-    if best.subnet == uniform.subnet:
-        return "it is the winner"
-    gain = ((best.score or 0.0) - (uniform.score or 0.0)) * (1 if maximize else -1)
-    return f"the winner is better by {gain:.3g}"
-
-
-def _alike(uniform: Evaluation) -> str:
-    subnet = uniform.subnet
-    front = f", front end {'-'.join(map(str, subnet.front_end))}" if subnet.front_end else ""
-    return (
-        f"{subnet.id}: embed dim {subnet.embed_dim}, depth {subnet.depth}, heads {subnet.heads[0]}, "
-        f"FFN ratio {subnet.ffn_ratios[0]:g}{front}"
-    )
 
 
 def _verification(verification: Verification) -> Table:

@@ -101,3 +101,22 @@ def test_without_a_uniform_subnet_there_is_none(tmp_path):
     })  # fmt: skip
     nas.search(space, synthetic(space), {"params": params_of(space)}, evals=4, out=tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["uniform"] is None
+
+
+def test_every_report_states_it(tmp_path):
+    from rich.console import Console
+
+    from nas.report.html import write_html
+    from nas.report.summary import report_run, summary
+
+    score = synthetic(SPACE, seed=1, interactions=0.3)
+    result = nas.search(SPACE, score, {"params": PARAMS}, [BUDGET], evals=32, out=tmp_path)
+    console = Console(width=120, record=True)
+    console.print(report_run(tmp_path))
+    text = console.export_text()
+    assert "Best uniform subnet" in text
+    assert result.uniform.subnet.id in text
+    assert summary(tmp_path)["uniform"]["id"] == result.uniform.subnet.id
+    page = write_html([tmp_path], tmp_path / "report.html").read_text()
+    assert "best uniform subnet" in page
+    assert result.uniform.subnet.id in page

@@ -7,7 +7,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from nas.report.figures import Figure
-from nas.report.formatting import budget_text, budgets_text, cost_title, duration, measurements, run_names, short
+from nas.report.formatting import (
+    alike_text,
+    budget_text,
+    budgets_text,
+    cost_title,
+    duration,
+    gain_of_freedom,
+    measurements,
+    run_names,
+    short,
+)
 from nas.report.html.markup import box, escaped, facts, folded, section, table, tile, tiles
 from nas.report.run import RunReport, differences
 from nas.report.run_json import Rescored
@@ -46,7 +56,7 @@ def sections(runs: Sequence[RunReport], figures: Figures) -> list[str]:
 
 def _headline(run: RunReport) -> str:
     if run.best:
-        result = tiles(list(_tiles(run, run.best))) + _chosen(run.best)
+        result = tiles(list(_tiles(run, run.best))) + _chosen(run, run.best)
     else:
         why = "No candidate kept its budget when measured again" if run.verification else "No subnet was scored"
         result = box("bad", f"{why}, so nothing is chosen. See the counts and errors below.")
@@ -85,14 +95,21 @@ def _share(budget: Budget, share: float) -> str:
     )
 
 
-def _chosen(best: Evaluation) -> str:
-    subnet = best.subnet
+def _chosen(run: RunReport, best: Evaluation) -> str:
+    subnet, uniform = best.subnet, run.uniform
+    beside = [] if uniform is None else [
+        ("best uniform subnet", f"{alike_text(uniform)}; score {short(uniform.score)}: "
+         f"{gain_of_freedom(best, uniform, run.maximize)}"),
+    ]  # fmt: skip
+    front = [("front end", " ".join(map(str, subnet.front_end)))] if subnet.front_end else []
     return facts([
         ("subnet", subnet.id),
         ("embed dim, depth", f"{subnet.embed_dim}, {subnet.depth} layers"),
         ("heads", " ".join(map(str, subnet.heads))),
         ("FFN ratios", " ".join(f"{ratio:g}" for ratio in subnet.ffn_ratios)),
+        *front,
         ("found at evaluation", f"{best.index + 1:,}"),
+        *beside,
     ])  # fmt: skip
 
 
