@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Generic, TypeVar
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import Network, Subnet
-from supernet.layers import Encoder, EncoderLayer, Relative, attention, front_channels
+from supernet.layers import Encoder, EncoderLayer, Relative, RelativePositions, attention, front_channels
 from supernet.model import HubertSupernet
 from supernet.slicing import narrow_layer, slice_layer, slice_start
 
@@ -33,6 +33,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 Profile = tuple[int, ...]
 Step = tuple[int, int]  # (layer, heads), then (layer, FFN dim)
+MAX_BIASES = 1 << 26  # numbers of relative positions that are kept
 _GONE = -1  # instead of both, if both are 0
 
 
@@ -75,6 +76,7 @@ class SharedEncoder:
         self._versions: tuple[int, ...] = ()
         self._starts: dict[tuple[Profile, int], tuple[Tensor, Tensor]] = {}
         self._ends: dict[int, Encoder] = {}
+        self._biases: dict[tuple[int, int], Tensor] = {}
         self._widest: dict[tuple[int, int], dict[str, Tensor]] = {}
         self._layers: dict[tuple[int, int, int, int], EncoderLayer] = {}
 
@@ -132,8 +134,23 @@ class SharedEncoder:
                 widest = slice_layer(self._stored, network, layer, D, max_heads, max_ffn_dim)
                 self._widest[D, layer] = {name: _cast(value, self.dtype) for name, value in widest.items()}
             narrowed = narrow_layer(self._widest[D, layer], network, heads, ffn_dim)
-            self._layers[key] = _on_weights(_empty_layer(network, D, heads, ffn_dim), narrowed)
+            module = _on_weights(_empty_layer(network, D, heads, ffn_dim), narrowed)
+            if module.relative is not None:
+                own = partial(self._bias, layer, RelativePositions.bias, module.relative)
+                setattr(module.relative, "bias", own)  # noqa: B010 - it stands for the method
+            self._layers[key] = module
         return self._layers[key]
+
+    def _bias(
+        self, layer: int, compute: Callable[[RelativePositions, int], Tensor], own: RelativePositions, frames: int
+    ) -> Tensor:
+        """The biases (H, T, T) of a layer's first heads, kept as far as there is room."""
+        heads, known = own.weight.shape[1], self._biases.get((layer, frames))
+        if known is None or len(known) < heads:
+            known = compute(own, frames)
+            if sum(each.numel() for each in self._biases.values()) + known.numel() <= MAX_BIASES:
+                self._biases[layer, frames] = known
+        return known[:heads]
 
     @property
     def _stored(self) -> dict[str, Tensor]:
@@ -143,7 +160,7 @@ class SharedEncoder:
         versions = tuple(value._version for value in self.model.encoder.parameters())
         if versions != self._versions:
             self._versions = versions
-            for kept in (self._starts, self._ends, self._widest, self._layers):
+            for kept in (self._starts, self._ends, self._widest, self._layers, self._biases):
                 kept.clear()
 
 
