@@ -99,12 +99,25 @@ def write_folder(
             replacing(folder / "model.safetensors") as weights_file,
         ):
             save_file(plain, weights_file, metadata={"format": "pt", PAIR: mark})
+            _in_fixed_order(weights_file)
             config_file.write_text(json.dumps({**config, PAIR: mark}, indent=1) + "\n", encoding="utf-8")
     except SafetensorError as error:
         raise CheckpointError(f"cannot write {folder}: {error}") from None
     except NasError as error:
         raise CheckpointError(str(error)) from None
     return folder
+
+
+def _in_fixed_order(file: Path) -> None:
+    """Sorts the metadata in the header of a safetensors file, in place: safetensors writes it in random order."""
+    with file.open("r+b") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            opened.seek(8)
+            opened.write(text.ljust(size))
 
 
 def check_pair(folder: Path, config: Mapping[str, object]) -> None:
