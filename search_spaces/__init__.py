@@ -14,6 +14,7 @@ protocols.py    Cost and Score: what users may implement
 settings.py     typed settings for Python, the command line and files
 registry.py     tables of names, extended by entry points
 files.py        atomic writes, the cache folder
+design.py       what to evaluate before anything is known
 synthetic.py    a made-up score with a known optimum
 types.py        types that many modules share
 errors.py       the errors a user can cause

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from search_spaces.errors import SpaceError
+from search_spaces.hubert import get_space
 from search_spaces.network import Network
 from search_spaces.space import Space
 from search_spaces.subnet import ffn_ratio
 
-__all__ = ["PROPOSALS", "evenly", "proposed_space"]
+__all__ = ["PROPOSALS", "evenly", "proposed_space", "space_for"]
 
 PROPOSALS = {
     "coarse": "heads and FFN in quarters of each layer, none taken away",
@@ -47,6 +48,11 @@ def proposed_space(network: Network, kind: str, name: str | None = None) -> Spac
         (ratios,) * layers,
         {depth: evenly(layers, depth) for depth in depths},
     )
+
+
+def space_for(network: Network, name: str) -> Space:
+    """The space that a user names for a network: proposed, of a name, or in a TOML file."""
+    return proposed_space(network, name) if name in PROPOSALS else get_space(name)
 
 
 def evenly(layers: int, depth: int) -> tuple[int, ...]:

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from search_spaces import AudioError, CheckpointError
@@ -26,7 +25,7 @@ from supernet.audio import RATE, Utterance, load_audio
 from supernet.hub import local_folder
 from supernet.preprocessor import FILE, Preprocessor, read_preprocessor
 from supernet.store import FrameStore
-from supernet.weights import shards
+from supernet.weights import shards, tensor_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, WhisperFeatureExtractor
@@ -216,20 +215,12 @@ def _loader(kind: str, files: Sequence[Path]) -> tuple[Any, str]:
 
     if kind != "whisper":
         return transformers.AutoModel, ""
-    names = [name for file in files for name in _names(file)]
+    names = [name for file in files for name in tensor_names(file)]
     if any(name.startswith("model.encoder.") for name in names):
         return transformers.WhisperForConditionalGeneration, "model.encoder."
     if any(name.startswith("encoder.") for name in names):
         return transformers.WhisperModel, "encoder."
     return WhisperEncoder, ""
-
-
-def _names(file: Path) -> list[str]:
-    try:
-        with safe_open(file, "pt") as tensors:
-            return list(tensors.keys())
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"cannot read {file}: {error}") from None
 
 
 def _sha256(*files: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ __all__ = [
     "read_tensors",
     "rename_keys",
     "shards",
+    "tensor_names",
     "with_weights",
 ]
 
@@ -114,6 +115,15 @@ def _plain(file: Path, name: str, value: Tensor) -> Tensor:
             f"{tuple(value.shape)} on {value.device.type}"
         )
     return value.float()
+
+
+def tensor_names(file: Path) -> list[str]:
+    """The names in a safetensors file, from its header alone."""
+    try:
+        with safe_open(file, "pt") as tensors:
+            return list(tensors.keys())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"cannot read {file}: {instead_of(file) or error}") from None
 
 
 def shards(folder: Path) -> list[Path]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.settings import WHERE
-from search_spaces import AdditiveTable, Budget, CheckFailed, NasError, Space, Subnet, get_space
+from search_spaces import AdditiveTable, Budget, CheckFailed, NasError, Space, Subnet
 from search_spaces.files import read_text
-from search_spaces.proposals import PROPOSALS, proposed_space
+from search_spaces.proposals import space_for
 
 if TYPE_CHECKING:
     from nas import SearchResult
@@ -76,10 +76,8 @@ def confine(model: HubertSupernet, space: str | None) -> Space:
 
     `space`: a name, a TOML file, or a kind of `search_spaces.proposals`.
     """
-    if space in PROPOSALS:
-        model.use_space(proposed_space(model.space.network, space))
-    elif space is not None:
-        model.use_space(get_space(space))
+    if space is not None:
+        model.use_space(space_for(model.space.network, space))
     return model.space
 
 

@@ -11,7 +11,7 @@ from nas.commands.console import out
 from nas.commands.options import verb
 from search_spaces import NasError, Space, get_space
 from search_spaces.files import new_folder
-from search_spaces.proposals import PROPOSALS, proposed_space
+from search_spaces.proposals import PROPOSALS, space_for
 
 __all__ = ["app"]
 
@@ -23,7 +23,7 @@ def space_of(source: str, name: str | None) -> Space | None:
     if name in PROPOSALS:
         from supernet import load_supernet
 
-        return proposed_space(load_supernet(source).space.network, name)
+        return space_for(load_supernet(source).space.network, name)
     return None if name is None else get_space(name)
 
 

@@ -27,6 +27,7 @@ from nas.score_model import ChoiceFeatures, ScoreModel
 from nas.searchers.base import Searcher
 from nas.searchers.improvement import most_improving, neighbours
 from search_spaces import AdditiveTable, Feasible, Subnet
+from search_spaces.design import most_uncertain
 
 __all__ = ["ExactSearcher"]
 
@@ -102,9 +103,9 @@ class ExactSearcher(Searcher):
         for evaluation in sorted(self._known, key=self.objective.worth, reverse=True)[:_INCUMBENTS]:
             near = neighbours(self.space, self.space.encode(evaluation.subnet))
             rows.append(near[self.feasible.keeps(near)])
-        self._seen_rows |= {self.space.encode(subnet).tobytes(): None for subnet in self.seen - self._encoded}
-        self._encoded |= self.seen
-        new = {key: row for row in np.concatenate(rows) if (key := row.tobytes()) not in self._seen_rows}
+        self._rows |= {subnet: self.space.encode(subnet).tobytes() for subnet in self.seen - self._rows.keys()}
+        seen = set(self._rows.values())
+        new = {key: row for row in np.concatenate(rows) if (key := row.tobytes()) not in seen}
         return np.array(list(new.values()))
 
     def _of_fronts(self, model: ScoreModel, best: _Ranked, n: int) -> list[Subnet]:
@@ -118,13 +119,9 @@ class ExactSearcher(Searcher):
         return subnets + self.draw(n - len(subnets))
 
     @cached_property
-    def _seen_rows(self) -> dict[bytes, None]:
-        """The vectors of the subnets that were seen, as far as they are in `_encoded`."""
+    def _rows(self) -> dict[Subnet, bytes]:
+        """The vectors of the subnets that were seen, as far as they were needed."""
         return {}
-
-    @cached_property
-    def _encoded(self) -> set[Subnet]:
-        return set()
 
     @cached_property
     def _quick(self) -> Feasible:
@@ -148,20 +145,13 @@ class ExactSearcher(Searcher):
     def _design(self) -> list[Subnet]:
         """The rest of the design: those of a pool that say most beside what is known.
 
-        By a pivoted Cholesky factorisation of the prior covariance, pivots first: those that are known, then the most
-        uncertain.
+        Those that are known come first.
         """
         known = sorted(self.seen, key=Subnet.to_json)
         pool = list(dict.fromkeys([*known, *self.feasible.sample(self.rng, _POOL, balanced=True)]))
         x = self.features(np.array([self.space.encode(subnet) for subnet in pool]))
-        variance, rows, chosen = (x**2).sum(1), np.zeros((0, len(pool))), []
         wanted = max(len(known) + DESIGN // 2, min(DESIGN, max(4, self.evals // 3)))
-        for step in range(min(wanted, len(pool))):
-            chosen.append(step if step < len(known) else int(variance.argmax()))
-            row = (x @ x[chosen[-1]] - rows.T @ rows[:, chosen[-1]]) / np.sqrt(max(variance[chosen[-1]], 1e-12))
-            rows = np.vstack([rows, row])
-            variance = variance - row**2
-            variance[chosen] = -np.inf
+        chosen = most_uncertain(x, min(wanted, len(pool)), range(len(known)))
         return [pool[i] for i in chosen[len(known) :]]
 
     def _taken(self, subnets: list[Subnet], n: int) -> list[Subnet]:

@@ -173,7 +173,7 @@ def _shares_positions(model: HubertSupernet, subnet: Subnet) -> bool:
 def _decoded(model: HubertSupernet, subnet: Subnet) -> bool:
     """Whether it is exported with the decoder of its source, which reads the whole width."""
     rest = None if model.source is None else rest_of_model(model.source)
-    return rest is not None and bool(rest.weights) and subnet.embed_dim == model.space.network.width
+    return rest is not None and bool(rest.stored) and subnet.embed_dim == model.space.network.width
 
 
 def _kind(model: HubertSupernet) -> str:

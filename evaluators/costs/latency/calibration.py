@@ -9,8 +9,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from evaluators.costs.latency.measure import (
 from evaluators.costs.latency.model import LatencyModel, SpaceFeatures
 from evaluators.costs.latency.target import Target, machine
 from search_spaces import InfeasibleError, NasError, Space, Subnet, space_from_dict
+from search_spaces.design import most_uncertain
 from search_spaces.files import cache_folder, read_text, write_json
 from search_spaces.types import JsonMapping, JsonObject
 
@@ -237,7 +238,7 @@ def design(space: Space, n: int, rng: np.random.Generator) -> list[Subnet]:
     after the ones before. Embed dims, depths and front ends of the pool are drawn at random, and its layers lean to few
     or many heads and to small or large FFNs: uniform draws have nearly the same sums, so the ends would be unknown.
     """
-    ends = [_end(space, D, pick) for D in space.embed_dims for pick in (min, max)]
+    ends = [replace(end, embed_dim=D) for D in space.embed_dims for end in (space.smallest, space.largest)]
     n = min(n, space.size)
     pool = dict.fromkeys(ends)
     for _ in range(20 * n):
@@ -250,20 +251,8 @@ def design(space: Space, n: int, rng: np.random.Generator) -> list[Subnet]:
     features = SpaceFeatures(space)
     x = features(subnets)
     x = x / np.maximum(np.abs(x).max(0), 1e-12) * np.sqrt(_PRIOR)[features.blocks]
-    variance, rows, chosen = (x**2).sum(1), np.zeros((0, len(subnets))), list[int]()
-    for step in range(n):
-        chosen.append(step if step < len(dict.fromkeys(ends)) else int(variance.argmax()))
-        row = (x @ x[chosen[-1]] - rows.T @ rows[:, chosen[-1]]) / np.sqrt(max(variance[chosen[-1]], 0) + _NOISE)
-        rows = np.vstack([rows, row])
-        variance = variance - row**2
-        variance[chosen] = -np.inf
-    return [subnets[i] for i in chosen]
-
-
-def _end(space: Space, D: int, pick: Callable[..., Any]) -> Subnet:
-    kept = space.depth_map[pick(space.depths)]
-    heads, ratios = ([pick(choices[i]) for i in kept] for choices in (space.heads, space.ffn_ratios))
-    return Subnet(D, tuple(heads), tuple(ratios), space.front_ends[0 if pick is min else -1])
+    first = range(len(dict.fromkeys(ends)))
+    return [subnets[i] for i in most_uncertain(x, n, first, _NOISE)]
 
 
 def _leaning_subnet(space: Space, rng: np.random.Generator) -> Subnet:
