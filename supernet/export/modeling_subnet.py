@@ -22,6 +22,12 @@ def _module(config: Any) -> Hubert:
     return Hubert(SimpleNamespace(**config.network), SimpleNamespace(**config.subnet))  # type: ignore[arg-type]
 
 
+def _output(states: tuple[torch.Tensor, ...], with_states: bool | None, as_dict: bool | None) -> Any:
+    """The hidden states as transformers gives them."""
+    output = BaseModelOutput(states[-1], states if with_states else None)
+    return output if as_dict is not False else output.to_tuple()
+
+
 class SubnetConfig(PreTrainedConfig):  # type: ignore[misc]
     """`network`: the parts of the network; `subnet`: its embed dim, and heads and FFN dim of each layer."""
 
@@ -56,8 +62,7 @@ class SubnetModel(PreTrainedModel):  # type: ignore[misc]
     ) -> Any:
         lengths = None if attention_mask is None else attention_mask.sum(-1)
         states = self.net(input_values, lengths).hidden_states
-        output = BaseModelOutput(states[-1], states if output_hidden_states else None)
-        return output if return_dict is not False else output.to_tuple()
+        return _output(states, output_hidden_states, return_dict)
 
 
 class _Encoder(nn.Module):
@@ -81,8 +86,7 @@ class _Encoder(nn.Module):
         **ignored: Any,
     ) -> Any:
         states = self.net.encoder(self.net.front_end.of_mel(input_features.to(self.net.encoder.norm.weight.dtype)))
-        output = BaseModelOutput(states[-1], states if output_hidden_states else None)
-        return output if return_dict is not False else output.to_tuple()
+        return _output(states, output_hidden_states, return_dict)
 
 
 class SubnetWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]
