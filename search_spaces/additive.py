@@ -65,7 +65,8 @@ class AdditiveTable:
         if [array.shape for array in arrays] != shapes:
             raise SpaceError(f"table '{self.name}' must have shapes {shapes}; got {[a.shape for a in arrays]}")
         whole = all(map(_is_whole, arrays))
-        reach = sum(max(abs(int(value) if whole else float(value)) for value in array.flat) for array in arrays)
+        kind = int if whole else float  # Python's integers do not overflow
+        reach = sum(max(kind(array.max()), -kind(array.min())) for array in arrays)
         if whole and reach >= 1 << _INTEGER_BITS:
             raise SpaceError(
                 f"integers of table '{self.name}' must sum to less than 2^{_INTEGER_BITS}; theirs could reach "

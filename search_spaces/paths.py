@@ -26,9 +26,8 @@ __all__ = ["front", "ranked", "undominated_by_group"]
 class _Scored:
     """A trellis with a value on each path: `sign` * terms, so that more is better.
 
-    `rest[i]`: the best that kept layers i and later can add, (states, C of the layer before), or (states, 1) if layer i
-    is not linked to the one before. `onward[i]` (states, C): the same for each choice in layer i, without its link to
-    the layer before.
+    `rest[i]`: the best that kept layers i and later can add, (states + 1, C of the layer before), or (states + 1, 1) if
+    layer i is not linked to the one before. Its last row, which a forbidden choice (-1) leads to, is the lowest value.
     """
 
     def __init__(self, trellis: Trellis, terms: Terms, sign: int) -> None:
@@ -37,15 +36,19 @@ class _Scored:
         self.terms = [sign * layer for layer in terms.layers]
         self.links = [None, *(None if link is None else sign * link for link in terms.links)]
         lowest = -(1 << 62) if terms.exact else -np.inf
-        self.rest: list[Array] = [np.zeros((1, 1), dtype=terms.constant.dtype)]
-        self.onward: list[Array] = []
+        self.rest = [np.array([[0], [lowest]], dtype=terms.constant.dtype)] * (len(self.terms) + 1)
         self._options: dict[tuple[int, int, int], list[_Option]] = {}
-        for moves, added, link in zip(trellis.moves[::-1], self.terms[::-1], self.links[::-1], strict=True):
-            after = self.rest[0]
-            column = np.arange(len(added)) if after.shape[1] > 1 else 0
-            onward = np.where(moves < 0, lowest, added + after[moves, column])
-            self.onward.insert(0, onward)
-            self.rest.insert(0, onward.max(1, keepdims=True) if link is None else (onward[:, None] + link).max(2))
+        for i in reversed(range(len(self.terms))):
+            onward, link = self._onward(i, slice(None)), self.links[i]
+            best = onward.max(1, keepdims=True) if link is None else (onward[:, None] + link).max(2)
+            self.rest[i] = np.concatenate([best, np.full_like(best[:1], lowest)])
+
+    def _onward(self, i: int, state: int | slice) -> Array:
+        """(C,) or (states, C): what each choice in kept layer i adds with its best completion, but for its link."""
+        added, moves, after = self.terms[i], self.trellis.moves[i][state], self.rest[i + 1]
+        if after.shape[1] > 1:
+            return added + after[moves, np.arange(len(added))]  # type: ignore[no-any-return]
+        return added + after[:, 0].take(moves, mode="wrap")  # type: ignore[no-any-return]
 
     def options(self, i: int, state: int, before: int) -> list[_Option]:
         """The choices in kept layer i that can be completed, best first, each counted with its best completion."""
@@ -53,21 +56,16 @@ class _Scored:
         key = (i, state, 0 if link is None else before)
         if key not in self._options:
             linked = 0 if link is None else link[before]
-            onward, added, after = self.onward[i][state] + linked, self.terms[i] + linked, self.trellis.moves[i][state]
+            onward, added, after = self._onward(i, state) + linked, self.terms[i] + linked, self.trellis.moves[i][state]
             order = np.lexsort((added, onward))[::-1]  # of equals the last choice first
             order = order[after[order] >= 0]
             columns = (each.tolist() for each in (onward[order], added[order], order, after[order]))
-            self._options[key] = list(map(_Option._make, zip(*columns, strict=True)))
+            self._options[key] = list(zip(*columns, strict=True))
         return self._options[key]
 
 
-class _Option(NamedTuple):
-    """A choice in a layer: what it adds with its best completion, what it adds itself, and the state it leads to."""
-
-    onward: Number
-    added: Number
-    choice: int
-    after: int
+_Option = tuple[Number, Number, int, int]
+"""A choice in a layer: what it adds with its best completion, what it adds itself, its index, the state after it."""
 
 
 _Entry = tuple[Number, int, _Scored, list[_Option], int, Number, tuple[int, ...]]
@@ -80,7 +78,7 @@ def ranked(graphs: Iterable[tuple[Trellis, Terms]], sign: int) -> Iterator[tuple
 
     def push(each: _Scored, options: list[_Option], number: int, reached: Number, choices: tuple[int, ...]) -> None:
         if number < len(options):
-            bound = reached + options[number].onward
+            bound = reached + options[number][0]
             heapq.heappush(heap, (-bound, -next(tie), each, options, number, reached, choices))
 
     for each in (_Scored(trellis, terms, sign) for trellis, terms in graphs):

@@ -40,6 +40,7 @@ MAX_FRONT_POINTS = 512
 _DRAWS, _FRONT_DRAWS = 16, 4
 MAX_MOVES = 1 << 19
 _RANKED, _INCUMBENTS = 32, 3
+_CANDIDATES = 256
 _REFIT = 1.02  # the model is fitted again when the evaluations have grown by this factor,
 _REFIT_VARIANCES = 1.2  # and its variances are estimated again
 
@@ -91,6 +92,8 @@ class ExactSearcher(Searcher):
         draws = [_Ranked(self._quick, model.draw(self.rng)) for _ in range(_DRAWS)]
         worth = np.array([self.objective.worth(evaluation) for evaluation in self._known])
         vectors = self._candidates(best, draws)
+        if len(vectors) > _CANDIDATES:
+            vectors = vectors[np.argsort(-best.table.of_vectors(vectors), kind="stable")[:_CANDIDATES]]
         rows = most_improving(model, vectors, float(worth.max()), n)[0] if len(vectors) else ()
         subnets = self._first_new((self.space.decode(vectors[row]) for row in rows), n)
         subnets += self._first_new(best, n - len(subnets))
