@@ -65,16 +65,19 @@ class AdditiveTable:
         if [array.shape for array in arrays] != shapes:
             raise SpaceError(f"table '{self.name}' must have shapes {shapes}; got {[a.shape for a in arrays]}")
         whole = all(map(_is_whole, arrays))
+        if not whole:
+            arrays = [array.astype(np.float64) for array in arrays]
+        finite = whole or all(np.isfinite(array).all() for array in arrays)
         kind = int if whole else float  # Python's integers do not overflow
-        reach = sum(max(kind(array.max()), -kind(array.min())) for array in arrays)
+        reach = sum(max(kind(array.max()), -kind(array.min())) for array in arrays) if finite else math.inf
         if whole and reach >= 1 << _INTEGER_BITS:
             raise SpaceError(
                 f"integers of table '{self.name}' must sum to less than 2^{_INTEGER_BITS}; theirs could reach "
                 f"{reach:,} (use a larger unit, or floats)"
             )
-        arrays = [array.astype(np.int64 if whole else np.float64) for array in arrays]
-        if not all(np.isfinite(array).all() for array in arrays) or reach == math.inf:
+        if reach == math.inf:
             raise SpaceError(f"table '{self.name}' holds numbers, or has sums, that are not finite")
+        arrays = [array.astype(np.int64 if whole else np.float64) for array in arrays]
         object.__setattr__(self, "constant", arrays[0])
         object.__setattr__(self, "layers", tuple(arrays[1:]))
 
