@@ -25,8 +25,8 @@ from supernet.audio import Utterance, load_audio, read_manifest
 from supernet.model import HubertSupernet
 from supernet.preprocessor import Preprocessor
 from supernet.teacher import TargetCache, load_teacher
-from supernet.training.batches import StandardTargets
 from supernet.training.distil import untrained
+from supernet.training.goal import HeadTargets
 from supernet.training.recipe import StageRecipe
 from supernet.training.stage import validate
 
@@ -95,7 +95,7 @@ def main() -> None:
     cache = TargetCache(args.targets, teacher, space.network.frames)
     train, dev = read_manifest(args.audio, "train"), read_manifest(args.audio, "dev")
     cache.fill([*dev, *train])
-    targets = StandardTargets.of(cache, train)
+    targets = HeadTargets.of(cache, train)
     probes = Probes(args.audio, args.per_label)
     rows: list[tuple[str, str, str, dict[str, float]]] = []
 

@@ -70,6 +70,14 @@ class Costs:
                 self._measured[name] = cost
         self.predicted = {name: cost for name, cost in costs.items() if isinstance(cost, PredictedCost)}
 
+    def absolute(self, budget: Budget) -> Budget:
+        """A budget that is a share of the largest subnet's cost in units of that cost, others as they are."""
+        if not budget.percent or budget.cost not in self.names:
+            return budget
+        if budget.cost not in self.tables:
+            raise NasError(f"budget {budget}: a share needs a cost that is a table; give the limit in its own unit")
+        return budget.of_largest(self.tables[budget.cost].of(self.space.largest))
+
     def feasible(self, budgets: Sequence[Budget], uniform: bool = False) -> Feasible:
         """The subnets (uniform ones alone, if wanted) that keep the budgets on tables.
 
@@ -135,7 +143,7 @@ class Problem:
         if not isinstance(space, Space):
             raise NasError(f"space must be a Space, as get_space() gives it; got {space!r}")
         info, known = ScoreInfo.of(score), Costs(space, costs)
-        limits = _parsed(budgets, known.names)
+        limits = tuple(known.absolute(budget) for budget in _parsed(budgets, known.names))
         feasible = known.feasible(limits, uniform)
         feasible.sample(np.random.default_rng(0))  # raises if nothing fits
         objective = Objective.parse(objectives, info.higher_is_better, known.names, known.tables)

@@ -1,7 +1,8 @@
 """Budgets: hard limits on one cost, and their text form.
 
 budget  = cost "<=" number [unit] ["@" target]   spaces are allowed: params<=27M, latency_ms <= 0.02 s
-unit    = K M G T                            of counts (params, macs): powers of 1000, not of 1024
+unit    = %                                  of the largest subnet's cost, up to 100
+        | K M G T                            of counts (params, macs): powers of 1000, not of 1024
         | us ms s                            of costs in `_ms`
         | B KB MB GB KiB MiB GiB             of costs in `_bytes`
 target  = device and runtime on which a cost in `_ms` is measured: latency_ms<=20@onnxruntime,threads=1,seconds=2. The
@@ -39,7 +40,7 @@ _UNITS: dict[str, dict[str, str]] = {
     },
     "": {"": "1", "K": "1e3", "M": "1e6", "G": "1e9", "T": "1e12"},
 }
-_EXAMPLE = "'params<=27M' or 'latency_ms<=20'"
+_EXAMPLE = "'params<=27M', 'params<=50%' or 'latency_ms<=20'"
 _BUDGET = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|==|≤|<|>|=|:)\s*(.*?)\s*")
 _AMOUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-zµ]*)")
 _MAX_LIMIT = Decimal("1e30")
@@ -49,11 +50,13 @@ _MAX_LIMIT = Decimal("1e30")
 class Budget:
     """A subnet keeps the budget if its `cost` is at most `limit`, in the unit of the cost (latency_ms: ms).
 
+    `percent`: the limit is a share of the largest subnet's cost, which `of_largest` turns into a limit of its own.
     Raises `NasError` for a limit that is not a finite number.
     """
 
     cost: str
     limit: Number
+    percent: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.limit, bool) or not isinstance(self.limit, (int, float)) or not math.isfinite(self.limit):
@@ -79,7 +82,20 @@ class Budget:
         if at and (not target or not cost.endswith("_ms")):
             raise NasError(f"only a latency has a target ('latency_ms<=20@onnxruntime,threads=1'); got {text!r}")
         name = f"{cost}@{''.join(target.split())}" if at else cost
-        return cls(name, _limit(text, cost, amount))
+        percent = amount.endswith("%")
+        if not percent:
+            return cls(name, _limit(text, cost, amount))
+        limit = _limit(text, "", amount[:-1].rstrip())
+        if not 0 < limit <= 100:
+            raise NasError(f"a share of the largest subnet's {cost} must be in 0..100 %; got {text!r}")
+        return cls(name, limit, percent)
+
+    def of_largest(self, cost: Number) -> Budget:
+        """The budget itself, or, of a share, that of a space whose largest subnet has this cost."""
+        if not self.percent:
+            return self
+        share = self.limit * cost / 100
+        return Budget(self.cost, int(share) if isinstance(cost, int) else share)
 
     def keeps(self, value: Number) -> bool:
         """Whether a subnet with this cost keeps the budget."""
@@ -87,7 +103,7 @@ class Budget:
 
     def __str__(self) -> str:
         cost, at, target = self.cost.partition("@")
-        return f"{cost}<={self.limit}{at}{target}"
+        return f"{cost}<={self.limit}{'%' if self.percent else ''}{at}{target}"
 
 
 def _limit(text: str, cost: str, amount: str) -> Number:

@@ -5,7 +5,9 @@ layers.py       the plain network of one subnet
 slicing.py      which slice of each weight a subnet keeps: the only place that defines it
 shared.py       many subnets on the same speech, with shared computations done once
 extract.py      a subnet as a plain module of its own, in memory and on disk
-order.py        heads and FFN units by importance
+importance.py   what heads, units and channels matter to the output, and what they give on average
+order.py        the most important first; `convert`
+decoder.py      log probabilities of texts by a Whisper's own decoder
 checkpoint.py   load_supernet, and our own folders
 foreign.py      checkpoints of Hugging Face, LightHuBERT and fairseq
 weights.py      tensors from files, with every key accounted for

@@ -76,6 +76,7 @@ def save_supernet(model: HubertSupernet, folder: Path | str, dtype: torch.dtype 
         "input": model.prepare.to_dict(),
         "provenance": model.provenance,
         **({} if model.trained_for_space else {"trained_for_space": False}),
+        **({"compensated": True} if model.compensated else {}),
     }
     return write_folder(folder, model.state_dict(), config, dtype)
 
@@ -197,4 +198,5 @@ def _untrained(folder: Path, config: Mapping[str, Any]) -> Callable[[], HubertSu
         )
     prepare = Preprocessor.from_dict(config.get("input"), folder / "config.json")
     rule, provenance = config["frame_rule"], dict(config["provenance"])
-    return lambda: HubertSupernet(space, heads, head_dim, rule, provenance, prepare)
+    compensated = config.get("compensated") is True
+    return lambda: HubertSupernet(space, heads, head_dim, rule, provenance, prepare, compensated)

@@ -9,12 +9,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from search_spaces import AudioError, Network, Space, SpaceError, Subnet, ffn_ratio
+from supernet.audio import RATE
 from supernet.calibration import CalibrationSpeech
 from supernet.layers import (
     FRAME_MASKS,
@@ -56,7 +59,8 @@ class HubertSupernet(nn.Module):
     Outside any block the largest subnet of the space runs. Each call slices the stored weights again; slices are
     never state. `head_layers` are the layers (from 1) whose outputs have a prediction head of `head_dim` outputs; in a
     subnet without such a layer, the head reads the last kept layer before it. `prepare` turns samples (S,) into the
-    waveform that the network takes; default: as fairseq.
+    waveform that the network takes; default: as fairseq. `compensated`: what heads and FFN units give on average is
+    stored (`importance.compensate`), and stays where they are dropped.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class HubertSupernet(nn.Module):
         frame_rule: str = "conv",
         provenance: Mapping[str, object] | None = None,
         prepare: Preprocessor | None = None,
+        compensated: bool = False,
     ) -> None:
         super().__init__()
         if frame_rule not in FRAME_MASKS:
@@ -88,6 +93,8 @@ class HubertSupernet(nn.Module):
         self.encoder = Encoder(network, full)
         if network.positions == "conv":
             self.encoder.pos_conv = _StoredPositionalConv(network)  # type: ignore[assignment]
+        if compensated:
+            self.add_means()
         self.mask_embedding = nn.Parameter(torch.empty(network.width).uniform_())
         self.heads: Sequence[nn.Linear] = nn.ModuleList(  # type: ignore[assignment]
             nn.Linear(network.width, head_dim, bias=False) for _ in head_layers
@@ -144,6 +151,18 @@ class HubertSupernet(nn.Module):
             self.space.check(subnet)
         self.space, self._subnet = space, space.largest
 
+    @property
+    def compensated(self) -> bool:
+        """Whether the means of heads' and FFN units' activations are stored."""
+        return any(name.endswith("out.mean") for name, _ in self.encoder.named_buffers())
+
+    def add_means(self) -> None:
+        """Stores means of the inputs of `out` and `fc2` in each layer, 0 at first: which changes no subnet."""
+        for layer in self.encoder.layers:
+            for part in (layer.out, layer.fc2):
+                assert isinstance(part, nn.Linear)
+                part.register_buffer("mean", part.weight.new_zeros(part.in_features))
+
     def stored_weights(self) -> dict[str, Tensor]:
         """The encoder's stored weights by name."""
         return {**dict(self.encoder.named_parameters()), **dict(self.encoder.named_buffers())}
@@ -153,6 +172,18 @@ class HubertSupernet(nn.Module):
         return slice_weights(self.stored_weights(), self.space, subnet or self._subnet)
 
     # ---------------------------------------------------------------- forward pass
+
+    def heard(self, samples: npt.NDArray[np.float32]) -> Tensor:
+        """(S,): samples of a recording as `prepare` makes them; if the network hears padding, with silence after them.
+
+        That is up to a whole second and one more: without it Whisper's hidden states have outlier frames, and its
+        decoder's cross-entropy is twice that of a window of 10 s (docs/log.md).
+        """
+        wave, network = torch.from_numpy(self.prepare(samples)), self.space.network
+        if not network.mel:
+            return wave
+        whole = len(wave) + (-len(wave)) % RATE + RATE
+        return F.pad(wave, (0, max(0, min(whole, network.max_samples or whole) - len(wave))))
 
     def forward(self, wav: Tensor, lengths: Tensor | None = None) -> Features:
         """Hidden states of wav (B, S), float, as `prepare` makes it; `lengths` (B,) in samples if it is padded."""

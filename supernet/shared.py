@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from search_spaces import Network, Subnet
 from supernet.layers import Encoder, EncoderLayer, Relative, RelativePositions, attention, front_channels
 from supernet.model import HubertSupernet
-from supernet.slicing import narrow_layer, slice_layer, slice_start
+from supernet.slicing import folded_biases, narrow_layer, slice_layer, slice_start
 
 __all__ = ["SharedEncoder", "Speech"]
 
@@ -77,7 +77,7 @@ class SharedEncoder:
         self._starts: dict[tuple[Profile, int], tuple[Tensor, Tensor]] = {}
         self._ends: dict[int, Encoder] = {}
         self._biases: dict[tuple[int, int], Tensor] = {}
-        self._widest: dict[tuple[int, int], dict[str, Tensor]] = {}
+        self._widest: dict[tuple[int, int], tuple[dict[str, Tensor], dict[str, Tensor]]] = {}
         self._layers: dict[tuple[int, int, int, int], EncoderLayer] = {}
 
     @torch.no_grad()
@@ -131,9 +131,13 @@ class SharedEncoder:
             network, max_heads = space.network, max(space.heads[layer])
             if (D, layer) not in self._widest:
                 max_ffn_dim = int(max(space.ffn_ratios[layer]) * D)
-                widest = slice_layer(self._stored, network, layer, D, max_heads, max_ffn_dim)
-                self._widest[D, layer] = {name: _cast(value, self.dtype) for name, value in widest.items()}
-            narrowed = narrow_layer(self._widest[D, layer], network, heads, ffn_dim)
+                exact = slice_layer(self._stored, network, layer, D, max_heads, max_ffn_dim, fold=False)
+                self._widest[D, layer] = exact, {name: _cast(value, self.dtype) for name, value in exact.items()}
+            exact, widest = self._widest[D, layer]
+            narrowed = narrow_layer(widest, network, heads, ffn_dim)
+            if narrowed:
+                biases = folded_biases(exact, network, heads, ffn_dim)
+                narrowed |= {name: _cast(value, self.dtype) for name, value in biases.items()}
             module = _on_weights(_empty_layer(network, D, heads, ffn_dim), narrowed)
             if module.relative is not None:
                 own = partial(self._bias, layer, RelativePositions.bias, module.relative)

@@ -7,7 +7,9 @@ first D / groups inputs of each group. FFN units are stored in blocks of `width`
 block, and of its last block the remainder of int(ratio * D).
 
 Ours beside them: a layer without heads or FFN units keeps the output's bias of that half; a narrower front end keeps
-the first channels of each convolution; a table of positions and a stack of convolutions keep their first D.
+the first channels of each convolution; a table of positions and a stack of convolutions keep their first D. Where the
+outputs of halves are compensated (`importance.compensate`), a dropped unit leaves its mean: W(x - mean) + b' is stored,
+and a slice folds what it keeps of W mean into its bias, so that subnets are plain networks.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from supernet.layers import front_channels
 
 __all__ = [
     "ffn_segments",
+    "folded_biases",
     "narrow_layer",
     "slice_front_end",
     "slice_layer",
@@ -99,16 +102,26 @@ def slice_start(stored: Mapping[str, Tensor], network: Network, embed_dim: int, 
 
 
 def slice_layer(
-    stored: Mapping[str, Tensor], network: Network, layer: int, embed_dim: int, heads: int, ffn_dim: int
+    stored: Mapping[str, Tensor],
+    network: Network,
+    layer: int,
+    embed_dim: int,
+    heads: int,
+    ffn_dim: int,
+    fold: bool = True,
 ) -> dict[str, Tensor]:
     """One layer (0-based) under the names of `layers.EncoderLayer`.
 
-    Slices are views; only FFN weights of several segments are concatenated, which copies them.
+    Slices are views; only FFN weights of several segments are concatenated, which copies them. Without `fold`, means
+    are kept apart as `out.mean` and `fc2.mean`: see `folded_biases`.
     """
     D, inner, units = embed_dim, heads * network.head_dim, ffn_segments(network, embed_dim, ffn_dim)
     prefix = f"layers.{layer}."
     sliced: dict[str, Tensor] = {}
-    for name in _halves(network, heads, ffn_dim):
+    names = _halves(network, heads, ffn_dim)
+    if names and f"{prefix}out.mean" in stored:
+        names += ("out.mean", "fc2.mean")
+    for name in names:
         value = stored[prefix + name]
         part = name.split(".")[0]
         if part in ("q", "k", "v"):
@@ -121,9 +134,30 @@ def slice_layer(
             sliced[name] = _joined([value[kept, :D] if value.dim() == 2 else value[kept] for kept in units], 0)
         elif name == "fc2.weight":
             sliced[name] = _joined([value[:D, kept] for kept in units], 1)
+        elif name == "out.mean":
+            sliced[name] = value[:inner]
+        elif name == "fc2.mean":
+            sliced[name] = _joined([value[kept] for kept in units] or [value[:0]], 0)
         else:  # norms, and the biases of outputs
             sliced[name] = value[:D]
+    if fold and "out.mean" in sliced:
+        sliced |= folded_biases(sliced, network, heads, ffn_dim)
+        del sliced["out.mean"], sliced["fc2.mean"]
     return sliced
+
+
+def folded_biases(sliced: Mapping[str, Tensor], network: Network, heads: int, ffn_dim: int) -> dict[str, Tensor]:
+    """The output biases of a layer with the first heads and units of a slice with means; none if it has no means.
+
+    In float32 under autocast too: differences of large numbers.
+    """
+    biases = {}
+    for part, kept in (("out", heads * network.head_dim), ("fc2", ffn_dim)):
+        if (mean := sliced.get(f"{part}.mean")) is not None:
+            bias = sliced[f"{part}.bias"]
+            with torch.autocast(bias.device.type, enabled=False):
+                biases[f"{part}.bias"] = bias - sliced[f"{part}.weight"][:, :kept] @ mean[:kept] if kept else bias
+    return biases
 
 
 def _halves(network: Network, heads: int, ffn_dim: int) -> tuple[str, ...]:

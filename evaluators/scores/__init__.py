@@ -3,6 +3,7 @@
 teacher_distance.py  distillation: distance from the teacher's hidden states
 
 successive.py        the same, ruling out on a quarter of the speech the subnets that cannot be the best
+decoding.py          ce, kl: what a subnet is worth to a whole model's decoder, given the text
 probes.py            probe:LABEL: share of a label that linear probes explain
 synthetic.py         synthetic[:SEED]: a made-up score with a known optimum
 mixed.py             weighted sums

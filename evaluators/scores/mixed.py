@@ -22,6 +22,8 @@ SCORES = Registry(
     "lighthubert_nas.scores",
     {
         "distillation": "evaluators.scores.teacher_distance:make_distillation",
+        "ce": "evaluators.scores.decoding:make_ce",
+        "kl": "evaluators.scores.decoding:make_kl",
         "probe": "evaluators.scores.probes:make_probe",
         "synthetic": "evaluators.scores.synthetic:make_synthetic",
     },

@@ -196,7 +196,7 @@ def _utterances(audio: Path | str, label: str, seconds: float) -> tuple[list[Utt
 def _features(model: HubertSupernet, utterances: Sequence[Utterance], targets: Tensor, device: str) -> _Labelled:
     least = model.space.network.receptive_field
     waves = [load_audio(utterance.audio, least, MAX_RECORDING_SECONDS) for utterance in utterances]
-    each = [model.features_of_each(torch.from_numpy(model.prepare(wave))[None].to(device)) for wave in waves]
+    each = [model.features_of_each(model.heard(wave)[None].to(device)) for wave in waves]
     order = sorted(range(len(waves)), key=lambda row: len(waves[row]))
     features = {front_end: [each[row][front_end][0] for row in order] for front_end in model.space.front_ends}
     return _Labelled(features, targets[order])

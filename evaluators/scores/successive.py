@@ -40,10 +40,12 @@ class SuccessiveScore(DistillationScore):
         apart: tuple[CalibrationSpeech, str] | None = None,
         margin: float = 3.0,
     ) -> None:
-        if not model.head_layers:
-            raise NasError("successive evaluation needs a supernet with prediction heads; this one has none")
         self._parts_of_quarter = 0
         super().__init__(model, device, audio, teacher, split, seconds, precision, apart)
+        if self._fitted:
+            raise NasError(
+                "successive evaluation needs a supernet with prediction heads, or a space of the network's width alone"
+            )
         self.margin = margin
         self.settings = {**self.settings, "successive": margin}
         if apart is not None:
@@ -92,7 +94,7 @@ class SuccessiveScore(DistillationScore):
         def error(k: int, hidden: Tensor) -> Tensor:
             return torch.stack([each.sum() for each in torch.split(part.heads.errors(k, hidden), part.speech.lengths)])
 
-        rows = part.encoder.read(subnets, self.model.head_layers, error)
+        rows = part.encoder.read(subnets, self._layers, error)
         return [torch.stack(row).mean(0) for row in rows]
 
     def _at_once(self, calibration: CalibrationSpeech, order: Sequence[int]) -> list[list[int]]:

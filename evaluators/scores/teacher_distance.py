@@ -75,6 +75,28 @@ class _Heads:
         return self._reduced[k, D]
 
 
+class _Output:
+    """The last hidden state of the whole network, (N, 1, D) of all frames, as what a subnet's own should be.
+
+    `std` (D,): the errors of each dim are in units of its standard deviation.
+    """
+
+    def __init__(self, targets: Tensor, std: Tensor) -> None:
+        self.targets, self._std = targets / std, std
+
+    def error(self, k: int, hidden: Tensor) -> Tensor:
+        """Squared error of hidden states (N, D): the sum over frames of the mean over D."""
+        return self.errors(k, hidden).sum(dtype=torch.float64)
+
+    def errors(self, k: int, hidden: Tensor) -> Tensor:
+        """The same frame by frame: (N,)."""
+        return (hidden.float() / self._std - self.targets[:, k]).square_().mean(-1)
+
+    def predictions(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """What is compared with `targets`, from hidden states (B, T, D)."""
+        return [states[-1] / self._std]
+
+
 @dataclass(frozen=True)
 class Part:
     """Some of the speech, as much as is run at once."""
@@ -82,7 +104,7 @@ class Part:
     calibration: CalibrationSpeech
     speech: Speech
     encoder: SharedEncoder
-    heads: _Heads
+    heads: _Heads | _Output
 
 
 class DistillationScore:
@@ -92,8 +114,9 @@ class DistillationScore:
 
     - the supernet's own calibration (front-end features and the teacher's targets), the default if it has one;
     - `audio` (a manifest) and `teacher` (a Hugging Face folder): the teacher's hidden states at the heads' layers;
-    - `audio` alone: the outputs of the LARGEST subnet of this supernet, of the prediction heads, or through
-      a closed-form ridge regression (fitted on one half of the speech, scored on the other) if it has no heads.
+    - `audio` alone: the outputs of the LARGEST subnet of this supernet: of the prediction heads, or, if it has none,
+      its last hidden state; subnets of several embed dims are compared with that through a closed-form ridge
+      regression (fitted on one half of the speech, scored on the other).
 
     One utterance in four is set apart: `held_out` is the same score on those (None if there are under eight), for
     scoring the winners of a search on speech that had no part in it.
@@ -143,6 +166,8 @@ class DistillationScore:
 
     def _use(self, calibration: CalibrationSpeech, device: str) -> None:
         """Sets the speech that subnets are scored on."""
+        self._layers = self.model.head_layers or (self.model.space.network.num_layers,)
+        self._fitted = not self.model.head_layers and not _same_width(self.model)
         self._frames = sum(len(features) for features in calibration.features)
         self.seconds = round(self._frames * self.model.space.network.hop / 16_000, 1)
         self.settings: dict[str, object] = {
@@ -160,7 +185,13 @@ class DistillationScore:
         front_ends = self.model.space.front_ends
         speeches = {front_end: Speech(calibration.features_of(front_end), device) for front_end in front_ends}
         encoder = SharedEncoder(self.model, speeches, PRECISIONS[self.precision])
-        return Part(calibration, encoder.speech, encoder, _Heads(self.model, torch.cat(calibration.targets).to(device)))
+        targets = torch.cat(calibration.targets).to(device)
+        if self.model.head_layers or self._fitted:
+            return Part(calibration, encoder.speech, encoder, _Heads(self.model, targets))
+        everything = torch.cat(self._calibration.targets).to(device)
+        return Part(
+            calibration, encoder.speech, encoder, _Output(targets, everything.double().std(0)[0].float() + 1e-3)
+        )
 
     def _at_once(self, calibration: CalibrationSpeech, order: Sequence[int]) -> list[list[int]]:
         """`order` in parts of at most `MAX_FRAMES_AT_ONCE` frames (or one utterance); one part for a ridge."""
@@ -168,7 +199,7 @@ class DistillationScore:
         frames = 0
         for row in order:
             frames += len(calibration.features[row])
-            if parts[-1] and frames > MAX_FRAMES_AT_ONCE and self.model.head_layers:
+            if parts[-1] and frames > MAX_FRAMES_AT_ONCE and not self._fitted:
                 parts.append([])
                 frames = len(calibration.features[row])
             parts[-1].append(row)
@@ -176,17 +207,17 @@ class DistillationScore:
 
     def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
         """One teacher distance for each subnet. Shared layers are computed once, in any order of the subnets."""
-        if not self.model.head_layers:
+        if self._fitted:
             (part,) = self._parts
-            last = [self.model.space.network.num_layers]
-            return [score for (score,) in part.encoder.read(subnets, last, lambda _, hidden: self._ridge(hidden))]
+            scores = part.encoder.read(subnets, self._layers, lambda _, hidden: self._ridge(hidden))
+            return [score for (score,) in scores]
         if not subnets:
             return []
         return (self._errors(subnets, self._parts) / self._frames).mean(1).tolist()  # type: ignore[no-any-return]
 
     def _errors(self, subnets: Sequence[Subnet], parts: Sequence[Part]) -> Tensor:
         """Squared errors (subnets, K), summed over the frames of `parts`."""
-        errors = [part.encoder.read(subnets, self.model.head_layers, part.heads.error) for part in parts]
+        errors = [part.encoder.read(subnets, self._layers, part.heads.error) for part in parts]
         return torch.stack([torch.stack([torch.stack(row) for row in part]) for part in errors]).sum(0)
 
     def to(self, device: str) -> DistillationScore:
@@ -211,7 +242,7 @@ class DistillationScore:
         """
         network, errors = self.model.space.network, []
         with self.model.active(subnet):
-            positions = self.model.head_positions()
+            positions = self.model.head_positions() or [-1]
         for part in self._parts:
             calibration, each = part.calibration, []
             for row, features in enumerate(calibration.features_of(subnet.front_end)):
@@ -221,7 +252,7 @@ class DistillationScore:
                 else:
                     states = run(calibration.waves[row][None])
                 each.append([hidden[0].to(self._device) for hidden in states])
-            if not self.model.head_layers:
+            if self._fitted:
                 return self._ridge(torch.cat([states[-1] for states in each]))
             inputs = [torch.cat([states[at] for states in each]) for at in positions]
             errors.append(torch.stack([part.heads.error(k, hidden) for k, hidden in enumerate(inputs)]))
@@ -240,11 +271,12 @@ class DistillationScore:
                     self.model.encode(bucket).hidden_states
                     for bucket in part.encoder.speeches[subnet.front_end].buckets
                 ]
-                if not self.model.head_layers:
+                if self._fitted:
                     return self._ridge(torch.cat([hidden.flatten(0, 1) for *_, hidden in states]))
-                by_head = zip(*map(self.model.predict, states), strict=True)
+                predict = part.heads.predictions if isinstance(part.heads, _Output) else self.model.predict
+                by_head = zip(*map(predict, states), strict=True)
                 predictions = [torch.cat([p.flatten(0, 1) for p in each])[None] for each in by_head]
-                losses = distillation_loss(self.model, predictions, part.heads.targets[None], None)
+                losses = distillation_loss(predictions, part.heads.targets[None], None)
                 total += float(losses.double().mean()) * part.speech.frames
         return total / self._frames
 
@@ -266,6 +298,10 @@ class DistillationScore:
             return math.nan
         weights = torch.linalg.solve(gram, (fit_x - mean).T @ fit_y)
         return float((y_ - (x_ - mean) @ weights).square().mean() / y_.square().mean())
+
+
+def _same_width(model: HubertSupernet) -> bool:
+    return model.space.embed_dims == (model.space.network.width,)
 
 
 def make_distillation(context: ScoreContext, argument: str | None) -> DistillationScore:
@@ -305,13 +341,14 @@ def _from_manifest(
         layers,
         samples,
         model.prepare,
+        _same_width(model),
         str(teacher),
         files_of_teacher,
         device,
     )
     calibration = kept_calibration(repr(depends_on), lambda: _calibration(model, device, waves, teacher))
     against = "the largest subnet" if teacher is None else f"teacher {Path(teacher).name}"
-    prepared = [torch.from_numpy(model.prepare(wave)) for wave in waves]
+    prepared = [model.heard(wave) for wave in waves]
     return replace(calibration, waves=prepared), f"{audio}, against {against}"
 
 
@@ -320,7 +357,7 @@ def _calibration(
     model: HubertSupernet, device: str, waves: Sequence[npt.NDArray[np.float32]], teacher: Path | str | None
 ) -> CalibrationSpeech:
     """Front-end features, and targets of the teacher or of the largest subnet."""
-    each = [model.features_of_each(torch.from_numpy(model.prepare(wave))[None].to(device)) for wave in waves]
+    each = [model.features_of_each(model.heard(wave)[None].to(device)) for wave in waves]
     by_front_end = {front_end: [own[front_end][0] for own in each] for front_end in model.space.front_ends}
     features = by_front_end[model.space.largest.front_end]
     if teacher is None:
@@ -336,9 +373,11 @@ def _calibration(
         loaded = load_teacher(teacher, model.provenance.get("teacher_layers"), device)
         _check_heads(model, loaded)
         raw = [loaded([wave], len(f))[0].transpose(0, 1) for wave, f in zip(waves, features, strict=True)]
-    frames = torch.cat(raw)
-    mean, std = frames.mean(0), frames.std(0) + 1e-3
-    targets = [((r - mean) / std).clamp(-4, 4).float().cpu() for r in raw]
+    if model.head_layers or teacher is not None or not _same_width(model):
+        frames = torch.cat(raw)
+        mean, std = frames.mean(0), frames.std(0) + 1e-3
+        raw = [((r - mean) / std).clamp(-4, 4) for r in raw]
+    targets = [r.float().cpu() for r in raw]
     kept = {front_end: [f.float().cpu() for f in own] for front_end, own in by_front_end.items()}
     return CalibrationSpeech.of(kept, targets)
 

@@ -107,7 +107,8 @@ def limits(tables: Mapping[str, AdditiveTable], budgets: Iterable[str]) -> list[
     for budget in parsed:
         if budget.cost not in tables:
             raise NasError(f"budget on {budget.cost}: a space alone determines {', '.join(tables)}")
-    return [(tables[budget.cost], budget.limit) for budget in parsed]
+    owned = [(tables[budget.cost], budget) for budget in parsed]
+    return [(table, budget.of_largest(table.of(table.space.largest)).limit) for table, budget in owned]
 
 
 def refuse_failures(result: SearchResult) -> None:

@@ -219,7 +219,7 @@ def _costs(
     remote = _remote_target(cluster, named)
     costs = {}
     for name in dict.fromkeys(["params", "macs", *named]):
-        on_it = [float(budget.limit) for budget in settings.budgets if budget.cost == name]
+        on_it = [float(budget.limit) for budget in settings.budgets if budget.cost == name and not budget.percent]
         context = CostContext(
             space,
             model,

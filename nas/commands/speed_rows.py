@@ -101,7 +101,7 @@ def from_waveform(model: HubertSupernet, wav: Tensor) -> Slow:
     def score(subnet: Subnet) -> float:
         with model.active(subnet):
             predictions = model.predict(model.extract_features(wav).hidden_states)
-            return float(distillation_loss(model, predictions, targets, None).mean())
+            return float(distillation_loss(predictions, targets, None).mean())
 
     return score
 
@@ -219,7 +219,7 @@ def sandwich_from_waveform(model: HubertSupernet, wav: Tensor, targets: Tensor) 
         for subnet in subnets:
             with model.active(subnet):
                 predictions = model.predict(model.extract_features(wav).hidden_states)
-                losses.append(distillation_loss(model, predictions, targets, None).mean())
+                losses.append(distillation_loss(predictions, targets, None).mean())
         torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
@@ -238,7 +238,7 @@ def training_row(
     """A sandwich step of stage 2 on wav (B, S). `slow` takes the step's subnets; it is warmed up, as is ours."""
     recipe = StageRecipe(stage=2, steps=1000, learning_rate=0.0, mask_prob=0.0, precision=precision)
     lengths = torch.full((len(wav),), wav.shape[1])
-    batch = Batch(wav, lengths, torch.stack(_calibration(model).targets), ("speech",))
+    batch = Batch(wav, lengths, ("speech",), torch.stack(_calibration(model).targets))
     optimiser = optimiser_of(model, recipe)
     ratios, times = [], []
     model.train()

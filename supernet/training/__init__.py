@@ -3,6 +3,7 @@
 recipe.py     TrainSettings (what `nas train` takes) and StageRecipe (one stage); imports no torch
 context.py    RunContext: device, progress reports and time limit
 batches.py    the manifest's splits; batches with the teacher's standardised targets, read ahead
+goal.py       what is predicted: the hidden states of a teacher, or what the network itself gave before
 losses.py     the masks, the losses, and the subnets that one step trains
 step.py       one update, on one process's share of a batch
 stage.py      the loop of one stage: checkpoints, log, validation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,68 +10,68 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from search_spaces import AudioError
-from supernet.audio import Utterance, batches, load_audio, read_manifest
-from supernet.preprocessor import Preprocessor
-from supernet.teacher import TargetCache
+from supernet.audio import RATE, Utterance, batches, load_audio, read_manifest
+from supernet.training.goal import Goal, HeadTargets
 from supernet.training.processes import Processes
 from supernet.training.recipe import StageRecipe
 
-__all__ = ["Batch", "StandardTargets", "TrainingData", "load_batch", "read_splits", "training_batches"]
+__all__ = ["Batch", "TrainingData", "load_batch", "read_splits", "training_batches"]
 
 _DEV_SECONDS = 300  # validation uses about as much
 
 
 @dataclass(frozen=True)
-class StandardTargets:
-    """The teacher's targets, standardised by `mean` and `std` (K, dim)."""
-
-    cache: TargetCache
-    mean: Tensor
-    std: Tensor
-
-    @classmethod
-    def of(cls, cache: TargetCache, utterances: Sequence[Utterance]) -> StandardTargets:
-        """Targets standardised by the statistics of `utterances`, all of which must be in the cache."""
-        return cls(cache, *cache.statistics(utterances))
-
-
-@dataclass(frozen=True)
 class TrainingData:
-    """Utterances to train on and to validate on, their targets, and how the student wants its input."""
+    """Utterances to train on and to validate on, what is predicted, and how the student hears samples (S,)."""
 
     train: Sequence[Utterance]
     dev: Sequence[Utterance]
-    targets: StandardTargets
-    prepare: Preprocessor
+    goal: Goal
+    heard: Callable[[npt.NDArray[np.float32]], Tensor]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded waveforms (B, S), their lengths (B,), standardised targets (B, T, K, dim) and the utterances' ids."""
+    """Padded waveforms (B, S), their lengths (B,), the utterances' ids, and the standardised targets (B, T, K, dim).
+
+    Without targets the network's own output is the goal, which is computed from the waveforms.
+    """
 
     wav: Tensor
     lengths: Tensor
-    targets: Tensor
     ids: tuple[str, ...]
+    targets: Tensor | None
 
 
-def load_batch(utterances: Sequence[Utterance], targets: StandardTargets, clip: float, prepare: Preprocessor) -> Batch:
-    """Reads recordings and their cached targets; prepares waveforms, standardises and clips targets."""
-    waves = [torch.from_numpy(prepare(load_audio(utterance.audio))) for utterance in utterances]
-    lengths = torch.tensor([len(wave) for wave in waves])
-    states = [torch.from_numpy(targets.cache[utterance.id].astype(np.float32)) for utterance in utterances]
-    padded = pad_sequence(states, batch_first=True)
-    return Batch(
-        pad_sequence(waves, batch_first=True),
-        lengths,
-        ((padded - targets.mean) / targets.std).clamp_(-clip, clip),
-        tuple(utterance.id for utterance in utterances),
-    )
+def load_batch(
+    utterances: Sequence[Utterance], goal: Goal, clip: float, heard: Callable[[npt.NDArray[np.float32]], Tensor]
+) -> Batch:
+    """Reads recordings and their cached targets; standardises and clips targets.
+
+    Longer recordings than the goal allows are cut at a place that depends on their id alone.
+    """
+    recorded = [_window(load_audio(utterance.audio), utterance.id, goal.max_seconds) for utterance in utterances]
+    wav = pad_sequence([heard(wave) for wave in recorded], batch_first=True)
+    lengths, ids = torch.tensor([len(wave) for wave in recorded]), tuple(utterance.id for utterance in utterances)
+    if not isinstance(goal, HeadTargets):
+        return Batch(wav, lengths, ids, None)
+    states = [torch.from_numpy(goal.cache[utterance.id].astype(np.float32)) for utterance in utterances]
+    targets = (pad_sequence(states, batch_first=True) - goal.mean) / goal.std
+    return Batch(wav, lengths, ids, targets.clamp_(-clip, clip))
+
+
+def _window(wave: npt.NDArray[np.float32], name: str, seconds: float | None) -> npt.NDArray[np.float32]:
+    longest = len(wave) if seconds is None else round(seconds * RATE)
+    if len(wave) <= longest:
+        return wave
+    start = zlib.crc32(name.encode()) % (len(wave) - longest)
+    return wave[start : start + longest]
 
 
 def read_splits(manifest: Path) -> tuple[list[Utterance], list[Utterance]]:
@@ -96,9 +97,9 @@ def training_batches(
 
     def load(rows: list[int]) -> Batch:
         own = group.share(rows) or rows[:1]  # a process without a share takes part with weight 0
-        return load_batch([train[row] for row in own], data.targets, recipe.target_clip, data.prepare)
+        return load_batch([train[row] for row in own], data.goal, recipe.target_clip, data.heard)
 
-    plan = _plan([utterance.seconds for utterance in train], recipe)
+    plan = _plan([min(u.seconds, data.goal.max_seconds or u.seconds) for u in train], recipe)
     return _read_ahead(islice(plan, first_step, None), load)
 
 

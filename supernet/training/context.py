@@ -16,7 +16,7 @@ class TrainingRecord(TypedDict, total=False):
     targets, seconds, of                                          seconds of speech whose targets are now computed
     stage, steps                                                  a stage starts
     step, loss, layers, grad_norm, seconds, audio_seconds         a step is done (a line of log.jsonl)
-    step, dev                                                     a validation is done (a line of log.jsonl)
+    step, dev, groups                                             a validation is done (a line of log.jsonl)
     """
 
     targets: str
@@ -30,6 +30,7 @@ class TrainingRecord(TypedDict, total=False):
     seconds: float
     audio_seconds: float
     dev: dict[str, list[float]]
+    groups: dict[str, dict[str, float]]
 
 
 Progress = Callable[[TrainingRecord], None]

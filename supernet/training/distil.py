@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +17,12 @@ from search_spaces import AdditiveCost, CheckpointError, Space, get_space
 from supernet.audio import RATE, Utterance
 from supernet.calibration import CalibrationSpeech, save_calibration
 from supernet.checkpoint import load_supernet, save_supernet
+from supernet.companion import save_rest
 from supernet.model import HubertSupernet
 from supernet.teacher import TargetCache, Teacher, load_teacher
-from supernet.training.batches import StandardTargets, TrainingData, load_batch, read_splits
+from supernet.training.batches import TrainingData, load_batch, read_splits
 from supernet.training.context import Progress, RunContext, ignore_progress
+from supernet.training.goal import Goal, HeadTargets, OwnOutput
 from supernet.training.processes import joined, processes
 from supernet.training.recipe import StageRecipe, TrainSettings, budgeted_subnets, parse_teacher_layers
 from supernet.training.stage import train_stage
@@ -45,7 +48,9 @@ def train(
         space = start.space if start else get_space(settings.space)
         budgets = settings.budgets
         recipes = settings.recipes(budgeted_subnets(space, budgets, costs(space)) if budgets else ())
-        teacher = load_teacher(settings.teacher, parse_teacher_layers(settings.teacher_layers), device)
+        teacher = None
+        if settings.teacher is not None:
+            teacher = load_teacher(settings.teacher, parse_teacher_layers(settings.teacher_layers), device)
         stop_after = math.inf if settings.minutes is None else 60 * settings.minutes
         run = RunContext(device, progress, stop_after)
         return distil(space, teacher, settings.audio, settings.out, recipes, run, targets=settings.targets, start=start)
@@ -53,7 +58,7 @@ def train(
 
 def distil(
     space: Space,
-    teacher: Teacher,
+    teacher: Teacher | None,
     audio: Path,
     out: Path,
     recipes: Sequence[StageRecipe],
@@ -67,14 +72,21 @@ def distil(
     `targets` (default: `out/targets`) keeps the teacher's targets, `out/stage1` and `out/stage2` keep the stages, and
     `out/supernet` is the result: float16 weights, provenance and calibration speech. Called again with the same
     arguments, it continues where it stopped. `start` is a trained supernet to continue from; `recipes` are then those
-    of the stages still to do. `run.stop_after` counts from this call on.
+    of the stages still to do. Without `teacher`, `start` is its own: its largest subnet as it is before training.
+    `run.stop_after` counts from this call on.
     Raises `CheckpointError` if `start` has another space or other heads than this training.
     """
     started = time.monotonic()
     train, dev = read_splits(audio)
-    cache = _filled_cache(targets or out / "targets", teacher, space, (dev, train), run.progress)
-    model = _model(space, teacher, recipes[0].seed, start)
-    data = TrainingData(train, dev, StandardTargets.of(cache, train), model.prepare)
+    goal: Goal
+    if teacher is None:
+        model = _without_heads(start)
+        goal = OwnOutput.of(model, train)
+    else:
+        cache = _filled_cache(targets or out / "targets", teacher, space, (dev, train), run.progress)
+        model = _model(space, teacher, recipes[0].seed, start)
+        goal = HeadTargets.of(cache, train)
+    data = TrainingData(train, dev, goal, model.heard)
     model.provenance = _provenance(teacher, train, recipes, model.provenance)
     model.trained_for_space = True
     for recipe in recipes:
@@ -84,8 +96,11 @@ def distil(
             return None
     if processes().first:
         finished = save_supernet(model, out / "supernet", torch.float16)
-        speech = calibration_speech(model.to("cpu"), dev, data.targets)
-        save_calibration(speech, finished / "calibration.safetensors")
+        if isinstance(goal, HeadTargets):
+            speech = calibration_speech(model.to("cpu"), dev, goal)
+            save_calibration(speech, finished / "calibration.safetensors")
+        elif model.source is not None:
+            save_rest(model.source, finished)
     processes().wait()
     return out / "supernet"
 
@@ -127,6 +142,13 @@ def _model(space: Space, teacher: Teacher, seed: int, start: HubertSupernet | No
     return model
 
 
+def _without_heads(start: HubertSupernet | None) -> HubertSupernet:
+    """The supernet that is its own teacher."""
+    if start is None or start.head_layers:
+        raise CheckpointError("a supernet with prediction heads needs the teacher that they predict (--teacher)")
+    return start
+
+
 def untrained(space: Space, head_layers: tuple[int, ...], head_dim: int, seed: int) -> HubertSupernet:
     """An untrained supernet whose weights depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
@@ -136,14 +158,14 @@ def untrained(space: Space, head_layers: tuple[int, ...], head_dim: int, seed: i
 
 @torch.no_grad()
 def calibration_speech(
-    model: HubertSupernet, utterances: Sequence[Utterance], targets: StandardTargets, seconds: float = 62.0
+    model: HubertSupernet, utterances: Sequence[Utterance], targets: HeadTargets, seconds: float = 62.0
 ) -> CalibrationSpeech:
     """Front-end features and targets of at least `seconds` of evenly chosen utterances (all, if there is less).
 
     The features are those of the weights rounded to float16, as they are saved.
     """
-    rounded = untrained(model.space, model.head_layers, model.head_dim, 0).eval()
-    rounded.load_state_dict({name: value.half().float() for name, value in model.state_dict().items()})
+    rounded = copy.deepcopy(model).eval()
+    rounded.load_state_dict({name: value.half().to(value.dtype) for name, value in model.state_dict().items()})
     every = max(1, int(sum(u.seconds for u in utterances) / seconds * 0.9))
     order = [u for start in range(every) for u in utterances[start::every]]
     features: dict[tuple[int, ...], list[Tensor]] = {front_end: [] for front_end in model.space.front_ends}
@@ -151,7 +173,8 @@ def calibration_speech(
     for utterance in order:
         if total >= seconds:
             break
-        batch = load_batch([utterance], targets, clip=4.0, prepare=model.prepare)
+        batch = load_batch([utterance], targets, clip=4.0, heard=model.heard)
+        assert batch.targets is not None
         for front_end, own in rounded.features_of_each(batch.wav).items():
             features[front_end].append(own[0])
         states.append(batch.targets[0])
@@ -160,15 +183,21 @@ def calibration_speech(
 
 
 def _provenance(
-    teacher: Teacher, train: Sequence[Utterance], recipes: Sequence[StageRecipe], before: Mapping[str, object]
+    teacher: Teacher | None, train: Sequence[Utterance], recipes: Sequence[StageRecipe], before: Mapping[str, object]
 ) -> dict[str, object]:
     earlier = before.get("recipes")
     return {
         **before,
-        "teacher": teacher.kind,
-        "teacher_sha256": teacher.fingerprint,
-        "teacher_layers": [each[0] if len(each) == 1 else list(each) for each in teacher.layers],
+        **(_of_teacher(teacher) if teacher is not None else {"teacher": "its own largest subnet before training"}),
         "hours_of_speech": round(sum(utterance.seconds for utterance in train) / 3600, 2),
         "recipes": [*(earlier if isinstance(earlier, list) else []), *(recipe.to_dict() for recipe in recipes)],
         "torch": torch.__version__,
+    }
+
+
+def _of_teacher(teacher: Teacher) -> dict[str, object]:
+    return {
+        "teacher": teacher.kind,
+        "teacher_sha256": teacher.fingerprint,
+        "teacher_layers": [each[0] if len(each) == 1 else list(each) for each in teacher.layers],
     }

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces import Feasible, Space, Subnet
-from supernet.model import HubertSupernet
 
 __all__ = ["distillation_loss", "span_mask", "step_subnets"]
 
@@ -38,21 +37,25 @@ def step_subnets(
 
     The sandwich is the largest subnet, the smallest, and one at random. Each choice of the random subnet is uniform.
     With `subsets`, it comes from one of them, chosen at random: first a combination of width and depth that occurs in
-    it, then a subnet of that combination, both uniformly.
+    it, then a subnet of that combination, both uniformly. A smallest subnet that lacks halves of layers hears nothing;
+    instead of it, one is drawn from the first of the `subsets`, or at random.
     """
     if subsets:
         (drawn,) = subsets[int(rng.integers(len(subsets)))].sample(rng, 1, balanced=True)
     else:
         drawn = space.sample(rng)
-    return [drawn] if sampler == "uniform" else [space.largest, space.smallest, drawn]
+    if sampler == "uniform":
+        return [drawn]
+    smallest = space.smallest
+    if not all((*smallest.heads, *smallest.ffn_dims)):
+        (smallest,) = subsets[0].sample(rng, 1, balanced=True) if subsets else (space.sample(rng),)
+    return [space.largest, smallest, drawn]
 
 
-def distillation_loss(
-    model: HubertSupernet, predictions: list[Tensor], targets: Tensor, mask: Tensor | None, form: str = "mse"
-) -> Tensor:
+def distillation_loss(predictions: list[Tensor], targets: Tensor, mask: Tensor | None, form: str = "mse") -> Tensor:
     """The loss of each head against its standardised target, a mean over speech frames: (K,).
 
-    `targets` (B, T, K, dim) have mean 0 and variance 1, so predicting the mean gives a squared error of 1.0.
+    `targets` (B, T, K, dim) have variance 1, so predicting their mean gives a squared error of 1.0.
     `form`: "mse", "l1", or "l1+cosine", which adds -log sigmoid(cosine) as DistilHuBERT does (its equation 1).
     """
     losses = []

@@ -52,7 +52,8 @@ def budgeted_subnets(
     for budget in budgets:
         if budget.cost not in costs:
             raise NasError(f"unknown cost '{budget.cost}' in budget {budget}; known: {', '.join(costs) or 'none'}")
-        subnets = Feasible(space, [(costs[budget.cost].table, budget.limit)])
+        table = costs[budget.cost].table
+        subnets = Feasible(space, [(table, budget.of_largest(table.of(space.largest)).limit)])
         subnets.sample(np.random.default_rng(0), 1)  # raises if there is none
         budgeted.append(BudgetedSubnets(budget, subnets))
     return tuple(budgeted)
@@ -152,12 +153,16 @@ _SUBNETS, WHERE = "Sampling of subnets", "Where it runs"
 class TrainSettings(Settings):
     """What `nas train` takes. Defaults that a stage has too are those of `StageRecipe`."""
 
-    teacher: Path = option(
-        help="Hugging Face folder of the teacher: HuBERT, wav2vec 2.0, WavLM or Whisper.", group=DATA, path=True
-    )
     audio: Path = option(help="Manifest of speech with the splits train and dev.", group=DATA, path=True)
     out: Path = option(
         help="Folder for checkpoints and the supernet; run the same command again to resume.", group=DATA, output=True
+    )
+    teacher: Path | None = option(
+        None,
+        "Hugging Face folder of the teacher: HuBERT, wav2vec 2.0, WavLM or Whisper. Default with --init: the "
+        "supernet's own largest subnet as it is.",
+        group=DATA,
+        path=True,
     )
     space: str = option(
         "hubert-tiny", "Name of the supernet's space, or a .toml file.", group=MODEL, path=True, conflicts="init"
@@ -182,6 +187,7 @@ class TrainSettings(Settings):
         group=OPTIMISATION,
         minimum=0,
         maximum=1,
+        needs="teacher",
     )
     mask_from: float = option(
         StageRecipe.mask_from,
@@ -189,6 +195,7 @@ class TrainSettings(Settings):
         group=OPTIMISATION,
         minimum=0,
         maximum=1,
+        needs="teacher",
     )
     sampler: str = option(
         StageRecipe.sampler,
@@ -224,9 +231,14 @@ class TrainSettings(Settings):
         "Hidden states of the teacher to predict: 2,4,6, or 2+4+6 for their mean. Default: three, spread over its "
         "depth.",
         group=MODEL,
+        needs="teacher",
     )
     targets: Path | None = option(
-        None, "Folder to keep the teacher's targets in. Default: targets in the output folder.", group=DATA, output=True
+        None,
+        "Folder to keep the teacher's targets in. Default: targets in the output folder.",
+        group=DATA,
+        output=True,
+        needs="teacher",
     )
     precision: str = option(StageRecipe.precision, "Precision of the forward pass: fp32, bf16 or fp16.", group=WHERE)
     device: str = option("cpu", "cpu, cuda, or one GPU such as cuda:1.", group=WHERE)
@@ -238,6 +250,8 @@ class TrainSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_teacher_layers(self.teacher_layers)
+        if self.teacher is None and self.init is None:
+            raise NasError("--teacher is missing: only a supernet given with --init can be its own teacher")
         for stage in (1, 2):
             self._recipe(stage, ())  # raises for values that no stage can have
 
@@ -257,7 +271,7 @@ class TrainSettings(Settings):
             steps=self.stage1_steps if stage == 1 else self.stage2_steps,
             batch_seconds=self.batch_seconds,
             learning_rate=self.learning_rate if stage == 1 else self.stage2_learning_rate,
-            mask_prob=self.mask_prob,
+            mask_prob=0.0 if self.teacher is None else self.mask_prob,
             mask_from=self.mask_from,
             sampler=self.sampler,
             loss=self.loss,

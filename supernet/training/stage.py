@@ -9,28 +9,30 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from search_spaces import RunError, Subnet
+from search_spaces import Feasible, RunError, Space, Subnet
 from search_spaces.files import write_text
 from supernet.audio import Utterance, batches
 from supernet.checkpoint import save_supernet
 from supernet.model import HubertSupernet
-from supernet.training.batches import Batch, StandardTargets, TrainingData, load_batch, training_batches
+from supernet.training.batches import Batch, TrainingData, load_batch, training_batches
 from supernet.training.context import Progress, RunContext, TrainingRecord
-from supernet.training.losses import distillation_loss
+from supernet.training.goal import Goal
 from supernet.training.processes import processes
 from supernet.training.recipe import StageRecipe
 from supernet.training.state import fitting, load_state, save_state
-from supernet.training.step import AUTOCAST, Learner, optimiser_of, update
+from supernet.training.step import AUTOCAST, Comparison, Learner, optimiser_of, update
 from supernet.weights import checked
 
 __all__ = ["train_stage", "validate"]
@@ -39,6 +41,7 @@ _ADDED_LATER: Mapping[str, object] = {"loss": "mse", "in_place": 0.0, "ema": 0.0
 """Settings that the first checkpoints lack, with what they were trained with."""
 _MAY_CHANGE = ("validate_every", "checkpoint_every")
 _ON_CPU = RunContext()
+SHORT = 4.0  # seconds: dev distances are logged for shorter and longer recordings
 
 
 def train_stage(
@@ -60,7 +63,8 @@ def train_stage(
         raise RunError(f"not every process sees the checkpoint in {out}: they need a folder that all nodes share")
     if group.first:
         _trim_log(out / "log.jsonl", step)
-    step = _run_steps(Learner.of(model, recipe, state.optimiser, group, run.device), state, step, data, run)
+    learner = Learner.of(model, recipe, state.optimiser, group, run.device, data.goal)
+    step = _run_steps(learner, state, step, data, run)
     finished = step == recipe.steps
     if finished and state.average is not None:
         model.load_state_dict(state.average.state_dict())
@@ -84,8 +88,7 @@ def _run_steps(learner: Learner, state: _State, step: int, data: TrainingData, r
             step += 1
             _move_mean(state.average, model, recipe, step)
             if group.first and (step % recipe.validate_every == 0 or step == recipe.steps):
-                dev = validate(state.average or model, data.dev, data.targets, recipe, run.device)
-                report({"step": step, "dev": dev})
+                report({"step": step, **validate(state.average or model, data, recipe, run.device)})
             late = group.agreed(time.monotonic() - started > run.stop_after)
             if group.first and (step % recipe.checkpoint_every == 0 or step == recipe.steps or late):
                 state.save(step)
@@ -95,49 +98,68 @@ def _run_steps(learner: Learner, state: _State, step: int, data: TrainingData, r
 
 
 @torch.no_grad()
-def validate(
-    model: HubertSupernet,
-    dev: Sequence[Utterance],
-    targets: StandardTargets,
-    recipe: StageRecipe,
-    device: str = "cpu",
-) -> dict[str, list[float]]:
-    """Teacher distance of the smallest, middle and largest subnet on `dev`: one number for each head.
+def validate(model: HubertSupernet, data: TrainingData, recipe: StageRecipe, device: str = "cpu") -> TrainingRecord:
+    """The distances of some subnets from the targets on `data.dev`: "dev", one number for each target, and "groups".
 
-    That is the mean squared error of standardised targets over all speech frames, without a mask: predicting the mean
-    gives 1.0. `recipe` has the size of the batches and the precision.
+    A distance is the mean squared error of standardised targets over all frames that count, without a mask: predicting
+    the mean gives 1.0. The subnets are those of `_landmarks`. Groups are by language and length (up to and over
+    `SHORT` seconds), means over targets. `recipe` has the size of the batches and the precision.
     """
     was_training = model.training
     model.eval()
-    space = model.space
-    named = {"smallest": space.smallest, "middle": space.middle, "largest": space.largest}
-    sums = {name: torch.zeros(len(model.head_layers), dtype=torch.float64) for name in named}
-    total = 0
-    for rows in batches([utterance.seconds for utterance in dev], recipe.batch_seconds):
-        batch = load_batch([dev[row] for row in rows], targets, recipe.target_clip, model.prepare)
-        losses, frames = _batch_distances(model, list(named.values()), batch, recipe, device)
-        for name, loss in zip(named, losses, strict=True):
-            sums[name] += loss.double().cpu() * frames
-        total += frames
+    named = _landmarks(model.space, recipe)
+    errors: dict[str, list[Tensor]] = {}
+    frames: dict[str, list[Tensor]] = {}
+    longest = data.goal.max_seconds or math.inf
+    for rows in batches([min(utterance.seconds, longest) for utterance in data.dev], recipe.batch_seconds):
+        batch = load_batch([data.dev[row] for row in rows], data.goal, recipe.target_clip, data.heard)
+        own, counts = _batch_errors(model, data.goal, list(named.values()), batch, recipe, device)
+        for i, row in enumerate(rows):
+            group = _group(data.dev[row])
+            errors.setdefault(group, []).append(own[:, :, i])
+            frames.setdefault(group, []).append(counts[i])
     model.train(was_training)
-    return {name: [round(value, 5) for value in (sums[name] / total).tolist()] for name in named}
+    sums = {group: (torch.stack(errors[group]).sum(0), torch.stack(frames[group]).sum()) for group in sorted(errors)}
+    whole = sum((e for e, _ in sums.values()), torch.zeros(())) / sum((n for _, n in sums.values()), torch.zeros(()))
+    dev = {name: [round(value, 5) for value in row.tolist()] for name, row in zip(named, whole, strict=True)}
+    if len(sums) == 1:
+        return {"dev": dev}
+    means = {group: (total / count).mean(1).tolist() for group, (total, count) in sums.items()}
+    groups = {group: {n: round(v, 5) for n, v in zip(named, row, strict=True)} for group, row in means.items()}
+    return {"dev": dev, "groups": groups}
 
 
-def _batch_distances(
-    model: HubertSupernet, subnets: Sequence[Subnet], batch: Batch, recipe: StageRecipe, device: str
-) -> tuple[list[Tensor], int]:
-    """For each subnet the mean squared error of each head (K,), and the number of speech frames in the batch."""
-    wav, targets = batch.wav.to(device), batch.targets.to(device)
-    dtype = AUTOCAST[recipe.precision]
-    losses = []
+def _group(utterance: Utterance) -> str:
+    length = f"up to {SHORT:g} s" if utterance.seconds <= SHORT else f"over {SHORT:g} s"
+    return length if utterance.language is None else f"{utterance.language}, {length}"
+
+
+def _landmarks(space: Space, recipe: StageRecipe) -> dict[str, Subnet]:
+    """The subnets that are validated: smallest, middle and largest; with budgets, the largest uniform one in each."""
+    if not recipe.budgets:
+        return {"smallest": space.smallest, "middle": space.middle, "largest": space.largest}
+    named: dict[str, Subnet] = {}
+    for each in recipe.budgets:
+        uniform = Feasible(space, each.subnets.limits, uniform=True)
+        for table, _ in each.subnets.limits[:1] if uniform.count() else ():
+            named |= {str(each.budget): subnet for subnet in islice(uniform.ranked(table), 1)}
+    return {**named, "largest": space.largest}
+
+
+def _batch_errors(
+    model: HubertSupernet, goal: Goal, subnets: Sequence[Subnet], batch: Batch, recipe: StageRecipe, device: str
+) -> tuple[Tensor, Tensor]:
+    """Squared errors (subnets, K, B), summed over the frames that count, and the numbers of these frames (B,)."""
+    wav, targets = batch.wav.to(device), None if batch.targets is None else batch.targets.to(device)
+    dtype, errors = AUTOCAST[recipe.precision], []
     with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
-        frames = model.space.network.frames(wav.shape[1])
-        mask = model.frame_mask(batch.lengths.to(device), wav.shape[1], frames)
+        compared = Comparison.of(model, goal, wav, batch.lengths.to(device), targets)
+        counted = torch.ones(compared.targets.shape[:2]) if compared.mask is None else compared.mask.cpu()
         for subnet in subnets:
-            with model.active(subnet):
-                predictions = model.predict(model.encode(model.features(wav), mask).hidden_states)
-                losses.append(distillation_loss(model, predictions, targets[:, :frames], mask))
-    return losses, len(wav) * frames if mask is None else int(mask.sum())
+            predictions = torch.stack(compared.predictions(subnet), 2).float()
+            error = (predictions - compared.targets).square().mean(-1).cpu().double()  # (B, T, K)
+            errors.append((error * counted[..., None]).sum(1).T)
+    return torch.stack(errors), counted.double().sum(1)
 
 
 def _running_mean(model: HubertSupernet, recipe: StageRecipe) -> HubertSupernet | None:

@@ -17,11 +17,12 @@ from supernet.audio import RATE
 from supernet.model import HubertSupernet
 from supernet.training.batches import Batch
 from supernet.training.context import TrainingRecord
+from supernet.training.goal import Goal, OwnOutput
 from supernet.training.losses import distillation_loss, span_mask, step_subnets
 from supernet.training.processes import Processes
 from supernet.training.recipe import StageRecipe
 
-__all__ = ["AUTOCAST", "Learner", "optimiser_of", "train_step", "update"]
+__all__ = ["AUTOCAST", "Comparison", "Learner", "optimiser_of", "train_step", "update"]
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """The dtype of `torch.autocast` for each precision of a recipe; None: no autocast."""
@@ -46,9 +47,10 @@ class Learner:
         optimiser: torch.optim.AdamW,
         group: Processes,
         device: str,
+        goal: Goal | None = None,
     ) -> Learner:
         """The learner of one process. All processes of `group` must call this with equal weights."""
-        losses: nn.Module = _Losses(model, recipe)
+        losses: nn.Module = _Losses(model, recipe, goal)
         if group.count > 1:
             gpus = [torch.device(device)] if device.startswith("cuda") else None
             losses = DistributedDataParallel(losses, device_ids=gpus, find_unused_parameters=True)  # by small subnets
@@ -58,26 +60,75 @@ class Learner:
 class _Losses(nn.Module):
     """The forward pass of a step as one module, which is what DistributedDataParallel can share."""
 
-    def __init__(self, model: HubertSupernet, recipe: StageRecipe) -> None:
+    def __init__(self, model: HubertSupernet, recipe: StageRecipe, goal: Goal | None) -> None:
         super().__init__()
-        self.model, self.recipe = model, recipe
+        self.model, self.recipe, self.goal = model, recipe, goal
 
     def forward(
-        self, wav: Tensor, lengths: Tensor, targets: Tensor, masked: Tensor | None, subnets: Sequence[Subnet]
+        self, wav: Tensor, lengths: Tensor, targets: Tensor | None, masked: Tensor | None, subnets: Sequence[Subnet]
     ) -> tuple[Tensor, int]:
         """The loss of each subnet and head (subnets, K), and the number of frames that it is the mean of."""
-        model = self.model
-        frames = model.space.network.frames(wav.shape[1])
-        mask = model.frame_mask(lengths, wav.shape[1], frames)
-        losses, goal = [], targets[:, :frames]
-        features = {front_end: model.features(wav, front_end) for front_end in {each.front_end for each in subnets}}
+        compared = Comparison.of(self.model, self.goal, wav, lengths, targets, masked)
+        losses, truth = [], compared.targets
         for i, subnet in enumerate(subnets):
-            with model.active(subnet):
-                predictions = model.predict(model.encode(features[subnet.front_end], mask, masked).hidden_states)
-            losses.append(distillation_loss(model, predictions, goal, mask, self.recipe.loss))
+            predictions = compared.predictions(subnet)
+            losses.append(distillation_loss(predictions, truth, compared.mask, self.recipe.loss))
             if i == 0 and self.recipe.in_place and len(subnets) > 1:
-                goal = torch.lerp(goal, torch.stack(predictions, 2).detach().float(), self.recipe.in_place)
-        return torch.stack(losses), len(wav) * frames if mask is None else int(mask.sum())
+                truth = torch.lerp(truth, torch.stack(predictions, 2).detach().float(), self.recipe.in_place)
+        return torch.stack(losses), compared.frames
+
+
+@dataclass
+class Comparison:
+    """Subnets of `model` and what they are to predict, `targets` (B, T, K, dim), on the same padded waveforms.
+
+    Without `goal`, the supernet's heads predict.
+
+    `mask` (B, T): True for the frames that count; None: all of them.
+    """
+
+    model: HubertSupernet
+    goal: Goal | None
+    wav: Tensor
+    targets: Tensor
+    mask: Tensor | None
+    speech: Tensor | None
+    masked: Tensor | None
+    features: dict[tuple[int, ...], Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        model: HubertSupernet,
+        goal: Goal | None,
+        wav: Tensor,
+        lengths: Tensor,
+        targets: Tensor | None,
+        masked: Tensor | None = None,
+    ) -> Comparison:
+        """`lengths` (B,) of the recordings in `wav` (B, S); `masked` (B, T): frames to hide from the subnets."""
+        frames = model.space.network.frames(wav.shape[1])
+        speech = model.frame_mask(lengths, wav.shape[1], frames)
+        if isinstance(goal, OwnOutput):  # whoever hears padding must find its frames as they were
+            counted = None if model.space.network.mel else speech
+            return cls(model, goal, wav, goal.targets(wav, lengths), counted, speech, masked, {})
+        assert targets is not None
+        own = F.pad(targets, (0, 0, 0, 0, 0, max(0, frames - targets.shape[1])))[:, :frames]
+        return cls(model, goal, wav, own, speech, speech, masked, {})
+
+    @property
+    def frames(self) -> int:
+        """How many frames count."""
+        return self.targets.shape[0] * self.targets.shape[1] if self.mask is None else int(self.mask.sum())
+
+    def predictions(self, subnet: Subnet) -> list[Tensor]:
+        """The subnet's predictions (B, T, dim), one for each of the K targets."""
+        model, front_end = self.model, subnet.front_end
+        if front_end not in self.features:
+            self.features[front_end] = model.features(self.wav, front_end)
+        with model.active(subnet):
+            states = model.encode(self.features[front_end], self.speech, self.masked).hidden_states
+            return self.goal.predictions(states) if isinstance(self.goal, OwnOutput) else model.predict(states)
 
 
 def optimiser_of(model: HubertSupernet, recipe: StageRecipe) -> torch.optim.AdamW:
@@ -89,10 +140,16 @@ def optimiser_of(model: HubertSupernet, recipe: StageRecipe) -> torch.optim.Adam
 
 
 def train_step(
-    model: HubertSupernet, recipe: StageRecipe, optimiser: torch.optim.AdamW, step: int, batch: Batch, device: str
+    model: HubertSupernet,
+    recipe: StageRecipe,
+    optimiser: torch.optim.AdamW,
+    step: int,
+    batch: Batch,
+    device: str,
+    goal: Goal | None = None,
 ) -> TrainingRecord:
     """One update in a single process."""
-    return update(Learner.of(model, recipe, optimiser, Processes(), device), step, batch, len(batch.ids))
+    return update(Learner.of(model, recipe, optimiser, Processes(), device, goal), step, batch, len(batch.ids))
 
 
 def update(learner: Learner, step: int, batch: Batch, utterances: int) -> TrainingRecord:
@@ -110,7 +167,8 @@ def update(learner: Learner, step: int, batch: Batch, utterances: int) -> Traini
     for settings in learner.optimiser.param_groups:
         settings["lr"] = recipe.learning_rate_at(step)
     learner.optimiser.zero_grad(set_to_none=True)
-    per_head, frames = _forward(learner, batch, max(lengths), masked, subnets)
+    samples = max(group.in_order([batch.wav.shape[1]]))
+    per_head, frames = _forward(learner, batch, samples, masked, subnets)
     own = torch.tensor(float(frames if group.rank < utterances else 0), device=learner.device)
     share = own / group.total(own.clone())
     weights = torch.tensor(recipe.layer_weights[-per_head.shape[1] :], device=learner.device)
@@ -159,11 +217,8 @@ def _forward(
     The front end's group norm depends on the padding.
     """
     device, dtype = learner.device, AUTOCAST[learner.recipe.precision]
-    frames = learner.model.space.network.frames(samples)
     wav = F.pad(batch.wav, (0, samples - batch.wav.shape[1]))
-    targets = F.pad(batch.targets, (0, 0, 0, 0, 0, max(0, frames - batch.targets.shape[1])))
+    targets = None if batch.targets is None else batch.targets.to(device)
     with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
-        losses: tuple[Tensor, int] = learner.losses(
-            wav.to(device), batch.lengths.to(device), targets.to(device), masked, subnets
-        )
+        losses: tuple[Tensor, int] = learner.losses(wav.to(device), batch.lengths.to(device), targets, masked, subnets)
     return losses

@@ -87,3 +87,14 @@ def test_a_cost_at_its_limit_keeps_the_budget():
     budget = Budget.parse("params<=27M")
     assert budget.keeps(27_000_000)
     assert not budget.keeps(27_000_001)
+
+
+def test_a_share_is_of_the_largest_subnet():
+    budget = Budget.parse("params <= 71 %")
+    assert (budget.percent, str(budget), budget.limit) == (True, "params<=71%", 71)
+    assert budget.of_largest(1_001) == Budget("params", 710)
+    assert Budget.parse("latency_ms<=50%@torch").of_largest(31.0) == Budget("latency_ms@torch", 15.5)
+    assert Budget.parse("params<=2M").of_largest(7) == Budget("params", 2_000_000)
+    for text in ("params<=0%", "params<=101%", "params<=%", "params<=5M%"):
+        with pytest.raises(NasError):
+            Budget.parse(text)

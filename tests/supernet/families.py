@@ -74,3 +74,18 @@ def states(model, wav, lengths=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch's, of WavLM's own masks
         return model(wav, attention_mask=mask).last_hidden_state
+
+
+def add_tokenizer(folder):
+    """A tokenizer of bytes and Whisper's special tokens, for the vocabulary of `WHISPER`."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "<bos>", "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
+    letters = ["\u0120", *"abcdefghijklmnopqrstuvwxyz"]
+    words = {word: i for i, word in enumerate([*special, *letters])}
+    tokenizer = Tokenizer(models.BPE(words, [], unk_token="<pad>"))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(False), decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in special])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<|endoftext|>")
+    fast.save_pretrained(folder)

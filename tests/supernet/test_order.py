@@ -19,11 +19,12 @@ def outputs(model, subnet):
 def test_outputs_of_the_largest_subnet_stay_and_those_of_the_smallest_change(model, with_speech):
     space = model.space
     before, small = outputs(model, space.largest), outputs(model, space.smallest)
-    order_by_importance(model, [model.front_end(WAV)[0].detach()] if with_speech else [])
+    order_by_importance(model, list(WAV) if with_speech else [])
     for a, b in zip(before, outputs(model, space.largest), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
     assert not torch.allclose(small[-1], outputs(model, space.smallest)[-1], atol=1e-3)
-    assert model.provenance["ordered_by"] == ("activations" if with_speech else "magnitude")
+    assert model.provenance["ordered_by"] == ("Gauss-Newton" if with_speech else "magnitude")
+    assert model.compensated is with_speech
 
 
 def test_the_smallest_ffn_keeps_the_most_important_units(model):
@@ -52,7 +53,7 @@ def test_units_that_are_inactive_on_the_speech_come_last(model):
         layer.fc1.bias[:20] = -50  # GELU gives 0
         layer.fc2.weight[:, :20] *= 100
     silent = set(layer.fc1.bias.detach().unique().tolist()) & {-50.0}
-    order_by_importance(model, [model.front_end(WAV)[0].detach()])
+    order_by_importance(model, list(WAV))
     kept = [*layer.fc1.bias[:16].tolist(), *layer.fc1.bias[32:40].tolist()]
     assert silent == {-50.0}
     assert -50.0 not in kept
@@ -75,7 +76,7 @@ def test_a_hugging_face_model_becomes_the_largest_subnet(kind, tmp_path, corpus)
         expected = theirs(WAV, output_hidden_states=True).hidden_states
     for a, b in zip(ours(WAV).hidden_states[1:], expected[1:], strict=True):
         assert torch.allclose(a, b, atol=1e-5)
-    assert load_supernet(tmp_path / "ours").provenance["ordered_by"] == "activations"
+    assert load_supernet(tmp_path / "ours").provenance["ordered_by"] == "Gauss-Newton"
 
 
 def test_a_space_without_the_whole_network_is_refused(model, tmp_path, small_space):

@@ -8,6 +8,7 @@ from evaluators import scores
 from search_spaces import NasError, Subnet, space_from_dict
 from supernet import HubertSupernet, load_supernet
 from supernet.calibration import CalibrationSpeech
+from tests.supernet.families import saved
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,18 @@ def test_a_ridge_stands_for_heads_that_are_not_there(small_model):
     score = scores.distillation(without)
     subnets = [small_model.space.smallest, small_model.space.largest]
     np.testing.assert_allclose(score(subnets), score.one_by_one(subnets), rtol=1e-6)
+
+
+def test_without_heads_the_last_hidden_state_is_compared_where_all_have_one_width(speech, tmp_path):
+    saved("whisper", tmp_path)
+    model = load_supernet(tmp_path)
+    score, space = scores.distillation(model, audio=speech, seconds=6), model.space
+    subnets = [space.largest, space.smallest, *(space.sample(np.random.default_rng(i)) for i in range(3))]
+    found = score(subnets)
+    assert found[0] == pytest.approx(0, abs=1e-9)
+    assert min(found[1:]) > 1e-3
+    np.testing.assert_allclose(found, score.one_by_one(subnets), rtol=1e-5, atol=1e-9)
+    assert score.held_out(subnets[1:]) == pytest.approx(found[1:], rel=0.2)
 
 
 def test_new_weights_give_new_scores(small_model):

@@ -4,10 +4,10 @@ import sys
 import pytest
 
 from supernet.audio import read_manifest
-from supernet.preprocessor import Preprocessor
 from supernet.teacher import TargetCache, load_teacher
-from supernet.training.batches import StandardTargets, TrainingData
-from tests.supernet.training.helpers import curve, space_toml
+from supernet.training.batches import TrainingData
+from supernet.training.goal import HeadTargets
+from tests.supernet.training.helpers import curve, heard, space_toml
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def data(small_space, corpus, teacher_folder, tmp_path):
     train, dev = read_manifest(corpus, "train"), read_manifest(corpus, "dev")
     cache = TargetCache(tmp_path / "targets", load_teacher(teacher_folder), small_space.network.frames)
     cache.fill([*train, *dev])
-    return TrainingData(train, dev, StandardTargets.of(cache, train), Preprocessor())
+    return TrainingData(train, dev, HeadTargets.of(cache, train), heard)
 
 
 @pytest.fixture(scope="module")

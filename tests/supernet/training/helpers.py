@@ -2,6 +2,9 @@
 
 import json
 
+import torch
+
+from supernet.preprocessor import Preprocessor
 from supernet.training.distil import untrained
 from supernet.training.recipe import StageRecipe
 
@@ -15,6 +18,11 @@ RECIPE = StageRecipe(
     mask_prob=0.3,
     mask_from=0.5,
 )
+
+
+def heard(samples):
+    """Samples as a HuBERT takes them."""
+    return torch.from_numpy(Preprocessor()(samples))
 
 
 def fresh(space):

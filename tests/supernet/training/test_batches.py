@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from search_spaces import AudioError
-from supernet.preprocessor import Preprocessor
 from supernet.training.batches import load_batch, read_splits, training_batches
 from supernet.training.processes import Processes
-from tests.supernet.training.helpers import RECIPE
+from tests.supernet.training.helpers import RECIPE, heard
 
 
 def test_a_manifest_without_speech_for_validation_is_refused(corpus):
@@ -41,21 +40,21 @@ def test_validation_uses_about_five_minutes(tmp_path):
 
 def test_a_batch_is_padded_normalised_standardised_and_clipped(data):
     utterances = data.train[:3]
-    batch = load_batch(utterances, data.targets, clip=0.5, prepare=Preprocessor())
+    batch = load_batch(utterances, data.goal, clip=0.5, heard=heard)
     assert batch.ids == tuple(u.id for u in utterances)
     for wav, length, target, utterance in zip(batch.wav, batch.lengths, batch.targets, utterances, strict=True):
         assert wav[:length].mean().item() == pytest.approx(0, abs=1e-4)
         assert wav[:length].std().item() == pytest.approx(1, abs=1e-2)
         assert not wav[length:].any()
-        stored = data.targets.cache[utterance.id].astype(np.float32)
-        mean, std = data.targets.mean.numpy(), data.targets.std.numpy()
+        stored = data.goal.cache[utterance.id].astype(np.float32)
+        mean, std = data.goal.mean.numpy(), data.goal.std.numpy()
         np.testing.assert_allclose(target[: len(stored)], np.clip((stored - mean) / std, -0.5, 0.5), rtol=1e-5)
     assert batch.targets.abs().max() == 0.5
 
 
 def test_standardised_training_targets_have_mean_0_and_variance_1(data):
-    frames = np.concatenate([data.targets.cache[u.id] for u in data.train]).astype(np.float32)
-    standard = (frames - data.targets.mean.numpy()) / data.targets.std.numpy()
+    frames = np.concatenate([data.goal.cache[u.id] for u in data.train]).astype(np.float32)
+    standard = (frames - data.goal.mean.numpy()) / data.goal.std.numpy()
     np.testing.assert_allclose(standard.mean(0), 0, atol=1e-4)
     np.testing.assert_allclose(standard.std(0), 1, atol=0.02)
 

@@ -83,9 +83,9 @@ def test_train_is_what_its_settings_describe(small_space, corpus, teacher_folder
     table = params(small_space).table
     limit = sum(table.range()) // 2
     settings = TrainSettings(
-        teacher_folder,
         corpus,
         tmp_path / "a",
+        teacher_folder,
         space=str(tmp_path / "space.toml"),
         stage1_steps=2,
         stage2_steps=2,
@@ -119,7 +119,7 @@ def test_train_continues_from_init_and_stops_in_time(small_space, corpus, teache
     recipes = [dataclasses.replace(RECIPE, stage=1, steps=1)]
     first = distil(small_space, load_teacher(teacher_folder), corpus, tmp_path / "a", recipes)
     settings = TrainSettings(
-        teacher_folder, corpus, tmp_path / "b", init=str(first), stage2_steps=2, batch_seconds=3.0, precision="fp32"
+        corpus, tmp_path / "b", teacher_folder, init=str(first), stage2_steps=2, batch_seconds=3.0, precision="fp32"
     )
     assert train(dataclasses.replace(settings, minutes=0.0)) is None
     assert (tmp_path / "b" / "stage2" / "state.pt").exists()
@@ -129,7 +129,7 @@ def test_train_continues_from_init_and_stops_in_time(small_space, corpus, teache
 
 
 def test_budgets_are_checked_before_the_teacher_is_loaded(corpus, tmp_path):
-    settings = TrainSettings(tmp_path / "none", corpus, tmp_path / "out", budgets=(Budget("params", 1000),))
+    settings = TrainSettings(corpus, tmp_path / "out", tmp_path / "none", budgets=(Budget("params", 1000),))
     with pytest.raises(InfeasibleError, match="params<=1"):
         train(settings, lambda space: {"params": params(space)})
     with pytest.raises(NasError, match="unknown cost 'params' in budget params<=1000; known: none"):
@@ -142,11 +142,11 @@ def test_budgets_are_checked_before_the_teacher_is_loaded(corpus, tmp_path):
 def test_calibration_speech_is_evenly_chosen_and_long_enough(small_space, data):
     model = fresh(small_space)
     total = sum(utterance.seconds for utterance in data.dev)
-    speech = calibration_speech(model, data.dev, data.targets, seconds=total / 2)
+    speech = calibration_speech(model, data.dev, data.goal, seconds=total / 2)
     seconds = sum(len(features) for features in speech.features) * 320 / 16_000
     assert total / 2 - 0.2 < seconds < total / 2 + 1
     assert [len(f) for f in speech.features] == [len(t) for t in speech.targets]
-    everything = calibration_speech(model, data.dev, data.targets, seconds=10 * total)
+    everything = calibration_speech(model, data.dev, data.goal, seconds=10 * total)
     assert len(everything.features) == len(data.dev)
 
 

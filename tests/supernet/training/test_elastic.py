@@ -9,6 +9,7 @@ import torch
 import nas
 from evaluators import costs, scores
 from supernet import load_supernet, save_supernet
+from supernet.importance import measure_importance
 from supernet.order import convert, order_channels
 from supernet.teacher import load_teacher
 from supernet.training.distil import distil
@@ -52,8 +53,9 @@ def test_scores_from_recordings_hear_every_front_end(space, corpus):
 def test_ordering_channels_leaves_the_whole_model_as_it_is(space, corpus, tmp_path):
     model, wav = random_supernet(space), torch.randn(2, 8_000)
     before = model(wav).last_hidden_state
-    for waves in ([], [torch.randn(9_000), torch.randn(6_000)]):
-        after = order_channels(model, waves)(wav).last_hidden_state
+    measured = measure_importance(model, [torch.randn(9_000), torch.randn(6_000)], channels=True)
+    for importance in ((), measured.channels):
+        after = order_channels(model, importance)(wav).last_hidden_state
         assert torch.allclose(before, after, atol=1e-4 * float(before.abs().max()))
     save_supernet(model, tmp_path / "ours")
     again = convert(str(tmp_path / "ours"), tmp_path / "ordered", audio=corpus)

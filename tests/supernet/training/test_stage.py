@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from search_spaces import Budget, Feasible, NasError, RunError
-from supernet.preprocessor import Preprocessor
 from supernet.training.batches import load_batch
 from supernet.training.context import RunContext
 from supernet.training.recipe import BudgetedSubnets
 from supernet.training.stage import _move_mean, _trim_log, train_stage, validate
-from tests.supernet.training.helpers import RECIPE, fresh
+from tests.supernet.training.helpers import RECIPE, fresh, heard
 
 
 @pytest.mark.parametrize("changes", [{}, {"loss": "l1+cosine", "in_place": 0.5, "ema": 0.9}])
@@ -56,9 +55,10 @@ def test_the_largest_subnets_predictions_can_be_targets(small_space, data, tmp_p
 def test_training_brings_every_subnet_nearer_to_the_teacher(small_space, data, tmp_path):
     model = fresh(small_space)
     recipe = dataclasses.replace(RECIPE, steps=60, learning_rate=3e-3, mask_prob=0.0, validate_every=60)
-    before = validate(model, data.train, data.targets, recipe)
+    everything = dataclasses.replace(data, dev=data.train)
+    before = validate(model, everything, recipe)["dev"]
     assert train_stage(model, recipe, data, tmp_path / "out")
-    after = validate(model, data.train, data.targets, recipe)
+    after = validate(model, everything, recipe)["dev"]
     for subnet in ("smallest", "middle", "largest"):
         assert sum(after[subnet]) < sum(before[subnet])
 
@@ -127,13 +127,13 @@ def test_validation_is_the_mean_squared_error_over_all_frames(small_space, data)
     """Compared with one utterance at a time, which needs no padding and no mask."""
     model, expected, frames = fresh(small_space), 0.0, 0
     for utterance in data.dev:
-        batch = load_batch([utterance], data.targets, RECIPE.target_clip, Preprocessor())
+        batch = load_batch([utterance], data.goal, RECIPE.target_clip, heard)
         with torch.no_grad(), model.eval().active(small_space.smallest):
             predictions = torch.stack(model.predict(model(batch.wav).hidden_states), 2)
         error = (predictions - batch.targets[:, : predictions.shape[1]]).square().mean(-1)
         expected, frames = expected + error.sum((0, 1)), frames + error.shape[1]
     recipe = dataclasses.replace(RECIPE, batch_seconds=0.1)  # one utterance in each batch
     assert model.train().training
-    result = validate(model, data.dev, data.targets, recipe)
+    result = validate(model, data, recipe)["dev"]
     assert model.training
     assert result["smallest"] == pytest.approx((expected / frames).tolist(), abs=2e-5)

@@ -6,13 +6,12 @@ import torch
 import torch.nn.functional as F
 
 from search_spaces import Budget, Feasible
-from supernet.preprocessor import Preprocessor
 from supernet.training.batches import load_batch
 from supernet.training.losses import span_mask
 from supernet.training.processes import Processes
 from supernet.training.recipe import BudgetedSubnets
 from supernet.training.step import Learner, _own_mask, _subnets, optimiser_of, train_step
-from tests.supernet.training.helpers import RECIPE, fresh
+from tests.supernet.training.helpers import RECIPE, fresh, heard
 
 
 def learner(model, recipe, group=Processes()):  # noqa: B008
@@ -34,7 +33,7 @@ def test_weights_decay_and_biases_norms_and_the_mask_embedding_do_not(small_spac
 def test_a_step_of_stage_1_is_one_of_adamw_on_the_largest_subnet(small_space, data):
     """Against torch's own loop: forward, mean squared error of one utterance, clip, AdamW."""
     recipe = dataclasses.replace(RECIPE, stage=1, layer_weights=(1.0, 2.0, 5.0))
-    batch = load_batch(data.train[:1], data.targets, recipe.target_clip, Preprocessor())
+    batch = load_batch(data.train[:1], data.goal, recipe.target_clip, heard)
     model, plain = fresh(small_space), fresh(small_space)
     record = train_step(model, recipe, optimiser_of(model, recipe), 0, batch, "cpu")
     optimiser = optimiser_of(plain, dataclasses.replace(recipe, learning_rate=recipe.learning_rate_at(0)))
@@ -82,7 +81,7 @@ def test_processes_take_their_rows_of_one_mask(small_space):
 
 
 def test_half_precision_rounds_the_loss_only_a_little(small_space, data):
-    batch = load_batch(data.train[:2], data.targets, RECIPE.target_clip, Preprocessor())
+    batch = load_batch(data.train[:2], data.goal, RECIPE.target_clip, heard)
     losses = {}
     for precision in ("fp32", "bf16"):
         model, recipe = fresh(small_space), dataclasses.replace(RECIPE, precision=precision)

@@ -1,0 +1,89 @@
+"""The decoder of a supernet's source (Whisper), given the text: what an encoder is worth to whom it feeds."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces import CheckpointError, NasError
+from supernet.companion import rest_of_model
+from supernet.model import HubertSupernet
+from supernet.weights import plain_tensors
+
+__all__ = ["TextDecoder"]
+
+_MULTILINGUAL = 51_865  # tokens at least, by OpenAI's own rule
+
+
+class TextDecoder(nn.Module):
+    """Log probabilities of a text's tokens given the encoder's last hidden state, each token after the true ones.
+
+    `tokens` makes the tokens: the prompt (start, language, task, no timestamps), the text, and the end. Tokens of the
+    prompt have no probability.
+    """
+
+    head: Tensor
+
+    def __init__(self, decoder: nn.Module, head: Tensor, tokenizer: Any) -> None:
+        super().__init__()
+        self.decoder, self._tokenizer = decoder.eval().requires_grad_(False), tokenizer
+        self.register_buffer("head", head)
+        self.multilingual = len(head) >= _MULTILINGUAL
+
+    @classmethod
+    def of(cls, model: HubertSupernet, device: str = "cpu") -> TextDecoder:
+        """The decoder that belongs to `model`. Raises `NasError` if there is none."""
+        if model.source is None or not rest_of_model(model.source).stored:
+            raise NasError(
+                "this supernet has no decoder: make it from a whole Whisper with nas convert, or score by distillation"
+            )
+        return _loaded(model.source).to(device)
+
+    def prompt(self, language: str | None) -> list[int]:
+        """The tokens before the text. Raises `NasError` for a language that the decoder does not know."""
+        words = ["<|startoftranscript|>"]
+        if self.multilingual:
+            words += [f"<|{language or 'en'}|>", "<|transcribe|>"]
+        known = self._tokenizer.get_added_vocab()
+        if words[-2 if self.multilingual else 0] not in known:
+            raise NasError(
+                f"the decoder's tokenizer does not know the language {language!r}: use codes such as en or es"
+            )
+        return [known[word] for word in (*words, "<|notimestamps|>")]
+
+    def tokens(self, text: str, language: str | None) -> Tensor:
+        """(1, L): prompt, text, end."""
+        own = self._tokenizer(f" {text.strip()}", add_special_tokens=False).input_ids
+        return torch.tensor([[*self.prompt(language), *own, self._tokenizer.eos_token_id]])
+
+    @torch.no_grad()
+    def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Log probabilities (L - P, vocabulary) of the tokens (1, L) after the prompt of P, from states (T, D)."""
+        first = len(self.prompt("en" if self.multilingual else None))
+        states = self.decoder(tokens[:, :-1].to(hidden.device), encoder_hidden_states=hidden[None].float())
+        return F.linear(states.last_hidden_state[0, first - 1 :], self.head).log_softmax(-1)
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path) -> TextDecoder:
+    """The decoder and tokenizer in a folder of the rest of a model, in float32."""
+    from transformers import AutoTokenizer, WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperDecoder
+
+    rest = rest_of_model(folder)
+    weights = plain_tensors(folder, rest.weights)
+    own = {name.removeprefix("model.decoder."): value for name, value in weights.items() if "decoder." in name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        decoder = WhisperDecoder(WhisperConfig.from_dict(rest.config))  # type: ignore[no-untyped-call]
+        decoder.load_state_dict(own, strict=True)
+    except Exception as error:  # transformers raises many kinds of errors for a broken folder
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"cannot load the decoder in {folder}: {first:.200}") from None
+    head = weights.get("proj_out.weight", own["embed_tokens.weight"])
+    return TextDecoder(decoder, head, tokenizer)
