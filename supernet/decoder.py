@@ -34,6 +34,7 @@ class TextDecoder(nn.Module):
         self.decoder, self._tokenizer = decoder.eval().requires_grad_(False), tokenizer
         self.register_buffer("head", head)
         self.multilingual = len(head) >= _MULTILINGUAL
+        self._special: dict[str, int] = tokenizer.get_added_vocab()
 
     @classmethod
     def of(cls, model: HubertSupernet, device: str = "cpu") -> TextDecoder:
@@ -43,6 +44,32 @@ class TextDecoder(nn.Module):
                 "this supernet has no decoder: make it from a whole Whisper with nas convert, or score by distillation"
             )
         return _loaded(model.source).to(device)
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> TextDecoder:
+        """The decoder in a folder of a whole model. Raises `CheckpointError`."""
+        return _loaded(folder)
+
+    @property
+    def positions(self) -> int:
+        """The greatest number of tokens."""
+        return int(self.decoder.config.max_target_positions)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def languages(self) -> dict[str, int]:
+        """The tokens of the languages, by their codes."""
+        words = {word.strip("<|>"): token for word, token in self._special.items()}
+        return {word: token for word, token in words.items() if word.isalpha() and 2 <= len(word) <= 3}
+
+    @property
+    def tasks(self) -> dict[str, int]:
+        """The tokens of the tasks, by their names."""
+        return {name: self._special[f"<|{name}|>"] for name in ("transcribe", "translate")}
+
+    def texts(self, tokens: Tensor) -> list[str]:
+        """The texts of tokens (B, L), without the special ones."""
+        decoded: list[str] = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return decoded
 
     def prompt(self, language: str | None) -> list[int]:
         """The tokens before the text. Raises `NasError` for a language that the decoder does not know."""
@@ -57,9 +84,12 @@ class TextDecoder(nn.Module):
         return [known[word] for word in (*words, "<|notimestamps|>")]
 
     def tokens(self, text: str, language: str | None) -> Tensor:
-        """(1, L): prompt, text, end."""
+        """(1, L): prompt, text, end. Raises `NasError` for texts that are longer than the decoder's positions."""
         own = self._tokenizer(f" {text.strip()}", add_special_tokens=False).input_ids
-        return torch.tensor([[*self.prompt(language), *own, self._tokenizer.eos_token_id]])
+        tokens = [*self.prompt(language), *own, self._tokenizer.eos_token_id]
+        if len(tokens) > self.positions:
+            raise NasError(f"a text of {len(tokens)} tokens: the decoder takes {self.positions}; got '{text[:60]}…'")
+        return torch.tensor([tokens])
 
     @torch.no_grad()
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -80,6 +110,7 @@ def _loaded(folder: Path) -> TextDecoder:
     own = {name.removeprefix("model.decoder."): value for name, value in weights.items() if "decoder." in name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.get_added_vocab()["<|startoftranscript|>"], tokenizer.get_added_vocab()["<|notimestamps|>"]
         decoder = WhisperDecoder(WhisperConfig.from_dict(rest.config))  # type: ignore[no-untyped-call]
         decoder.load_state_dict(own, strict=True)
     except Exception as error:  # transformers raises many kinds of errors for a broken folder

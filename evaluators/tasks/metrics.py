@@ -15,7 +15,16 @@ from evaluators.tasks.data import Turn
 from search_spaces import NasError
 from search_spaces.types import Array, JsonObject
 
-__all__ = ["accuracy", "detection", "diarization_error", "edit_rates", "equal_error_rate"]
+__all__ = [
+    "accuracy",
+    "detection",
+    "diarization_error",
+    "edit_rates",
+    "edits",
+    "equal_error_rate",
+    "paired",
+    "pooled_rate",
+]
 
 _RESAMPLES = 1000
 _RESAMPLES_OF_TRIALS = 200
@@ -29,24 +38,52 @@ def accuracy(right: Array) -> JsonObject:
 
 def edit_rates(references: Sequence[str], hypotheses: Sequence[Sequence[str]]) -> JsonObject:
     """Character and word error rates of hypotheses (seeds, N): edits over reference length, all utterances together."""
+    counted = [[edits(*pair) for pair in zip(references, message, strict=True)] for message in hypotheses]
+    result = {}
+    for name in ("cer", "wer"):
+        wrong = np.array([[float(each[name][0]) for each in message] for message in counted])
+        lengths = np.array([float(each[name][1]) for each in counted[0]])
+
+        def rates(counts: Array, wrong: Array = wrong, lengths: Array = lengths) -> Array:
+            return np.asarray(wrong @ counts / (lengths @ counts))
+
+        result[name] = _measured(rates, len(references), _RESAMPLES)
+    return result
+
+
+def edits(truth: str, guess: str) -> dict[str, tuple[int, int]]:
+    """Edits from `guess` to `truth`, and the length of `truth`, in words ("wer") and characters ("cer")."""
     try:
         import jiwer
     except ImportError:
         raise NasError("error rates need jiwer: pip install 'lighthubert-nas[tasks]'") from None
     result = {}
     for name, process in (("cer", jiwer.process_characters), ("wer", jiwer.process_words)):
-        edits, lengths = np.zeros((len(hypotheses), len(references))), np.zeros(len(references))
-        for seed, message in enumerate(hypotheses):
-            for i, (truth, guess) in enumerate(zip(references, message, strict=True)):
-                outcome = process(truth, guess)
-                edits[seed, i] = outcome.substitutions + outcome.deletions + outcome.insertions
-                lengths[i] = outcome.substitutions + outcome.deletions + outcome.hits
-
-        def rates(counts: Array, edits: Array = edits, lengths: Array = lengths) -> Array:
-            return np.asarray(edits @ counts / (lengths @ counts))
-
-        result[name] = _measured(rates, len(references), _RESAMPLES)
+        outcome = process(truth, guess)
+        wrong = outcome.substitutions + outcome.deletions
+        result[name] = (wrong + outcome.insertions, wrong + outcome.hits)
     return result
+
+
+def pooled_rate(above: Array, below: Array) -> JsonObject:
+    """sum(above) / sum(below) over recordings (N,), with its interval."""
+    return _interval(lambda counts: counts @ above / (counts @ below), len(above))
+
+
+def paired(above: Array, below: Array, other_above: Array, other_below: Array) -> JsonObject:
+    """The first pooled rate minus the second, of the same recordings, which are drawn jointly for the interval."""
+    return _interval(
+        lambda counts: counts @ above / (counts @ below) - counts @ other_above / (counts @ other_below), len(above)
+    )
+
+
+def _interval(statistic: Callable[[Array], Array], recordings: int) -> JsonObject:
+    """`statistic` of all recordings, and its 95 % interval over draws (resamples, N) of how often each counts."""
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(recordings, np.full(recordings, 1 / recordings), _RESAMPLES).astype(np.float64)
+    low, high = np.nanpercentile(statistic(draws), [2.5, 97.5])
+    value = float(statistic(np.ones(recordings)))
+    return {"value": round(value, 5), "low": round(float(low), 5), "high": round(float(high), 5)}
 
 
 def detection(same: Array, scores: Array, pairs: Array, utterances: int) -> JsonObject:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +12,13 @@ import typer
 
 from evaluators.tasks import TASKS, FitSettings
 from nas.commands.common import DeviceOption, JsonOption, read_subnet, require_device, weights_of
-from nas.commands.console import counting, err, out, print_json
+from nas.commands.console import counting, err, out, print_json, read_json, table
 from nas.commands.identity import check_weights
 from nas.commands.options import verb
+from search_spaces import NasError, Subnet
 from search_spaces.files import write_json
-from search_spaces.types import JsonMapping
+from search_spaces.settings import Settings, option
+from search_spaces.types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
     from supernet import HubertSupernet
@@ -22,6 +26,30 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(add_completion=False)
+
+RECOGNITION = "transcription"
+_HEADS, _OWN = "Heads", f"Of {RECOGNITION}"
+_SHOWN = ("wer", "cer", "ce")
+
+
+@dataclass(frozen=True)
+class _HeadSettings(Settings):
+    hidden: int = option(
+        0, "Units of asr's BLSTM each way (0: linear), or of diarization's LSTM (0: 512).", group=_HEADS, minimum=0
+    )
+    beam: int = option(1, "Beam of asr's decoder; 1: greedy.", group=_HEADS, minimum=1)
+    alphabet: str | None = option(None, "Letters that count in asr; others become spaces.", group=_HEADS)
+    skip_missing: bool = option(False, "Leave recordings without the label out.", group=_HEADS)
+    cache: Path | None = option(None, "Folder that keeps hidden states for the next task.", group=_HEADS, output=True)
+
+
+@dataclass(frozen=True)
+class _RecognitionSettings(Settings):
+    split: str = option("test", "Split to transcribe.", group=_OWN)
+    window: float = option(10.0, "Least seconds that are heard at once.", group=_OWN, minimum=1, maximum=30)
+    against: Path | None = option(
+        None, "Result (--out) of another model on the same recordings, to compare with.", group=_OWN, path=True
+    )
 
 
 @verb(
@@ -32,19 +60,14 @@ app = typer.Typer(add_completion=False)
 )
 def evaluate_task(
     model: Annotated[str, typer.Option(help="Exported folder, or a supernet's name or path.")],
-    task: Annotated[str, typer.Option(help=f"One of {', '.join(TASKS)}.")],
+    task: Annotated[
+        str, typer.Option(help=f"One of {', '.join(TASKS)}; or {RECOGNITION}: a whole Whisper's own, nothing trained.")
+    ],
     manifest: Annotated[Path, typer.Option(help="Manifest, or the folder of a corpus whose layout is known.")],
     settings: FitSettings,
+    heads: _HeadSettings,
+    own: _RecognitionSettings,
     subnet: Annotated[Path | None, typer.Option(help="JSON file of the supernet's subnet; default: largest.")] = None,
-    hidden: Annotated[
-        int, typer.Option(min=0, help="Units of asr's BLSTM each way (0: linear), or of diarization's LSTM (0: 512).")
-    ] = 0,
-    beam: Annotated[int, typer.Option(min=1, help="Beam of asr's decoder; 1: greedy.")] = 1,
-    alphabet: Annotated[str | None, typer.Option(help="Letters that count in asr; others become spaces.")] = None,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave recordings without the label out.")
-    ] = False,
-    cache: Annotated[Path | None, typer.Option(help="Folder that keeps hidden states for the next task.")] = None,
     device: DeviceOption = "cpu",
     out_: Annotated[
         Path | None, typer.Option("--out", help="JSON file to write the result to.", rich_help_panel="Output")
@@ -52,12 +75,20 @@ def evaluate_task(
     json: JsonOption = False,
 ) -> None:
     """Train small heads on a frozen subnet's hidden states, as SUPERB does, and report their figures on test."""
+    require_device(device)
+    chosen = None if subnet is None else read_subnet(subnet, None)
+    check = partial(_check, subnet)
+    if task == RECOGNITION:
+        if (settings, heads) != (FitSettings(), _HeadSettings()):
+            raise NasError(f"{RECOGNITION} trains nothing: options of heads have no effect on it")
+        _transcribe(model, chosen, check, manifest, own, device, out_, json)
+        return
+    if own != _RecognitionSettings():
+        raise NasError(f"--split, --window and --against are of the task {RECOGNITION}; got {task}")
     from evaluators.tasks.evaluation import evaluate
     from evaluators.tasks.features import load_upstream
 
-    require_device(device)
-    chosen = None if subnet is None else read_subnet(subnet, None)
-    upstream = load_upstream(model, chosen, device, partial(_check, subnet))
+    upstream = load_upstream(model, chosen, device, check)
     with counting("hidden states") as progress:
         record = evaluate(
             upstream,
@@ -65,11 +96,11 @@ def evaluate_task(
             manifest,
             settings,
             device,
-            cache,
-            skip_missing,
-            alphabet,
-            hidden,
-            beam,
+            heads.cache,
+            heads.skip_missing,
+            heads.alphabet,
+            heads.hidden,
+            heads.beam,
             partial(err.print, soft_wrap=True),
             progress,
         )
@@ -79,6 +110,47 @@ def evaluate_task(
         print_json(record)
     else:
         _show(task, record)
+
+
+def _transcribe(
+    model: str,
+    subnet: Subnet | None,
+    check: Callable[[HubertSupernet], None],
+    manifest: Path,
+    own: _RecognitionSettings,
+    device: str,
+    file: Path | None,
+    json: bool,
+) -> None:
+    from evaluators.tasks.recognition import Recogniser, compared, recognition
+
+    other: JsonObject | None = None
+    if own.against is not None:
+        other = read_json(own.against, "nas eval --out writes one")
+    recogniser = Recogniser.of(model, subnet, device, check)
+    with counting("recordings") as progress:
+        record = recognition(recogniser, manifest, own.split, own.window, progress)
+    if other is not None:
+        record["against"] = compared(record, other)
+    if file is not None:
+        write_json(file, record)
+    if json:
+        print_json(record)
+        return
+    shown = table(f"{model} on {manifest}, split {own.split}", ("recordings", "of", "WER", "CER", "nats a token"))
+    for group, figures in {"all": record["results"], **record["groups"]}.items():
+        shown.add_row(group, str(figures["recordings"]), *(_between(figures[name]) for name in _SHOWN))
+    out.print(shown)
+    if other is None:
+        return
+    shown = table(f"higher than those of {other['model']['model']} by", ("recordings", "WER", "CER", "nats a token"))
+    for group, figures in {"all": record["against"]["results"], **record["against"]["groups"]}.items():
+        shown.add_row(group, *(_between(figures[name]) for name in _SHOWN))
+    out.print(shown)
+
+
+def _between(figure: JsonMapping) -> str:
+    return f"{figure['value']:.3f} ({figure['low']:.3f} – {figure['high']:.3f})"
 
 
 def _check(subnet: Path | None, model: HubertSupernet) -> None:

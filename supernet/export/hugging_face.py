@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from search_spaces import Subnet
+from search_spaces import CheckpointError, Subnet
 from search_spaces.files import read_text
 from supernet import layers
 from supernet.companion import rest_of_model
@@ -25,7 +25,7 @@ from supernet.layers import front_channels
 from supernet.model import HubertSupernet
 from supernet.weights import KeyTable
 
-__all__ = ["HuggingFaceExporter", "described", "is_stock"]
+__all__ = ["HuggingFaceExporter", "described", "is_stock", "load_whole", "whole_model"]
 
 _CLASSES = {
     "hubert": "Hubert",
@@ -36,6 +36,7 @@ _CLASSES = {
     "unispeech": "UniSpeech",
 }
 _CODE = "modeling_subnet.py"
+_TIED = {"proj_out.weight", "model.decoder.embed_tokens.weight"}
 
 
 class HuggingFaceExporter(ModelExporter):
@@ -273,7 +274,7 @@ def _renamed(model: HubertSupernet, subnet: Subnet, kind: str) -> dict[str, Tens
 
 def _whisper(model: HubertSupernet, subnet: Subnet, stock: bool) -> Any:
     """A whole Whisper: this encoder, and the decoder of its source."""
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
+    from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
     assert model.source is not None
     rest = rest_of_model(model.source)
@@ -296,11 +297,39 @@ def _whisper(model: HubertSupernet, subnet: Subnet, stock: bool) -> Any:
         encoder = {f"model.encoder.net.{name}": value for name, value in own.items()}
     weights = {**encoder, **{name: value.float() for name, value in rest.weights.items()}}
     missing, unexpected = net.load_state_dict(weights, strict=False)
-    tied = {"proj_out.weight", "model.decoder.embed_tokens.weight"}
     assert not unexpected, unexpected
-    assert set(missing) <= tied, missing
+    assert set(missing) <= _TIED, missing
     net.tie_weights()
+    if any(file.name == "generation_config.json" for file in rest.files):
+        net.generation_config = GenerationConfig.from_pretrained(model.source)
     return net
+
+
+def whole_model(model: HubertSupernet, subnet: Subnet) -> Any:
+    """A whole Whisper in memory, with this subnet as encoder: `modeling_subnet.SubnetWhisper`."""
+    return _whisper(model, subnet, stock=False)
+
+
+def load_whole(folder: Path) -> Any:
+    """The whole Whisper of an export whose layers differ, by our own code: the folder's is not run.
+
+    Raises `CheckpointError`.
+    """
+    from supernet.export.modeling_subnet import SubnetWhisper
+
+    try:
+        with _without_bars():
+            net, info = SubnetWhisper.from_pretrained(
+                folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            )
+    except Exception as error:  # transformers raises many kinds of errors for a broken folder
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"cannot load {folder}: {first:.200}") from None
+    if missing := sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])} - _TIED):
+        raise CheckpointError(f"{folder} lacks {len(missing)} weights: {', '.join(missing[:3])}")
+    front_end = net.model.encoder.net.front_end
+    front_end.mel = layers.LogMel(front_end.convs[0].in_channels)  # its constants are in no file
+    return net.eval()
 
 
 def _write_extractor(model: HubertSupernet, subnet: Subnet, target: Path) -> None:

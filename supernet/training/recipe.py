@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from search_spaces import AdditiveCost, Budget, Feasible, NasError, Space
+from search_spaces import AdditiveCost, AdditiveTable, Budget, Feasible, NasError, Space
 from search_spaces.settings import Settings, option
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
 LOSSES = ("mse", "l1", "l1+cosine")
 PRECISIONS = ("fp32", "bf16", "fp16")
 SAMPLERS = ("uniform", "sandwich")
+NEAR = 0.9
 _COSTS = ("params", "macs")  # those that budgets of a training run may name
 
 
@@ -44,8 +45,10 @@ class BudgetedSubnets:
 def budgeted_subnets(
     space: Space, budgets: Sequence[Budget], costs: Mapping[str, AdditiveCost]
 ) -> tuple[BudgetedSubnets, ...]:
-    """For each budget, the subnets of `space` that keep it, by the tables in `costs`.
+    """For each budget, the subnets of `space` that keep it and use at least `NEAR` of it, by the tables in `costs`.
 
+    Few subnets of a large space are near a limit by chance, and it is these that a search chooses from. If none is so
+    near, all that keep the budget.
     Raises `InfeasibleError` for a budget that no subnet keeps, and `NasError` for one on a cost that is not in `costs`.
     """
     budgeted = []
@@ -53,9 +56,13 @@ def budgeted_subnets(
         if budget.cost not in costs:
             raise NasError(f"unknown cost '{budget.cost}' in budget {budget}; known: {', '.join(costs) or 'none'}")
         table = costs[budget.cost].table
-        subnets = Feasible(space, [(table, budget.of_largest(table.of(space.largest)).limit)])
+        limit = budget.of_largest(table.of(space.largest)).limit
+        subnets = Feasible(space, [(table, limit)])
         subnets.sample(np.random.default_rng(0), 1)  # raises if there is none
-        budgeted.append(BudgetedSubnets(budget, subnets))
+        least = min(float(limit), float(table.of(space.largest))) * NEAR
+        over = AdditiveTable(space, "unused", table.unit, -table.constant, tuple(-layer for layer in table.layers))
+        near = Feasible(space, [(table, limit), (over, int(-least) if isinstance(limit, int) else -least)])
+        budgeted.append(BudgetedSubnets(budget, near if near.count() else subnets))
     return tuple(budgeted)
 
 
@@ -67,9 +74,10 @@ class StageRecipe:
     rate reaches its peak. `mask_prob`: share of the frames to mask, from the share `mask_from` of the steps on.
     `in_place`: weight of the sandwich's largest subnet's predictions in the targets of the other subnets; the teacher
     has the rest (BigNAS uses 1, the default is the teacher alone). `ema`: decay of the running mean of the weights,
-    which is what is validated and saved; 0: no mean. `budgets`: stage 2 draws its random subnet from those that keep
-    one of them, chosen at random in each step; without budgets each of its choices is uniform. `target_clip`: largest
-    absolute value of a standardised target. `layer_weights`: weights of the heads in the loss, the last head last.
+    which is what is validated and saved; 0: no mean. `budgets`: stage 2 draws its random subnet from those near one of
+    them (`budgeted_subnets`), chosen at random in each step; without budgets each of its choices is uniform.
+    `target_clip`: largest absolute value of a standardised target. `layer_weights`: weights of the heads in the loss,
+    the last head last.
     """
 
     stage: int
@@ -205,8 +213,8 @@ class TrainSettings(Settings):
     )
     budgets: tuple[Budget, ...] = option(
         (),
-        "Stage 2 draws its random subnets from those that keep the budget, such as 'params<=27M'; if repeated, each "
-        "step draws from one of the budgets.",
+        "Stage 2 draws its random subnets from those that use nine tenths or more of the budget, such as 'params<=27M' "
+        "or 'params<=50%'; if repeated, each step draws from one of the budgets.",
         flag="--budget",
         group=_SUBNETS,
         parse=_parse_budget,

@@ -81,9 +81,10 @@ def add_tokenizer(folder):
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    special = ["<pad>", "<bos>", "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
-    letters = ["\u0120", *"abcdefghijklmnopqrstuvwxyz"]
-    words = {word: i for i, word in enumerate([*special, *letters])}
+    special = ["<pad>", "<bos>", "<|endoftext|>", "<|startoftranscript|>"]
+    letters = ["\u0120", *"abcdefghijklmnopqrstuvwxyz", *"ABCDEFGHIJKLMNOPQR"]
+    words = {word: i for i, word in enumerate([*special, *letters, "<|notimestamps|>"])}  # the last: 49
+    special = [*special, "<|notimestamps|>"]
     tokenizer = Tokenizer(models.BPE(words, [], unk_token="<pad>"))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(False), decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(word, special=True) for word in special])

@@ -25,7 +25,7 @@ def test_log_probabilities_are_those_of_the_whole_model(whole):
     theirs, model = whole
     decoder = TextDecoder.of(model)
     tokens = decoder.tokens("some words", None)
-    assert tokens[0, :2].tolist() == [3, 4]  # start, no timestamps: too few tokens for several languages
+    assert tokens[0, :2].tolist() == [3, 49]  # start, no timestamps: too few tokens for several languages
     assert tokens[0, -1] == 2
     wave = 0.1 * torch.randn(32_000, generator=torch.Generator().manual_seed(0))
     extractor = transformers.WhisperFeatureExtractor(feature_size=80, chunk_length=2)
@@ -34,6 +34,9 @@ def test_log_probabilities_are_those_of_the_whole_model(whole):
     ours = decoder(model(wave[None]).last_hidden_state[0], tokens)
     assert ours.shape == (tokens.shape[1] - 2, theirs.config.vocab_size)
     assert torch.allclose(ours, logits.log_softmax(-1), atol=1e-4)
+    assert decoder.texts(tokens) == [" some words"]
+    with pytest.raises(NasError, match="a text of 34 tokens: the decoder takes 16"):
+        decoder.tokens("some words" * 3, None)
 
 
 def test_a_supernet_without_decoder_is_refused():

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from evaluators.costs import params
@@ -103,7 +104,12 @@ def test_budgets_come_with_the_subnets_that_keep_them(small_space):
     budgets = (Budget("params", (low + high) // 2), Budget("params", high))
     half, everything = budgeted_subnets(small_space, budgets, costs)
     assert (half.budget, everything.budget) == budgets
-    assert 0 < half.subnets.count() < everything.subnets.count() == small_space.size
+    rng, whole = np.random.default_rng(0), costs["params"].table
+    for each in (half, everything):
+        drawn = [whole.of(subnet) for subnet in each.subnets.sample(rng, 20)]
+        assert 0.9 * each.budget.limit <= min(drawn) <= max(drawn) <= each.budget.limit
+    (tiny,) = budgeted_subnets(small_space, (Budget("params", low),), costs)
+    assert tiny.subnets.count() > 0
     recipe = settings(budgets=budgets).recipes((half, everything))[1]
     assert recipe.budgets == (half, everything)
     assert recipe.to_dict()["budgets"] == (f"params<={(low + high) // 2}", f"params<={high}")
