@@ -15,6 +15,7 @@ import numpy as np
 
 from nas.evaluate import SubnetEvaluator, utc_now
 from nas.executors import Concurrent, Executor, LocalExecutor
+from nas.holdout import held_out_finalists, summed_up_finalists
 from nas.objective import best_and_front, hypervolume_of
 from nas.problem import Problem, Score
 from nas.runs.folder import RunFolder, summed_up
@@ -23,7 +24,7 @@ from nas.searchers import Searcher, get_searcher
 from nas.trust import assess
 from nas.uniform import WithUniform
 from nas.verify import missed, verify
-from search_spaces import AdditiveTable, Budget, CheckFailed, Cost, HeldOutScore, NasError, RunError, Space
+from search_spaces import AdditiveTable, Budget, CheckFailed, Cost, NasError, RunError, Space
 
 __all__ = ["SearchResult", "search"]
 
@@ -65,6 +66,7 @@ def search(
     executor: Executor | None = None,
     asynchronous: bool = False,
     uniform: bool = False,
+    holdout: bool = False,
 ) -> SearchResult:
     """The best subnet of `space` by `score` within `budgets`, from `evals` evaluations.
 
@@ -85,11 +87,11 @@ def search(
         objectives: ("score",), or ("score", a cost) for a Pareto front.
         on_progress: called with all evaluations so far, after each chunk.
         settings: kept in run.json unchanged.
-        executor: calls `score`, in this process or on a cluster (`nas.executors.ray.RayExecutor`). It does not change
-            the result.
+        executor: calls `score`, here or on a cluster (`nas.executors.ray.RayExecutor`); the result is the same.
         asynchronous: for executors with many evaluators: new subnets are asked for as others are finished, up to
             `batch` at a time. The ledger is then in the order of completion, which no seed repeats.
         uniform: only subnets that are alike in all layers.
+        holdout: the best is the best of the last candidates on speech that the score sets apart (see `nas.holdout`).
 
     Raises:
         InfeasibleError: before the first evaluation, if no subnet keeps the budgets.
@@ -97,15 +99,15 @@ def search(
         RunError: for a folder that cannot be used.
         NasError: for other mistakes in the arguments.
 
-    A score that raises, or returns NaN, for some subnets makes those evaluations "failed", and the search goes on.
+    Where the score raises or gives NaN, the evaluation is "failed", and the search goes on.
     """
-    plan = _Plan(searcher, evals, seed, batch, asynchronous)
+    plan = _Plan(searcher, evals, seed, batch, asynchronous, holdout)
     plan.check(resume, out, executor)
     problem = Problem.of(space, score, costs or {}, budgets, objectives, uniform)
-    get_searcher(searcher)  # raises for an unknown one before a folder is made
+    plan.check_with(problem)
     with ExitStack() as stack:
-        described = _described(problem, plan, settings or {})
-        run = None if out is None else stack.enter_context(RunFolder(out, described, resume))
+        about = _described(problem, plan, settings or {})
+        run = None if out is None else stack.enter_context(RunFolder(out, about, resume))
         return _search(problem, plan, run, executor or LocalExecutor(score), on_progress)
 
 
@@ -129,7 +131,7 @@ def _search(
     except KeyboardInterrupt:
         _finish_interrupted(problem, ledger, run)
         raise
-    return _finish(problem, proposer, ledger, run)
+    return _finish(problem, plan, proposer, ledger, run)
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ class _Plan:
     seed: int
     batch: int
     asynchronous: bool
+    holdout: bool = False
 
     def check(self, resume: bool, out: object, executor: Executor | None) -> None:
         """Raises `NasError` for arguments that make no search."""
@@ -149,8 +152,14 @@ class _Plan:
                 raise NasError(f"{name} must be a whole number, {least} or more; got {value!r}")
         if resume and out is None:
             raise NasError("resume=True needs out: the folder of the run to continue")
+        get_searcher(self.searcher)  # raises for an unknown one before a folder is made
         if self.asynchronous and not isinstance(executor, Concurrent):
             raise NasError("asynchronous=True needs an executor of many evaluators: nas.executors.ray.RayExecutor")
+
+    def check_with(self, problem: Problem) -> None:
+        """Raises `NasError` for a plan that the problem does not allow."""
+        if self.holdout and problem.held_out is None:
+            raise NasError(f"holdout=True needs a score with speech set apart; {problem.info.name} has none")
 
 
 def _described(problem: Problem, plan: _Plan, settings: Mapping[str, object]) -> dict[str, object]:
@@ -167,6 +176,7 @@ def _described(problem: Problem, plan: _Plan, settings: Mapping[str, object]) ->
         "batch": plan.batch,
         "asynchronous": plan.asynchronous,
         **({"only_uniform": True} if problem.feasible.uniform else {}),
+        **({"held_out_winner": True} if plan.holdout else {}),
         "evals": plan.evals,
         "planned_evals": plan.evals,
         "front_cost": problem.front_cost,
@@ -240,23 +250,29 @@ def _chunks_as_completed(
 # -------------------------------------------------------------------- the end
 
 
-def _finish(problem: Problem, searcher: WithUniform, ledger: Ledger, run: RunFolder | None) -> SearchResult:
+def _finish(
+    problem: Problem, plan: _Plan, searcher: WithUniform, ledger: Ledger, run: RunFolder | None
+) -> SearchResult:
     """Verifies the best candidates, assesses the run and writes it. Raises `CheckFailed` if no candidate holds."""
     evaluations, objective = ledger.evaluations, problem.objective
     uniform = objective.best([e for e in evaluations if e.subnet.uniform])
     best, front = best_and_front(evaluations, objective, problem.front_cost)
-    verification = verify(evaluations, objective, problem.budgets, problem.costs.predicted)
+    candidates, holdout = evaluations, None
+    if plan.holdout and problem.held_out is not None:
+        candidates = held_out_finalists(evaluations, objective, problem.held_out)
+        holdout = summed_up_finalists(candidates, evaluations, str(getattr(problem.held_out, "source", "other speech")))
+        best = evaluations[holdout["winner"]] if holdout else best
+    verification = verify(candidates, objective, problem.budgets, problem.costs.predicted)
     if verification:
         winner = verification["winner"]
         best = None if winner is None else evaluations[winner]
     if run:
-        held_out = problem.score.held_out if isinstance(problem.score, HeldOutScore) else None
         own = searcher.searcher
         proposals = {"repeated": own.repeated, "repaired": own.repaired}
-        trust = assess(evaluations, objective, problem.feasible, held_out, proposals)
+        trust = assess(evaluations, objective, problem.feasible, problem.held_out, proposals)
         volume = hypervolume_of(evaluations, objective, problem.front_cost, problem.budgets)
         results = {"hypervolume": volume, "verification": verification, "uniform": summed_up(uniform)}
-        run.finish(best, front, {**results, **trust})
+        run.finish(best, front, {**results, **({"holdout": holdout} if plan.holdout else {}), **trust})
     if verification and best is None:
         raise CheckFailed(missed(verification))
     return SearchResult(best, front, list(evaluations), run.path if run else None, verification, uniform)

@@ -15,6 +15,7 @@ from search_spaces import (
     Budget,
     Cost,
     Feasible,
+    HeldOutScore,
     NasError,
     PredictedCost,
     Space,
@@ -128,6 +129,11 @@ class Problem:
     feasible: Feasible
     objective: Objective
     front_cost: str | None
+
+    @property
+    def held_out(self) -> Callable[[list[Subnet]], Sequence[float]] | None:
+        """The score on speech that it sets apart, if it does."""
+        return self.score.held_out if isinstance(self.score, HeldOutScore) else None
 
     @classmethod
     def of(

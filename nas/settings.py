@@ -69,7 +69,8 @@ class SearchSettings(Settings):
     )
     score: str = option(
         "distillation",
-        "What to maximise: distillation, probe:LABEL (needs --audio), or a sum: probe:speaker+0.5*distillation.",
+        "What to maximise: distillation, probe:LABEL, kl or ce (a whole Whisper's), which need --audio; or a sum: "
+        "probe:speaker+0.5*distillation.",
         group=WHAT,
     )
     audio: str | None = option(None, "Manifest of calibration speech.", group=WHAT, path=True)
@@ -79,6 +80,7 @@ class SearchSettings(Settings):
     macs_seconds: float = option(1.0, "Seconds of audio for which MACs are counted.", group=WHAT, flag="--seconds")
     searcher: str = option("exact", "Search algorithm.", group=HOW, names=_searchers)
     uniform: bool = option(False, "Only subnets that are alike in all layers.", group=HOW)
+    holdout: bool = option(False, "Name the winner by speech that the search did not use.", group=HOW)
     evals: int = option(64, "Evaluations to spend.", group=HOW, minimum=0, maximum=10_000_000)
     seed: int = option(0, "Seed of the search.", group=HOW, minimum=0)
     batch: int = option(16, "Subnets proposed at a time.", group=HOW, minimum=1)

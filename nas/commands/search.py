@@ -175,6 +175,7 @@ def run_search(
             executor=executor,
             asynchronous=settings.asynchronous,
             uniform=settings.uniform,
+            holdout=settings.holdout,
         )
     _warn_unverified(settings.budgets, costs, result, folder)
     return result

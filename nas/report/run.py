@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from nas.objective import Objective, best_and_front
-from nas.report.run_json import Effects, Hypervolume, Trust, Verification
+from nas.report.run_json import Effects, Holdout, Hypervolume, Trust, Verification
 from nas.runs.folder import read_run
 from nas.runs.ledger import Evaluation
 from search_spaces import NasError, RunError, Space, space_from_dict
@@ -49,6 +49,7 @@ class RunReport:
     trust: Trust | None
     hypervolume: Hypervolume | None
     verification: Verification | None
+    holdout: Holdout | None
     uniform: Evaluation | None
     macs_seconds: float | None
     command: str | None
@@ -104,6 +105,9 @@ def read_report(folder: str | os.PathLike[str]) -> RunReport:
     objective = Objective(settings["maximize"], *settings["objectives"][1:])
     best, front = best_and_front(evaluations, objective, settings["front_cost"])
     verification = _added(settings, "verification", Verification)
+    holdout = _added(settings, "holdout", Holdout)
+    if holdout:
+        best = next((e for e in evaluations if e.index == holdout.get("winner")), best)
     if verification:
         best = next((e for e in evaluations if e.index == verification.get("winner")), None)
     caller = _callers_settings(settings)
@@ -128,6 +132,7 @@ def read_report(folder: str | os.PathLike[str]) -> RunReport:
         trust=_added(settings, "trust", Trust),
         hypervolume=_added(settings, "hypervolume", Hypervolume),
         verification=verification,
+        holdout=holdout,
         uniform=objective.best([e for e in evaluations if e.subnet.uniform]),
         macs_seconds=cast("float | None", caller.get("macs_seconds")),
         command=cast("str | None", caller.get("command", settings.get("command"))),

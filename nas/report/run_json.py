@@ -76,6 +76,14 @@ class Rescored(Tau, total=False):
     rows: Sequence[RescoredRow]
 
 
+class Holdout(TypedDict):
+    """The last candidates on speech that the search did not use, the winner first."""
+
+    winner: int
+    speech: str
+    rows: Sequence[RescoredRow]
+
+
 class Trust(TypedDict, total=False):
     """How reliable the result is; `words` is the same in sentences."""
 

@@ -12,13 +12,14 @@ from rich.text import Text
 
 from nas.report.formatting import alike_text, gain_of_freedom, measurements
 from nas.report.run import RunReport, checked, read_report
-from nas.report.run_json import Trust, Verification
+from nas.report.run_json import Holdout, Trust, Verification
 from nas.runs.ledger import Evaluation
 
 __all__ = ["report_run", "summary"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MAX_FRONT_ROWS = 20
+_FINALISTS_SHOWN = 5
 
 
 def summary(folder: str | os.PathLike[str]) -> dict[str, object]:
@@ -52,6 +53,7 @@ def summary(folder: str | os.PathLike[str]) -> dict[str, object]:
         "effects": run.effects,
         "trust": run.trust,
         "verification": run.verification,
+        "holdout": run.holdout,
         "uniform": run.uniform.to_dict() if run.uniform else None,
         "macs_seconds": run.macs_seconds,
         "command": run.command,
@@ -73,6 +75,8 @@ def _parts(run: RunReport) -> Iterator[RenderableType]:
         if run.uniform:
             yield _uniform(run, run.best, run.uniform)
         yield from (_front(run, run.best), _convergence(run))
+    if run.holdout:
+        yield _holdout(run.holdout)
     if run.verification:
         yield _verification(run.verification)
     yield from (Text(f"failed: {error}", style="red") for error in run.errors)
@@ -131,6 +135,15 @@ def _uniform(run: RunReport, best: Evaluation, uniform: Evaluation) -> Table:
     for name, value in uniform.costs.items():
         table.add_row(escape(name), _number(value))
     table.add_row("subnet", escape(alike_text(uniform)))
+    return table
+
+
+def _holdout(holdout: Holdout) -> Table:
+    table = Table(title=f"The last candidates on {escape(holdout['speech'])}", title_justify="left")
+    for column in ("subnet", "score there", "score in the search"):
+        table.add_column(column)
+    for row in holdout["rows"][:_FINALISTS_SHOWN]:
+        table.add_row(escape(str(row["id"])), _number(row["rescored"]), _number(row["score"]))
     return table
 
 

@@ -41,7 +41,7 @@ _KINDS: dict[str, type] = {
 }
 _COMPARED = (
     "space", "searcher", "budgets", "objectives", "maximize", "costs", "score", "seed", "batch", "asynchronous",
-    "only_uniform",
+    "only_uniform", "held_out_winner",
 )  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def _continued(path: Path, old: JsonObject, new: JsonMapping) -> JsonObject:
     again = {key: wanted[key] for key in ("command", "versions", "started")}
     latest = {key: wanted[key] for key in ("evals", "settings")}
     if wanted["evals"] > old["evals"]:  # the results are no longer final
-        old = {key: value for key, value in old.items() if key not in ("effects", "trust", "uniform")}
+        old = {key: value for key, value in old.items() if key not in ("effects", "trust", "uniform", "holdout")}
     return {**old, **latest, "resumed": [*old.get("resumed", []), again]}
 
 

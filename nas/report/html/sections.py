@@ -62,7 +62,7 @@ def _headline(run: RunReport) -> str:
         result = box("bad", f"{why}, so nothing is chosen. See the counts and errors below.")
     return (
         f"<header><h1>Search in {escaped(run.space_name)}</h1><p class='muted'>{escaped(run.folder)}</p></header>"
-        f"<section>{_searched(run)}{result}{_measured_again(run)}</section>"
+        f"<section>{_searched(run)}{result}{_held_out(run)}{_measured_again(run)}</section>"
     )
 
 
@@ -124,6 +124,14 @@ def _measured_again(run: RunReport) -> str:
     ]
     heads = ("measured again", "budget", "predicted, ms", "bound", "measured", "at most", "")
     return facts(rows, heads) if rows else ""
+
+
+def _held_out(run: RunReport) -> str:
+    """The last candidates on speech that the search did not use, the winner first."""
+    if not run.holdout:
+        return ""
+    rows = [(row["id"], short(row["rescored"], 5), short(row["score"], 5)) for row in run.holdout["rows"][:5]]
+    return facts(rows, (f"on {run.holdout['speech']}", "score there", "score in the search"))
 
 
 # -------------------------------------------------------------------- score against cost
