@@ -25,6 +25,7 @@ COMMANDS = {
     "export": "Write the chosen subnet in other formats, and check what was written.",
     "train": "Distil a supernet from a teacher.",
     "convert": "Turn a pretrained model into a supernet.",
+    "specialise": "Train the chosen subnet alone.",
     "eval": "Evaluate a frozen subnet on a downstream task.",
     "finetune": "Fine-tune an exported subnet on a task.",
     "bench": "Compare the speed of scoring, counting and training with plain ways.",

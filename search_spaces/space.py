@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import Any, TypeVar
@@ -192,6 +192,20 @@ class Space:
             tuple(_middle(self.heads[i]) for i in kept),
             tuple(_middle(self.ffn_ratios[i]) for i in kept),
             _middle(self.front_ends),
+        )
+
+    def only(self, subnet: Subnet) -> Space:
+        """The space of this subnet alone."""
+        self.check(subnet)
+        chosen = self.layers_of(subnet)
+        return replace(
+            self,
+            name=f"{self.name}-{subnet.id}",
+            embed_dims=(subnet.embed_dim,),
+            heads=tuple((chosen[i][0],) if i in chosen else own for i, own in enumerate(self.heads)),
+            ffn_ratios=tuple((chosen[i][1],) if i in chosen else own for i, own in enumerate(self.ffn_ratios)),
+            depth_map={subnet.depth: self.kept_layers(subnet.depth)},
+            front_ends=(subnet.front_end,),
         )
 
     def kept_layers(self, depth: int) -> tuple[int, ...]:

@@ -117,7 +117,7 @@ def _from_run(folder: Path, supernet: str | None) -> _Source:
         "command": command_line(),
         "costs": best.get("costs"),
         "score": best.get("score"),
-        "budgets": [str(budget) for budget in settings.budgets],
+        "budgets": read_settings(folder).get("budgets"),  # not the settings': these may be shares of the largest
         "measured": best.get("measured"),
         "trust": read_settings(folder).get("trust"),
     }

@@ -27,7 +27,7 @@ from supernet.training.processes import joined, processes
 from supernet.training.recipe import StageRecipe, TrainSettings, budgeted_subnets, parse_teacher_layers
 from supernet.training.stage import train_stage
 
-__all__ = ["calibration_speech", "distil", "train", "untrained"]
+__all__ = ["calibration_speech", "distil", "goal_of", "teacher_of", "train", "untrained"]
 
 _ON_CPU = RunContext()
 
@@ -48,9 +48,7 @@ def train(
         space = start.space if start else get_space(settings.space)
         budgets = settings.budgets
         recipes = settings.recipes(budgeted_subnets(space, budgets, costs(space)) if budgets else ())
-        teacher = None
-        if settings.teacher is not None:
-            teacher = load_teacher(settings.teacher, parse_teacher_layers(settings.teacher_layers), device)
+        teacher = teacher_of(start, settings.teacher, parse_teacher_layers(settings.teacher_layers), device)
         stop_after = math.inf if settings.minutes is None else 60 * settings.minutes
         run = RunContext(device, progress, stop_after)
         return distil(space, teacher, settings.audio, settings.out, recipes, run, targets=settings.targets, start=start)
@@ -58,7 +56,7 @@ def train(
 
 def distil(
     space: Space,
-    teacher: Teacher | None,
+    teacher: Teacher | HubertSupernet | None,
     audio: Path,
     out: Path,
     recipes: Sequence[StageRecipe],
@@ -72,20 +70,15 @@ def distil(
     `targets` (default: `out/targets`) keeps the teacher's targets, `out/stage1` and `out/stage2` keep the stages, and
     `out/supernet` is the result: float16 weights, provenance and calibration speech. Called again with the same
     arguments, it continues where it stopped. `start` is a trained supernet to continue from; `recipes` are then those
-    of the stages still to do. Without `teacher`, `start` is its own: its largest subnet as it is before training.
+    of the stages still to do. The teacher of a supernet without heads is another one, whose largest subnet's output it
+    learns; by default itself, as it is before training.
     `run.stop_after` counts from this call on.
     Raises `CheckpointError` if `start` has another space or other heads than this training.
     """
     started = time.monotonic()
     train, dev = read_splits(audio)
-    goal: Goal
-    if teacher is None:
-        model = _without_heads(start)
-        goal = OwnOutput.of(model, train)
-    else:
-        cache = _filled_cache(targets or out / "targets", teacher, space, (dev, train), run.progress)
-        model = _model(space, teacher, recipes[0].seed, start)
-        goal = HeadTargets.of(cache, train)
+    model = _model(space, teacher, recipes[0].seed, start) if isinstance(teacher, Teacher) else _without_heads(start)
+    goal = goal_of(model, teacher, targets or out / "targets", train, dev, run.progress)
     data = TrainingData(train, dev, goal, model.heard)
     model.provenance = _provenance(teacher, train, recipes, model.provenance)
     model.trained_for_space = True
@@ -103,6 +96,45 @@ def distil(
             save_rest(model.source, finished)
     processes().wait()
     return out / "supernet"
+
+
+def teacher_of(
+    model: HubertSupernet | None,
+    path: Path | None,
+    layers: Sequence[int | Sequence[int]] | None = None,
+    device: str = "cpu",
+) -> Teacher | HubertSupernet | None:
+    """The teacher at `path`: of hidden states for a supernet with heads or a new one, else a whole model."""
+    if path is None:
+        return None
+    if model is None or model.head_layers:
+        return load_teacher(path, layers, device)
+    return load_supernet(path, device=device)
+
+
+def goal_of(
+    model: HubertSupernet,
+    teacher: Teacher | HubertSupernet | None,
+    targets: Path,
+    train: Sequence[Utterance],
+    dev: Sequence[Utterance],
+    progress: Progress = ignore_progress,
+) -> Goal:
+    """What `model` learns from `teacher`: with heads, hidden states, which `targets` keeps; else the last one's output.
+
+    Raises `CheckpointError` for a teacher whose outputs are not like the model's.
+    """
+    if isinstance(teacher, Teacher):
+        return HeadTargets.of(_filled_cache(targets, teacher, model.space, (dev, train), progress), train)
+    if teacher is None:
+        return OwnOutput.of(_without_heads(model), train)
+    own, other = model.space.network, teacher.space.network
+    if (own.width, own.hop, own.receptive_field) != (other.width, other.hop, other.receptive_field):
+        raise CheckpointError(
+            f"the teacher has outputs of width {other.width} every {other.hop} samples, the supernet of {own.width} "
+            f"every {own.hop}: take the model that it was made from"
+        )
+    return OwnOutput.of(teacher, train)
 
 
 def _filled_cache(
@@ -183,19 +215,25 @@ def calibration_speech(
 
 
 def _provenance(
-    teacher: Teacher | None, train: Sequence[Utterance], recipes: Sequence[StageRecipe], before: Mapping[str, object]
+    teacher: Teacher | HubertSupernet | None,
+    train: Sequence[Utterance],
+    recipes: Sequence[StageRecipe],
+    before: Mapping[str, object],
 ) -> dict[str, object]:
     earlier = before.get("recipes")
     return {
         **before,
-        **(_of_teacher(teacher) if teacher is not None else {"teacher": "its own largest subnet before training"}),
+        **_of_teacher(teacher),
         "hours_of_speech": round(sum(utterance.seconds for utterance in train) / 3600, 2),
         "recipes": [*(earlier if isinstance(earlier, list) else []), *(recipe.to_dict() for recipe in recipes)],
         "torch": torch.__version__,
     }
 
 
-def _of_teacher(teacher: Teacher) -> dict[str, object]:
+def _of_teacher(teacher: Teacher | HubertSupernet | None) -> dict[str, object]:
+    if not isinstance(teacher, Teacher):
+        weights = "" if teacher is None else f" of the supernet {teacher.fingerprint()}"
+        return {"teacher": f"the largest subnet{weights}" if weights else "its own largest subnet before training"}
     return {
         "teacher": teacher.kind,
         "teacher_sha256": teacher.fingerprint,

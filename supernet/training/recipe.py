@@ -18,6 +18,7 @@ from search_spaces.settings import Settings, option
 
 __all__ = [
     "BudgetedSubnets",
+    "SpecialiseSettings",
     "LOSSES",
     "PRECISIONS",
     "SAMPLERS",
@@ -286,6 +287,44 @@ class TrainSettings(Settings):
             in_place=self.in_place,
             ema=self.ema,
             budgets=budgeted,
+            precision=self.precision,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class SpecialiseSettings(Settings):
+    """What `nas specialise` takes beside the subnet and its supernet."""
+
+    audio: Path = option(help="Manifest of speech with the splits train and dev.", group=DATA, path=True)
+    teacher: Path | None = option(
+        None,
+        "What is imitated: the folder of the original model, or of the teacher that the supernet's heads predict. "
+        "Default: the supernet's own largest subnet.",
+        group=DATA,
+        path=True,
+    )
+    finalists: int = option(
+        1, "Of a run: so many of its best subnets are trained, and the best then is kept.", minimum=1
+    )
+    steps: int = option(300, "Training steps of each.", group=OPTIMISATION, minimum=1)
+    learning_rate: float = option(1e-4, "Peak learning rate.", group=OPTIMISATION, minimum=0)
+    batch_seconds: float = option(
+        StageRecipe.batch_seconds, "Seconds of speech in a batch, with padding.", group=OPTIMISATION, minimum=1
+    )
+    precision: str = option("fp32", "Precision of the forward pass: fp32, bf16 or fp16.", group=WHERE)
+    device: str = option("cpu", "cpu, cuda, or one GPU such as cuda:1.", group=WHERE)
+    seed: int = option(0, "Seed of the order of the speech.", group=WHERE, minimum=0)
+    minutes: float | None = option(None, "Write a checkpoint and stop after this many minutes.", group=WHERE, minimum=0)
+
+    def recipe(self) -> StageRecipe:
+        """Of stage 1: the largest subnet is the one of the space."""
+        return StageRecipe(
+            stage=1,
+            steps=self.steps,
+            batch_seconds=self.batch_seconds,
+            learning_rate=self.learning_rate,
+            mask_prob=0.0,
             precision=self.precision,
             seed=self.seed,
         )

@@ -136,6 +136,8 @@ def _group(utterance: Utterance) -> str:
 
 def _landmarks(space: Space, recipe: StageRecipe) -> dict[str, Subnet]:
     """The subnets that are validated: smallest, middle and largest; with budgets, the largest uniform one in each."""
+    if space.size == 1:
+        return {"subnet": space.largest}
     if not recipe.budgets:
         return {"smallest": space.smallest, "middle": space.middle, "largest": space.largest}
     named: dict[str, Subnet] = {}
