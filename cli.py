@@ -1,7 +1,5 @@
 """`nas`: registers the commands and runs them. What they do is in `nas/commands/`, one verb a file."""
 
-from __future__ import annotations
-
 import os
 import sys
 import warnings
@@ -26,6 +24,7 @@ COMMANDS = {
     "train": "Distil a supernet from a teacher.",
     "convert": "Turn a pretrained model into a supernet.",
     "specialise": "Train the chosen subnet alone.",
+    "compress": "All of these: a pretrained model in, smaller ones out.",
     "eval": "Evaluate a frozen subnet on a downstream task.",
     "finetune": "Fine-tune an exported subnet on a task.",
     "bench": "Compare the speed of scoring, counting and training with plain ways.",

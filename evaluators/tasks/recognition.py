@@ -53,6 +53,7 @@ class Recogniser:
     def __init__(self, net: Any, decoder: TextDecoder, device: str, name: str) -> None:
         self.net, self.decoder, self.device, self.name = net.to(device).eval(), decoder.to(device), device, name
         encoder = net.model.encoder.net
+        self.longest = min(LONGEST, net.config.max_source_positions / 50)
         params = sum(value.numel() for value in encoder.parameters())
         subnet = encoder.subnet
         self.about: JsonObject = {
@@ -146,10 +147,10 @@ def recognition(
     """Error rates and cross-entropy on the manifest's texts, whole and by language and length; plain, for JSON.
 
     `utterances` holds what was heard of each recording, so that two models can be compared (`compared`).
-    Raises `AudioError` without texts, and for recordings of over 30 s.
+    Raises `AudioError` without texts, and for recordings longer than the model hears (30 s).
     """
-    began = time.monotonic()
-    utterances = _with_texts(manifest, split)
+    began, window = time.monotonic(), min(window, recogniser.longest)
+    utterances = _with_texts(manifest, split, recogniser.longest)
     heard: dict[str, Heard] = {}
     for batch in _batches(utterances, window):
         waves = [torch.from_numpy(load_audio(utterance.audio, max_seconds=LONGEST)) for utterance in batch]
@@ -171,13 +172,13 @@ def recognition(
     }
 
 
-def _with_texts(manifest: Path, split: str | None) -> list[Utterance]:
+def _with_texts(manifest: Path, split: str | None, longest: float) -> list[Utterance]:
     utterances = [u for u in read_manifest(manifest, split) if u.text is not None and u.text.strip()]
     if not utterances:
         raise AudioError(f'{manifest} has no texts to compare with: its lines need "text"')
     for utterance in utterances:
-        if utterance.seconds > LONGEST:
-            raise AudioError(f"'{utterance.id}' has {utterance.seconds:.0f} s, the model hears {LONGEST:g}: split it")
+        if utterance.seconds > longest:
+            raise AudioError(f"'{utterance.id}' has {utterance.seconds:.0f} s, the model hears {longest:g}: split it")
     return utterances
 
 

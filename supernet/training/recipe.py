@@ -18,10 +18,10 @@ from search_spaces.settings import Settings, option
 
 __all__ = [
     "BudgetedSubnets",
-    "SpecialiseSettings",
     "LOSSES",
     "PRECISIONS",
     "SAMPLERS",
+    "SpecialiseSettings",
     "StageRecipe",
     "TrainSettings",
     "budgeted_subnets",

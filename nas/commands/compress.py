@@ -1,0 +1,370 @@
+"""`nas compress`: a pretrained model in, smaller ones that serve out; every stage is a command of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas.commands.common import command_line, require_device
+from nas.commands.compress_report import show, summed_up
+from nas.commands.console import SearchProgress, TrainingProgress, counting, err, out
+from nas.commands.convert import space_of
+from nas.commands.options import verb
+from nas.commands.search import run_search
+from nas.commands.specialise import finalists_of
+from nas.settings import SearchSettings, parse_budget
+from search_spaces import Budget, NasError, Subnet
+from search_spaces.files import new_folder, read_text, write_json
+from search_spaces.settings import Settings, option
+from search_spaces.types import JsonObject
+from supernet.training.recipe import DATA, OPTIMISATION, WHERE, SpecialiseSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from supernet import HubertSupernet
+
+__all__ = ["CompressSettings", "app"]
+
+app = typer.Typer(add_completion=False)
+_SEARCH, _RESULT = "Search", "Result"
+_SHARES = {"train": 0.55, "specialise": 0.3}  # of --minutes
+_PASSES_A_STEP = {"train": 8.0, "specialise": 5.0}  # in forward passes of the original: backward passes are two more
+
+
+@dataclass(frozen=True)
+class CompressSettings(Settings):
+    """What `nas compress` takes beside the model and the folder."""
+
+    audio: Path = option(
+        help="Manifest of speech with the splits train, dev and test; with texts, a Whisper is evaluated.",
+        group=DATA,
+        path=True,
+    )
+    budgets: tuple[Budget, ...] = option(
+        (), "Hard limit, such as 'params<=50%'; repeatable: one model each.", flag="--budget", parse=parse_budget
+    )
+    minutes: float | None = option(None, "About how long all of it may take; default: as the steps need.", minimum=1)
+    space: str | None = option(
+        None, "TOML file of a space, or coarse, fine or uniform; default: fine.", group=_SEARCH, path=True
+    )
+    train_steps: int = option(600, "Training steps of the supernet; 0: none.", group=OPTIMISATION, minimum=0)
+    learning_rate: float = option(6e-5, "Peak learning rate of the supernet.", group=OPTIMISATION, minimum=0)
+    specialise_steps: int = option(
+        300, "Training steps of each finalist alone; 0: none.", group=OPTIMISATION, minimum=0
+    )
+    finalists: int = option(1, "Subnets of each budget that are trained alone.", group=OPTIMISATION, minimum=1)
+    batch_seconds: float = option(20.0, "Seconds of speech in a batch.", group=OPTIMISATION, minimum=1)
+    score: str | None = option(
+        None, "What the search minimises; default: kl for a whole Whisper with texts, else distillation.", group=_SEARCH
+    )
+    evals: int = option(64, "Evaluations of each search.", group=_SEARCH, minimum=1)
+    formats: str = option("json,safetensors,hf", "Comma-separated formats of the exports.", group=_RESULT)
+    target: str | None = option(
+        None, "Where latency is measured, such as onnxruntime,threads=1,seconds=10; default: not.", group=_RESULT
+    )
+    precision: str = option("fp32", "Precision of training: fp32, bf16 or fp16.", group=WHERE)
+    device: str = option("cpu", "cpu or cuda.", group=WHERE)
+    seed: int = option(0, "Seed of training and search.", group=WHERE, minimum=0)
+
+
+@verb(
+    app,
+    example="nas compress openai/whisper-base --budget 'params<=50%' --audio speech/manifest.jsonl --out small/",
+    config=True,
+)
+def compress(
+    model: Annotated[str, typer.Argument(help="Hugging Face folder or org/name on the Hub, or a supernet.")],
+    out_: Annotated[Path, typer.Option("--out", help="Folder to write; run the same command again to continue.")],
+    settings: CompressSettings,
+) -> None:
+    """Convert, train, search, specialise, export, measure and evaluate: a smaller model within each budget."""
+    require_device(settings.device)
+    if not settings.budgets:
+        raise NasError("compress needs a budget, such as --budget 'params<=50%'")
+    work = _Work(model, out_, settings)
+    try:
+        record = work.done()
+    except KeyboardInterrupt:
+        err.print(f"interrupted; run the same command again to continue ({out_})", soft_wrap=True)
+        raise typer.Exit(130) from None
+    show(record)
+    out.print(f"results: {out_ / 'results.json'}", soft_wrap=True)
+
+
+class _Work:
+    """The stages of one compression, each of which is skipped if its result is there."""
+
+    def __init__(self, source: str, folder: Path, settings: CompressSettings) -> None:
+        self.source, self.folder, self.settings = source, folder, settings
+        self.converted, self.trained = folder / "converted", folder / "train" / "supernet"
+        self._began = time.monotonic()
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        """Refuses a folder of another compression."""
+        own = json.loads(json.dumps({"model": self.source, **self.settings.to_dict()}))
+        file = self.folder / "compress.json"
+        if file.exists():
+            before = json.loads(read_text(file))
+            changed = [key for key in own if before.get(key) != own[key]]
+            if changed:
+                raise NasError(
+                    f"{self.folder} was started with {changed[0]}={before.get(changed[0])}, now "
+                    f"{own[changed[0]]}: use another folder, or the earlier value"
+                )
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if any(self.folder.iterdir()):
+            raise NasError(f"{self.folder} is not empty, and no folder of nas compress")
+        write_json(file, own)
+
+    def done(self) -> JsonObject:
+        """All stages; the record of their results."""
+        self._convert()
+        plan = self._plan()
+        self._train(plan["train_steps"])
+        results = []
+        for budget in self.settings.budgets:
+            place = self.folder / _slug(budget)
+            self._search(budget, place / "search")
+            self._specialise(place, plan["specialise_steps"])
+            self._export(place)
+            results.append(self._results(budget, place))
+        record = {"model": self.source, "command": command_line(), "budgets": results}
+        write_json(self.folder / "results.json", record)
+        return record
+
+    @property
+    def supernet(self) -> Path:
+        return self.trained if self.trained.exists() else self.converted
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        err.print(f"[{(time.monotonic() - self._began) / 60:.1f} min] {name}", soft_wrap=True, markup=False)
+        yield
+
+    # ---------------------------------------------------------------- stages
+
+    def _convert(self) -> None:
+        if self.converted.exists():
+            return
+        from supernet.order import convert
+
+        with self._stage("convert: heads and FFN units in order of importance"), new_folder(self.converted) as written:
+            convert(self.source, written, space_of(self.source, self.settings.space), self.settings.audio)
+
+    def _plan(self) -> JsonObject:
+        """How many steps there is time for, and whether the settings fit the model; decided once."""
+        from supernet import load_supernet
+
+        file, settings = self.folder / "plan.json", self.settings
+        if file.exists():
+            plan: JsonObject = json.loads(read_text(file))
+            return plan
+        model = load_supernet(self.converted)
+        self._score(model)
+        _check_budgets(model, settings.budgets)
+        _note_languages(settings.audio)
+        steps = {"train": settings.train_steps, "specialise": settings.specialise_steps}
+        pass_ = _seconds_a_pass(model, settings.batch_seconds)
+        of_budget = len(settings.budgets) * settings.finalists
+        times = {"train": 1, "specialise": of_budget}
+        seconds = {name: _PASSES_A_STEP[name] * pass_ * times[name] for name in steps}
+        if settings.minutes is not None:
+            room = {name: share * 60 * settings.minutes for name, share in _SHARES.items()}
+            steps = {name: min(count, int(room[name] / seconds[name])) for name, count in steps.items()}
+        total = sum(steps[name] * seconds[name] for name in steps) / 60
+        err.print(
+            f"{steps['train']} steps of the supernet and {steps['specialise']} of each finalist alone: about "
+            f"{total:.0f} min of training, and the searches"
+        )
+        plan = {"train_steps": steps["train"], "specialise_steps": steps["specialise"], "seconds_a_pass": pass_}
+        write_json(file, plan)
+        return plan
+
+    def _train(self, steps: int) -> None:
+        if self.trained.exists() or not steps:
+            return
+        from nas.commands.train import run_training
+
+        settings = self.settings
+        recipe = TrainSettings(
+            settings.audio,
+            self.folder / "train",
+            init=str(self.converted),
+            stage2_steps=steps,
+            stage2_learning_rate=settings.learning_rate,
+            budgets=tuple(b for b in settings.budgets if b.cost in ("params", "macs")),
+            batch_seconds=settings.batch_seconds,
+            precision=settings.precision,
+            device=settings.device,
+            seed=settings.seed,
+        )
+        with self._stage("train: all subnets together, the original is the teacher"):
+            _halving(lambda batch: run_training(replace(recipe, batch_seconds=batch).to_dict()), settings.batch_seconds)
+
+    def _score(self, model: HubertSupernet) -> str:
+        """The score to search by; raises `NasError` for one that the model or the speech does not allow."""
+        from evaluators.scores.mixed import parse_score
+        from supernet.audio import read_manifest
+        from supernet.decoder import TextDecoder
+
+        texts = any(utterance.text for utterance in read_manifest(self.settings.audio))
+        score = self.settings.score or ("kl" if model.source is not None and texts else "distillation")
+        parse_score(score)
+        if score in ("kl", "ce"):
+            TextDecoder.of(model)
+            if not texts:
+                raise NasError(f"the score {score} needs texts: {self.settings.audio} has none")
+        return score
+
+    def _search(self, budget: Budget, folder: Path) -> None:
+        if (folder / "best.json").exists():
+            return
+        from supernet import load_supernet
+
+        settings = self.settings
+        search = SearchSettings(
+            supernet=str(self.supernet),
+            budgets=(budget,),
+            score=self._score(load_supernet(self.converted)),
+            audio=str(settings.audio),
+            evals=settings.evals,
+            seed=settings.seed,
+            holdout=True,
+            device=settings.device,
+        )
+        search = SearchSettings.from_dict(search.to_dict())
+        with self._stage(f"search: {budget}"), SearchProgress(settings.evals, False, lambda: None) as progress:
+            run_search(search, folder, (folder / "run.json").exists(), progress)
+
+    def _specialise(self, place: Path, steps: int) -> None:
+        if (place / "specialised" / "specialised.json").exists() or not steps:
+            return
+        from supernet.training.specialise import specialise
+
+        settings = self.settings
+        name, subnets = finalists_of(place / "search", settings.finalists)
+        alone = SpecialiseSettings(
+            settings.audio,
+            teacher=self.converted,
+            steps=steps,
+            batch_seconds=settings.batch_seconds,
+            precision=settings.precision,
+            device=settings.device,
+            seed=settings.seed,
+        )
+
+        def train(batch: float) -> object:
+            with TrainingProgress() as progress:
+                return specialise(name, subnets, place / "specialised", replace(alone, batch_seconds=batch), progress)
+
+        with self._stage(f"specialise: {', '.join(subnet.id for subnet in subnets)}"):
+            _halving(train, settings.batch_seconds)
+
+    def _chosen(self, place: Path) -> tuple[Path, Subnet]:
+        """The supernet and the subnet that are shipped."""
+        special = place / "specialised" / "specialised.json"
+        if special.exists():
+            return place / "specialised" / "supernet", Subnet.from_dict(json.loads(read_text(special))["subnet"])
+        return self.supernet, finalists_of(place / "search", 1)[1][0]
+
+    def _export(self, place: Path) -> None:
+        if (place / "exported").exists():
+            return
+        from evaluators.costs import params
+        from supernet import load_supernet
+        from supernet.export import export_subnet
+
+        supernet, subnet = self._chosen(place)
+        model = load_supernet(supernet)
+        about = {"command": command_line(), "name": Path(self.source).name, "supernet": model.provenance}
+        about["costs"] = {"params": params(model).of(subnet)}
+        formats = [part.strip() for part in self.settings.formats.split(",") if part.strip()]
+        with self._stage("export, and compare with the slice"):
+            export_subnet(model, subnet, place / "exported", formats, about)
+
+    def _results(self, budget: Budget, place: Path) -> JsonObject:
+        file = place / "results.json"
+        if file.exists():
+            record: JsonObject = json.loads(read_text(file))
+            return record
+        supernet, subnet = self._chosen(place)
+        with self._stage("measure and evaluate"), counting("recordings") as progress:
+            record = summed_up(
+                budget,
+                place,
+                self.converted,
+                self.supernet,
+                (supernet, subnet),
+                self.settings.audio,
+                self.settings.target,
+                self.settings.device,
+                progress,
+            )
+        write_json(file, record)
+        return record
+
+
+def _slug(budget: Budget) -> str:
+    """A budget as the name of a folder."""
+    text = str(budget).replace("<=", "-").replace("%", "pct")
+    return re.sub(r"[^A-Za-z0-9.=,-]+", "_", text)
+
+
+def _check_budgets(model: HubertSupernet, budgets: tuple[Budget, ...]) -> None:
+    """Raises `InfeasibleError` for a budget on params or MACs that no subnet keeps, before anything is trained."""
+    from evaluators.costs import macs, params
+    from supernet.training.recipe import budgeted_subnets
+
+    known = tuple(budget for budget in budgets if budget.cost in ("params", "macs"))
+    budgeted_subnets(model.space, known, {"params": params(model), "macs": macs(model.space)})
+
+
+def _note_languages(audio: Path) -> None:
+    from supernet.audio import read_manifest
+
+    languages = {utterance.language for utterance in read_manifest(audio) if utterance.language}
+    if len(languages) == 1:
+        err.print(
+            f"note: all speech is in the language {languages.pop()}: what the model does in others is neither kept nor "
+            "measured",
+            soft_wrap=True,
+        )
+
+
+def _seconds_a_pass(model: HubertSupernet, batch_seconds: float) -> float:
+    """Seconds of one forward pass of the original over a batch of speech."""
+    import torch
+
+    samples = min(80_000, model.space.network.max_samples or 80_000)
+    wav = 0.1 * torch.randn(max(1, round(16_000 * batch_seconds / samples)), samples)
+    times = []
+    with torch.no_grad():
+        for _ in range(3):
+            began = time.monotonic()
+            model(wav)
+            times.append(time.monotonic() - began)
+    return min(times)
+
+
+def _halving(train: Callable[[float], object], batch_seconds: float) -> None:
+    """Runs a training; if memory does not suffice, again with half of the batch, and says so."""
+    from evaluators.tasks.fit import out_of_memory
+
+    while True:
+        try:
+            train(batch_seconds)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or batch_seconds < 2:
+                raise
+        batch_seconds /= 2
+        err.print(f"out of memory: again with batches of {batch_seconds:g} s", soft_wrap=True)

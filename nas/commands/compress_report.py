@@ -1,0 +1,153 @@
+"""What `nas compress` reached: original, best uniform subnet, winner and specialised one, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.commands.console import out, table
+from search_spaces import Budget, Subnet
+from search_spaces.files import read_text
+from search_spaces.types import JsonMapping, JsonObject
+
+if TYPE_CHECKING:
+    from supernet import HubertSupernet
+
+__all__ = ["show", "summed_up"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    supernet: Path
+    subnet: Subnet
+    score: float | None = None
+
+
+def summed_up(
+    budget: Budget,
+    place: Path,
+    converted: Path,
+    trained: Path,
+    shipped: tuple[Path, Subnet],
+    audio: Path,
+    target: str | None,
+    device: str,
+    progress: Progress,
+) -> JsonObject:
+    """Costs, score, latency and, for a Whisper with texts, error rates of each beside those of the original."""
+    from nas.report.run import read_report
+    from supernet import load_supernet
+
+    run = read_report(place / "search")
+    original = load_supernet(converted)
+    best = run.best
+    assert best is not None
+    rows = [_Row("original", converted, original.space.largest)]
+    if run.uniform is not None:
+        rows.append(_Row("best uniform", trained, run.uniform.subnet, run.uniform.score))
+    rows.append(_Row("winner", trained, best.subnet, best.score))
+    if shipped[0] != trained:
+        rows.append(_Row("specialised", *shipped))
+    record: JsonObject = {"budget": str(budget), "score": run.score, "rows": _costs(original, rows)}
+    if target is not None:
+        _measure(original, rows, target, record)
+    if original.source is not None:
+        _recognise(rows, audio, device, record, place, progress)
+    return record
+
+
+def _costs(model: HubertSupernet, rows: list[_Row]) -> list[JsonObject]:
+    from evaluators.costs import macs, params
+
+    longest = model.space.network.max_samples
+    seconds = 10.0 if longest is None else min(10.0, longest / 16_000)
+    count, work = params(model), macs(model.space, seconds)
+    return [
+        {
+            "name": row.name,
+            "id": row.subnet.id,
+            "heads": list(row.subnet.heads),
+            "ffn_dims": list(row.subnet.ffn_dims),
+            "params": count.of(row.subnet),
+            "macs": work.of(row.subnet),
+            "macs_seconds": seconds,
+            "score": row.score,
+        }
+        for row in rows
+    ]
+
+
+def _measure(model: HubertSupernet, rows: list[_Row], target: str, record: JsonObject) -> None:
+    from evaluators.costs.latency.measure import measure
+    from evaluators.costs.latency.target import Target
+
+    on = Target.parse(target)
+    on.check_here()
+    subnets = list(dict.fromkeys(row.subnet for row in rows))
+    timings = measure(model, subnets, on, shipped=True)
+    record["target"] = str(on)
+    for own, row in zip(record["rows"], rows, strict=True):
+        own["latency_ms"] = float(timings.ms[subnets.index(row.subnet)])
+
+
+def _recognise(rows: list[_Row], audio: Path, device: str, record: JsonObject, place: Path, progress: Progress) -> None:
+    """Error rates on the manifest's split test; of the original once for all budgets."""
+    from evaluators.tasks.recognition import Recogniser, compared, recognition
+    from search_spaces import AudioError
+    from search_spaces.files import write_json
+
+    folder, first = place.parent / "evaluated", None
+    for own, row in zip(record["rows"], rows, strict=True):
+        file = (folder if row.name == "original" else place / "evaluated") / f"{row.name.replace(' ', '-')}.json"
+        if file.exists():
+            result = json.loads(read_text(file))
+        else:
+            try:
+                result = recognition(Recogniser.of(row.supernet, row.subnet, device), audio, "test", progress=progress)
+            except AudioError as error:
+                record["not_evaluated"] = str(error)
+                return
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, result)
+        first = first or result
+        own["results"], own["groups"] = result["results"], result["groups"]
+        if row.name != "original":
+            own["over_original"] = compared(result, first)["results"]
+
+
+def show(record: JsonMapping) -> None:
+    """The results as a table for each budget."""
+    for each in record["budgets"]:
+        heads = ["", "params", "MACs", "ms", "score", "WER", "CER", "CER over the original"]
+        shown = table(f"{record['model']} within {each['budget']}", heads)
+        for row in each["rows"]:
+            results = row.get("results", {})
+            shown.add_row(
+                row["name"],
+                f"{row['params'] / 1e6:.2f}M",
+                f"{row['macs'] / 1e9:.2f}G",
+                _number(row.get("latency_ms"), 1),
+                _number(row["score"], 4),
+                _figure(results.get("wer")),
+                _figure(results.get("cer")),
+                _figure(row.get("over_original", {}).get("cer")),
+            )
+        out.print(shown)
+        if "not_evaluated" in each:
+            out.print(f"not evaluated: {each['not_evaluated']}", soft_wrap=True)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "—" if value is None else f"{value:.{digits}f}"
+
+
+def _figure(figure: JsonMapping | None) -> str:
+    if figure is None:
+        return "—"
+    return f"{figure['value']:.3f} ({figure['low']:.3f} – {figure['high']:.3f})"
