@@ -7,6 +7,7 @@ groups, so most permutations would change the outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -25,6 +26,8 @@ from supernet.model import HubertSupernet
 from supernet.slicing import ffn_segments
 
 __all__ = ["convert", "order_by_importance", "order_channels"]
+
+_MAX_SECONDS = 10.0  # of a recording
 
 
 def convert(
@@ -78,7 +81,7 @@ def _waves(model: HubertSupernet, utterances: Sequence[Utterance], count: int) -
     utterances = [utterance for utterance in utterances if utterance.split == "train"] or utterances
     chosen = utterances[:: max(1, len(utterances) // count)][:count]
     network = model.space.network
-    most = None if network.max_samples is None else network.max_samples / 16_000
+    most = min(_MAX_SECONDS, (network.max_samples or math.inf) / 16_000)
     waves = [load_audio(utterance.audio, network.receptive_field, most) for utterance in chosen]
     return [model.heard(wave) for wave in waves]
 

@@ -34,6 +34,7 @@ __all__ = ["CompressSettings", "app"]
 
 app = typer.Typer(add_completion=False)
 _SEARCH, _RESULT = "Search", "Result"
+_RATES = (3e-5, 6e-5, 1.2e-4)
 _SHARES = {"train": 0.55, "specialise": 0.3}  # of --minutes
 _PASSES_A_STEP = {"train": 8.0, "specialise": 5.0}  # in forward passes of the original: backward passes are two more
 
@@ -47,6 +48,13 @@ class CompressSettings(Settings):
         group=DATA,
         path=True,
     )
+    teacher: Path | None = option(
+        None,
+        "For a supernet with prediction heads: the Hugging Face folder of the teacher that they predict. A model "
+        "without heads is its own teacher.",
+        group=DATA,
+        path=True,
+    )
     budgets: tuple[Budget, ...] = option(
         (), "Hard limit, such as 'params<=50%'; repeatable: one model each.", flag="--budget", parse=parse_budget
     )
@@ -55,7 +63,12 @@ class CompressSettings(Settings):
         None, "TOML file of a space, or coarse, fine or uniform; default: fine.", group=_SEARCH, path=True
     )
     train_steps: int = option(600, "Training steps of the supernet; 0: none.", group=OPTIMISATION, minimum=0)
-    learning_rate: float = option(6e-5, "Peak learning rate of the supernet.", group=OPTIMISATION, minimum=0)
+    learning_rate: float | None = option(
+        None,
+        f"Peak learning rate of the supernet; default: the best of {', '.join(map('{:g}'.format, _RATES))} in a sweep.",
+        group=OPTIMISATION,
+        minimum=0,
+    )
     specialise_steps: int = option(
         300, "Training steps of each finalist alone; 0: none.", group=OPTIMISATION, minimum=0
     )
@@ -169,6 +182,10 @@ class _Work:
             plan: JsonObject = json.loads(read_text(file))
             return plan
         model = load_supernet(self.converted)
+        if model.head_layers and settings.teacher is None:
+            raise NasError(f"{self.source} has prediction heads: name the teacher that they predict (--teacher)")
+        if settings.teacher is not None and not model.head_layers:
+            raise NasError(f"--teacher has no effect: {self.source} has no prediction heads, and is its own teacher")
         self._score(model)
         _check_budgets(model, settings.budgets)
         _note_languages(settings.audio)
@@ -194,13 +211,18 @@ class _Work:
             return
         from nas.commands.train import run_training
 
-        settings = self.settings
+        settings, rate = self.settings, self.settings.learning_rate
         recipe = TrainSettings(
             settings.audio,
             self.folder / "train",
+            teacher=settings.teacher,
             init=str(self.converted),
             stage2_steps=steps,
-            stage2_learning_rate=settings.learning_rate,
+            **(
+                {"rates": _RATES, "sweep_steps": max(1, steps // 15)}
+                if rate is None
+                else {"stage2_learning_rate": rate}
+            ),
             budgets=tuple(b for b in settings.budgets if b.cost in ("params", "macs")),
             batch_seconds=settings.batch_seconds,
             precision=settings.precision,
@@ -236,6 +258,7 @@ class _Work:
             budgets=(budget,),
             score=self._score(load_supernet(self.converted)),
             audio=str(settings.audio),
+            teacher=None if settings.teacher is None else str(settings.teacher),
             evals=settings.evals,
             seed=settings.seed,
             holdout=True,
@@ -254,7 +277,7 @@ class _Work:
         name, subnets = finalists_of(place / "search", settings.finalists)
         alone = SpecialiseSettings(
             settings.audio,
-            teacher=self.converted,
+            teacher=settings.teacher or self.converted,
             steps=steps,
             batch_seconds=settings.batch_seconds,
             precision=settings.precision,

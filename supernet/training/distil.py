@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from search_spaces import AdditiveCost, CheckpointError, Space, get_space
+from search_spaces.files import read_text, write_json
 from supernet.audio import RATE, Utterance
 from supernet.calibration import CalibrationSpeech, save_calibration
 from supernet.checkpoint import load_supernet, save_supernet
@@ -51,7 +53,18 @@ def train(
         teacher = teacher_of(start, settings.teacher, parse_teacher_layers(settings.teacher_layers), device)
         stop_after = math.inf if settings.minutes is None else 60 * settings.minutes
         run = RunContext(device, progress, stop_after)
-        return distil(space, teacher, settings.audio, settings.out, recipes, run, targets=settings.targets, start=start)
+        sweep = (settings.rates, settings.sweep_steps) if settings.rates else None
+        return distil(
+            space,
+            teacher,
+            settings.audio,
+            settings.out,
+            recipes,
+            run,
+            targets=settings.targets,
+            start=start,
+            sweep=sweep,
+        )
 
 
 def distil(
@@ -64,6 +77,7 @@ def distil(
     *,
     targets: Path | None = None,
     start: HubertSupernet | None = None,
+    sweep: tuple[Sequence[float], int] | None = None,
 ) -> Path | None:
     """Trains a supernet of `space` from `teacher` on the manifest `audio`; its folder, or None if stopped.
 
@@ -72,7 +86,8 @@ def distil(
     arguments, it continues where it stopped. `start` is a trained supernet to continue from; `recipes` are then those
     of the stages still to do. The teacher of a supernet without heads is another one, whose largest subnet's output it
     learns; by default itself, as it is before training.
-    `run.stop_after` counts from this call on.
+    `sweep`: learning rates of the last stage to try, and the steps with each. `run.stop_after` counts from this call
+    on.
     Raises `CheckpointError` if `start` has another space or other heads than this training.
     """
     started = time.monotonic()
@@ -80,6 +95,11 @@ def distil(
     model = _model(space, teacher, recipes[0].seed, start) if isinstance(teacher, Teacher) else _without_heads(start)
     goal = goal_of(model, teacher, targets or out / "targets", train, dev, run.progress)
     data = TrainingData(train, dev, goal, model.heard)
+    if sweep is not None:
+        rate = _best_rate(model, recipes[-1], data, out, *sweep, run)
+        if rate is None:
+            return None
+        recipes = [*recipes[:-1], replace(recipes[-1], learning_rate=rate)]
     model.provenance = _provenance(teacher, train, recipes, model.provenance)
     model.trained_for_space = True
     for recipe in recipes:
@@ -96,6 +116,36 @@ def distil(
             save_rest(model.source, finished)
     processes().wait()
     return out / "supernet"
+
+
+def _best_rate(
+    model: HubertSupernet,
+    recipe: StageRecipe,
+    data: TrainingData,
+    out: Path,
+    rates: Sequence[float],
+    steps: int,
+    run: RunContext,
+) -> float | None:
+    """The learning rate after `steps` steps with which the mean distance on dev is least; None if the time was up.
+
+    `out/sweep.json` keeps the distances.
+    """
+    began, found = time.monotonic(), {}
+    for rate in rates:
+        folder = out / "sweep" / f"{rate:g}"
+        tried = replace(recipe, steps=steps, learning_rate=rate, validate_every=steps)
+        run.progress({"stage": recipe.stage, "steps": steps})
+        left = run.stop_after - (time.monotonic() - began)
+        if not train_stage(copy.deepcopy(model), tried, data, folder, replace(run, stop_after=left)):
+            return None
+        lines = [json.loads(line) for line in read_text(folder / "log.jsonl").splitlines()]
+        values = [value for own in lines[-1]["dev"].values() for value in own]
+        found[rate] = sum(values) / len(values)
+    best = min(found, key=found.__getitem__)
+    if processes().first:
+        write_json(out / "sweep.json", {"best": best, "distances": {f"{rate:g}": found[rate] for rate in found}})
+    return best
 
 
 def teacher_of(

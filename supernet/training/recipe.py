@@ -190,6 +190,16 @@ class TrainSettings(Settings):
         StageRecipe.learning_rate, "Peak learning rate of stage 1.", group=OPTIMISATION, minimum=0, conflicts="init"
     )
     stage2_learning_rate: float = option(6e-4, "Peak learning rate of stage 2.", group=OPTIMISATION, minimum=0)
+    rates: tuple[float, ...] = option(
+        (),
+        "Peak learning rate of stage 2 to try for --sweep-steps, repeatable; the one with the least distances on dev "
+        "is used.",
+        flag="--try-rate",
+        group=OPTIMISATION,
+        minimum=0,
+        needs="init",
+    )
+    sweep_steps: int = option(40, "Steps with each --try-rate.", group=OPTIMISATION, minimum=1, needs="rates")
     mask_prob: float = option(
         StageRecipe.mask_prob,
         "Share of frames to mask in the last part of each stage.",

@@ -100,6 +100,7 @@ def test_a_model_without_decoder_is_compressed_by_its_output(manifest, tmp_path)
         ((), 2, "compress needs a budget"),
         (("--budget", "params<=1"), 3, "params<=1"),
         (("--budget", "params<=50%", "--score", "taste"), 2, "a score is distillation"),
+        (("--budget", "params<=50%", "--teacher", "."), 2, "--teacher has no effect"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_trained(whisper, manifest, tmp_path, arguments, status, said):

@@ -76,6 +76,16 @@ def test_a_stopped_training_goes_on_to_the_bit(converted, corpus, tmp_path):
     assert load_supernet(once).fingerprint() == load_supernet(again).fingerprint()
 
 
+def test_the_best_rate_of_a_short_sweep_is_used(converted, corpus, tmp_path):
+    swept = settings(converted, corpus, tmp_path, stage2_steps=2, rates=(5e-5, 1.0), sweep_steps=3)
+    folder = train(swept, costs)
+    found = json.loads((tmp_path / "sweep.json").read_text())
+    assert (found["best"], set(found["distances"])) == (5e-5, {"5e-05", "1"})
+    assert load_supernet(folder).provenance["recipes"][-1]["learning_rate"] == 5e-5
+    assert len((tmp_path / "stage2" / "log.jsonl").read_text().splitlines()) == 3
+    assert train(swept, costs) == folder
+
+
 def test_who_has_no_teacher_is_told(corpus, tmp_path):
     with pytest.raises(NasError, match="--teacher is missing"):
         TrainSettings.from_dict({"audio": str(corpus), "out": str(tmp_path)})
