@@ -11,11 +11,11 @@ import torch
 
 from evaluators import scores
 from evaluators.costs import params
-from search_spaces import Budget, CheckpointError, Feasible, InfeasibleError, NasError
+from search_spaces import Budget, CheckpointError, InfeasibleError, NasError
 from supernet import load_supernet
 from supernet.teacher import load_teacher
 from supernet.training.distil import calibration_speech, distil, train, untrained
-from supernet.training.recipe import BudgetedSubnets, StageRecipe, TrainSettings
+from supernet.training.recipe import StageRecipe, TrainSettings, budgeted_subnets
 from tests.supernet.training.helpers import RECIPE, fresh, space_toml
 
 
@@ -98,7 +98,7 @@ def test_train_is_what_its_settings_describe(small_space, corpus, teacher_folder
     reports = []
     finished = train(settings, lambda space: {"params": params(space)}, reports.append)
     assert finished == tmp_path / "a" / "supernet"
-    budgets = (BudgetedSubnets(Budget("params", limit), Feasible(small_space, [(table, limit)])),)
+    budgets = budgeted_subnets(small_space, settings.budgets, {"params": params(small_space)})
     shared = {"steps": 2, "batch_seconds": 3.0, "precision": "fp32"}
     recipes = [
         StageRecipe(stage=1, **shared),
