@@ -34,7 +34,7 @@ __all__ = ["CompressSettings", "app"]
 
 app = typer.Typer(add_completion=False)
 _SEARCH, _RESULT = "Search", "Result"
-_RATES = (3e-5, 6e-5, 1.2e-4)
+_RATES, _SWEEP_STEPS = (3e-5, 6e-5, 1.2e-4), 40
 _SHARES = {"train": 0.55, "specialise": 0.3}  # of --minutes
 _PASSES_A_STEP = {"train": 8.0, "specialise": 5.0}  # in forward passes of the original: backward passes are two more
 
@@ -65,7 +65,8 @@ class CompressSettings(Settings):
     train_steps: int = option(600, "Training steps of the supernet; 0: none.", group=OPTIMISATION, minimum=0)
     learning_rate: float | None = option(
         None,
-        f"Peak learning rate of the supernet; default: the best of {', '.join(map('{:g}'.format, _RATES))} in a sweep.",
+        f"Peak learning rate of the supernet; default: the best of {', '.join(map('{:g}'.format, _RATES))} in a short "
+        f"sweep, or the middle one for less than {5 * _SWEEP_STEPS} steps.",
         group=OPTIMISATION,
         minimum=0,
     )
@@ -212,17 +213,16 @@ class _Work:
         from nas.commands.train import run_training
 
         settings, rate = self.settings, self.settings.learning_rate
+        swept = rate is None and steps >= 5 * _SWEEP_STEPS  # else it would take longer than it is worth
         recipe = TrainSettings(
             settings.audio,
             self.folder / "train",
             teacher=settings.teacher,
             init=str(self.converted),
             stage2_steps=steps,
-            **(
-                {"rates": _RATES, "sweep_steps": max(1, steps // 15)}
-                if rate is None
-                else {"stage2_learning_rate": rate}
-            ),
+            rates=_RATES if swept else (),
+            sweep_steps=_SWEEP_STEPS,
+            stage2_learning_rate=rate or _RATES[1],
             budgets=tuple(b for b in settings.budgets if b.cost in ("params", "macs")),
             batch_seconds=settings.batch_seconds,
             precision=settings.precision,

@@ -122,32 +122,37 @@ def _recognise(rows: list[_Row], audio: Path, device: str, record: JsonObject, p
 
 
 def show(record: JsonMapping) -> None:
-    """The results as a table for each budget."""
+    """The results as a table for each budget, of what was measured."""
     for each in record["budgets"]:
-        heads = ["", "params", "MACs", "ms", "score", "WER", "CER", "CER over the original"]
-        shown = table(f"{record['model']} within {each['budget']}", heads)
-        for row in each["rows"]:
-            results = row.get("results", {})
-            shown.add_row(
-                row["name"],
-                f"{row['params'] / 1e6:.2f}M",
-                f"{row['macs'] / 1e9:.2f}G",
-                _number(row.get("latency_ms"), 1),
-                _number(row["score"], 4),
-                _figure(results.get("wer")),
-                _figure(results.get("cer")),
-                _figure(row.get("over_original", {}).get("cer")),
-            )
+        rows = [_cells(row) for row in each["rows"]]
+        heads = [head for head in rows[0] if any(cells[head] for cells in rows)]
+        shown = table(f"{record['model']} within {each['budget']}", ["", *heads])
+        for row, cells in zip(each["rows"], rows, strict=True):
+            shown.add_row(row["name"], *(cells[head] or "—" for head in heads))
         out.print(shown)
         if "not_evaluated" in each:
             out.print(f"not evaluated: {each['not_evaluated']}", soft_wrap=True)
 
 
+def _cells(row: JsonMapping) -> dict[str, str]:
+    """What the table shows of a row, by its heads; empty if it was not measured."""
+    results = row.get("results", {})
+    return {
+        "params": f"{row['params'] / 1e6:.2f}M",
+        "MACs": f"{row['macs'] / 1e9:.2f}G",
+        "ms": _number(row.get("latency_ms"), 1),
+        "score": _number(row["score"], 4),
+        "WER": _figure(results.get("wer")),
+        "CER": _figure(results.get("cer")),
+        "CER over the original": _figure(row.get("over_original", {}).get("cer")),
+    }
+
+
 def _number(value: float | None, digits: int) -> str:
-    return "—" if value is None else f"{value:.{digits}f}"
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _figure(figure: JsonMapping | None) -> str:
     if figure is None:
-        return "—"
+        return ""
     return f"{figure['value']:.3f} ({figure['low']:.3f} – {figure['high']:.3f})"
