@@ -1,7 +1,8 @@
 """Speech recognition by a whole model (Whisper): a subnet as encoder, its source's decoder, nothing trained.
 
-Greedy `generate` of transformers, in windows of at least 10 s: in shorter ones greedy decoding repeats itself. Texts
-are compared in lower case without punctuation, by transformers' basic normaliser.
+Greedy `generate` of transformers, in windows of at least 15 s, and 5 s longer than the recording if the model hears so
+much: in shorter ones greedy decoding repeats itself (docs/log.md). Texts are compared in lower case without
+punctuation, by transformers' basic normaliser.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from supernet.layers import fingerprint
 
 __all__ = ["Recogniser", "compared", "recognition"]
 
-WINDOW, LONGEST = 10.0, 30.0
-_BATCH_SECONDS = 80.0
+WINDOW, LONGEST, SILENCE = 15.0, 30.0, 5.0
+_BATCH_SECONDS = 120.0
 _TOKENS_A_SECOND = 10
 SHORT = 4.0
 RATES = ("wer", "cer")
@@ -154,7 +155,7 @@ def recognition(
     heard: dict[str, Heard] = {}
     for batch in _batches(utterances, window):
         waves = [torch.from_numpy(load_audio(utterance.audio, max_seconds=LONGEST)) for utterance in batch]
-        longest = max(window, *(utterance.seconds for utterance in batch))
+        longest = min(recogniser.longest, max(window, *(utterance.seconds + SILENCE for utterance in batch)))
         texts = [utterance.text or "" for utterance in batch]
         for utterance, each in zip(batch, recogniser(waves, texts, batch[0].language, longest), strict=True):
             heard[utterance.id] = each
@@ -187,7 +188,7 @@ def _batches(utterances: Sequence[Utterance], window: float) -> Iterator[list[Ut
     ordered = sorted(utterances, key=lambda u: (u.language or "", u.seconds))
     batch: list[Utterance] = []
     for utterance in ordered:
-        long = (len(batch) + 1) * max(window, utterance.seconds) > _BATCH_SECONDS
+        long = (len(batch) + 1) * max(window, utterance.seconds + SILENCE) > _BATCH_SECONDS
         if batch and (long or utterance.language != batch[0].language):
             yield batch
             batch = []

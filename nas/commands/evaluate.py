@@ -46,7 +46,7 @@ class _HeadSettings(Settings):
 @dataclass(frozen=True)
 class _RecognitionSettings(Settings):
     split: str = option("test", "Split to transcribe.", group=_OWN)
-    window: float = option(10.0, "Least seconds that are heard at once.", group=_OWN, minimum=1, maximum=30)
+    window: float = option(15.0, "Least seconds that are heard at once.", group=_OWN, minimum=1, maximum=30)
     against: Path | None = option(
         None, "Result (--out) of another model on the same recordings, to compare with.", group=_OWN, path=True
     )
