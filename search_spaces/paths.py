@@ -48,7 +48,9 @@ class _Scored:
         added, moves, after = self.terms[i], self.trellis.moves[i][state], self.rest[i + 1]
         if after.shape[1] > 1:
             return added + after[moves, np.arange(len(added))]  # type: ignore[no-any-return]
-        return added + after[:, 0].take(moves, mode="wrap")  # type: ignore[no-any-return]
+        onward: Array = after[:, 0].take(moves, mode="wrap")
+        onward += added  # in place: these arrays are large
+        return onward
 
     def options(self, i: int, state: int, before: int) -> list[_Option]:
         """The choices in kept layer i that can be completed, best first, each counted with its best completion."""

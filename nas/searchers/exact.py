@@ -37,7 +37,7 @@ _SHAPE_ROUNDS = 2
 MIN_BATCH = 8
 MAX_CANDIDATES = 128
 MAX_FRONT_POINTS = 512
-_DRAWS, _FRONT_DRAWS = 16, 4
+_DRAWS, _DRAWS_OF_LARGE, _FRONT_DRAWS = 16, 12, 4
 MAX_MOVES = 1 << 19
 _RANKED, _INCUMBENTS = 32, 3
 _CANDIDATES = 256
@@ -89,7 +89,8 @@ class ExactSearcher(Searcher):
 
     def _of_score(self, model: ScoreModel, best: _Ranked, n: int) -> list[Subnet]:
         """The candidates that promise most."""
-        draws = [_Ranked(self._quick, model.draw(self.rng)) for _ in range(_DRAWS)]
+        count = _DRAWS if self._quick is self.feasible else _DRAWS_OF_LARGE
+        draws = [_Ranked(self._quick, model.draw(self.rng)) for _ in range(count)]
         worth = np.array([self.objective.worth(evaluation) for evaluation in self._known])
         vectors = self._candidates(best, draws)
         if len(vectors) > _CANDIDATES:
