@@ -13,10 +13,7 @@ kill. Differences are of the same recordings, winner minus the other: below 0 th
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -26,9 +23,10 @@ import nas
 from benchmarks._common import command_line, header
 from evaluators import scores
 from evaluators.costs import params
-from evaluators.tasks.recognition import Recogniser, compared, recognition
+from evaluators.tasks.recognition import compared, kept_recognition
+from nas.report.formatting import interval_text
 from search_spaces import AdditiveTable, Budget, Space, Subnet, ffn_ratio
-from search_spaces.files import write_json
+from search_spaces.types import JsonObject
 from supernet import HubertSupernet, load_supernet
 from supernet.training.recipe import budgeted_subnets
 
@@ -75,18 +73,10 @@ def candidates(model: HubertSupernet, share: float, audio: Path, folder: Path, d
     return named
 
 
-def heard(folder: Path, supernet: Path, subnet: Subnet, manifest: Path, split: str) -> dict[str, Any]:
+def heard(folder: Path, supernet: Path, subnet: Subnet, manifest: Path, split: str) -> JsonObject:
     """The result of one subnet on one test set, from `folder` if it is there."""
     file = folder / f"{supernet.parent.name}-{supernet.name}-{subnet.id}-{manifest.stem}-{split}.json"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(file, recognition(Recogniser.of(supernet, subnet), manifest, split))
-    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return result
-
-
-def figure(value: Mapping[str, float]) -> str:
-    return f"{value['value']:.3f} ({value['low']:.3f} – {value['high']:.3f})"
+    return kept_recognition(file, supernet, subnet, manifest, split)
 
 
 def main() -> None:
@@ -107,7 +97,7 @@ def main() -> None:
     table = params(model)
     originals = {test: heard(args.out, args.converted, whole, test, args.split) for test in args.tests}
     for test, result in originals.items():
-        rates = ", ".join(f"{name} {figure(result['results'][name])}" for name in ("wer", "cer", "ce"))
+        rates = ", ".join(f"{name} {interval_text(result['results'][name])}" for name in ("wer", "cer", "ce"))
         CONSOLE.print(f"original on {test.stem}, {result['data']['recordings']} recordings: {rates}")
     for share in args.share or [85.0, 71.0, 50.0, 33.0]:
         named = candidates(model, share, args.audio, args.out / f"search-{supernet.parent.name}-{share:g}", args.draws)
@@ -122,10 +112,10 @@ def main() -> None:
                     name,
                     f"{table.of(subnet) / 1e6:.2f}M",
                     test.stem,
-                    figure(own["results"]["cer"]),
-                    figure(compared(own, originals[test])["results"]["cer"]),
-                    figure(own["results"]["ce"]),
-                    figure(compared(best, own)["results"]["ce"]),
+                    interval_text(own["results"]["cer"]),
+                    interval_text(compared(own, originals[test])["results"]["cer"]),
+                    interval_text(own["results"]["ce"]),
+                    interval_text(compared(best, own)["results"]["ce"]),
                 )
         CONSOLE.print(shown)
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces import CheckpointError, NasError
+from search_spaces.text import first_line
 from supernet.companion import rest_of_model
 from supernet.model import HubertSupernet
 from supernet.weights import plain_tensors
@@ -35,6 +36,7 @@ class TextDecoder(nn.Module):
         self.register_buffer("head", head)
         self.multilingual = len(head) >= _MULTILINGUAL
         self._special: dict[str, int] = tokenizer.get_added_vocab()
+        self._prompt_length = len(self.prompt(None))
 
     @classmethod
     def of(cls, model: HubertSupernet, device: str = "cpu") -> TextDecoder:
@@ -76,12 +78,11 @@ class TextDecoder(nn.Module):
         words = ["<|startoftranscript|>"]
         if self.multilingual:
             words += [f"<|{language or 'en'}|>", "<|transcribe|>"]
-        known = self._tokenizer.get_added_vocab()
-        if words[-2 if self.multilingual else 0] not in known:
+        if any(word not in self._special for word in words):
             raise NasError(
                 f"the decoder's tokenizer does not know the language {language!r}: use codes such as en or es"
             )
-        return [known[word] for word in (*words, "<|notimestamps|>")]
+        return [self._special[word] for word in (*words, "<|notimestamps|>")]
 
     def tokens(self, text: str, language: str | None) -> Tensor:
         """(1, L): prompt, text, end. Raises `NasError` for texts that are longer than the decoder's positions."""
@@ -94,9 +95,8 @@ class TextDecoder(nn.Module):
     @torch.no_grad()
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Log probabilities (L - P, vocabulary) of the tokens (1, L) after the prompt of P, from states (T, D)."""
-        first = len(self.prompt("en" if self.multilingual else None))
         states = self.decoder(tokens[:, :-1].to(hidden.device), encoder_hidden_states=hidden[None].float())
-        return F.linear(states.last_hidden_state[0, first - 1 :], self.head).log_softmax(-1)
+        return F.linear(states.last_hidden_state[0, self._prompt_length - 1 :], self.head).log_softmax(-1)
 
 
 @lru_cache(maxsize=1)
@@ -114,7 +114,6 @@ def _loaded(folder: Path) -> TextDecoder:
         decoder = WhisperDecoder(WhisperConfig.from_dict(rest.config))  # type: ignore[no-untyped-call]
         decoder.load_state_dict(own, strict=True)
     except Exception as error:  # transformers raises many kinds of errors for a broken folder
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"cannot load the decoder in {folder}: {first:.200}") from None
+        raise CheckpointError(f"cannot load the decoder in {folder}: {first_line(error):.200}") from None
     head = weights.get("proj_out.weight", own["embed_tokens.weight"])
     return TextDecoder(decoder, head, tokenizer)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from search_spaces import AudioError, CheckpointError
 from search_spaces.files import read_text
+from search_spaces.text import first_line
 from supernet.audio import RATE, Utterance, load_audio
 from supernet.hub import local_folder
 from supernet.preprocessor import FILE, Preprocessor, read_preprocessor
@@ -187,8 +188,7 @@ def _loaded(folder: Path, kind: str) -> PreTrainedModel:
             output_loading_info=True,
         )
     except Exception as error:  # transformers raises many kinds of errors for a broken folder
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"cannot load teacher {folder}: {first}") from None
+        raise CheckpointError(f"cannot load teacher {folder}: {first_line(error)}") from None
     finally:
         if bars:
             transformers_logging.enable_progress_bar()

@@ -12,11 +12,14 @@ from search_spaces import NasError
 if TYPE_CHECKING:
     from supernet import HubertSupernet
 
-__all__ = ["MAX_RECORDING_SECONDS", "ScoreContext", "no_score", "require_whole"]
+__all__ = ["MAX_RECORDING_SECONDS", "MIN_TO_HOLD_OUT", "ScoreContext", "no_score", "require_whole"]
 
 
 MAX_RECORDING_SECONDS = 30.0
 """Longer recordings are cut: attention over one of ten minutes costs more than all the others together."""
+
+MIN_TO_HOLD_OUT = 8
+"""Of at least so many utterances, one in four is set apart from the search."""
 
 
 @dataclass(frozen=True)

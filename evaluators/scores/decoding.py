@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from evaluators.scores.context import MAX_RECORDING_SECONDS, ScoreContext, require_whole
+from evaluators.scores.context import MAX_RECORDING_SECONDS, MIN_TO_HOLD_OUT, ScoreContext, require_whole
 from search_spaces import AudioError, NasError, Subnet
 from supernet.audio import Utterance, load_audio, read_manifest
 from supernet.decoder import TextDecoder
@@ -24,7 +24,6 @@ from supernet.shared import SharedEncoder, Speech
 __all__ = ["DecodingScore", "make_ce", "make_kl"]
 
 Kind = Literal["ce", "kl"]
-MIN_TO_HOLD_OUT = 8
 
 
 class DecodingScore:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evaluators.scores.context import MAX_RECORDING_SECONDS, ScoreContext, no_score, require_whole
+from evaluators.scores.context import MAX_RECORDING_SECONDS, MIN_TO_HOLD_OUT, ScoreContext, no_score, require_whole
 from search_spaces import AudioError, NasError, Subnet
 from supernet.audio import LABELS, Utterance, load_audio, read_manifest
 from supernet.model import HubertSupernet
@@ -24,7 +24,6 @@ from supernet.shared import SharedEncoder, Speech
 __all__ = ["ProbeScore", "make_probe", "pooled", "ridge", "ridge_probe"]
 
 MIN_OF_A_CLASS = 5
-MIN_TO_HOLD_OUT = 8
 _PROBED = tuple(label for label in LABELS if label not in ("phones", "turns"))  # neither classes nor letters
 _PENALTIES = (1e0, 1e1, 1e2, 1e3, 1e4)
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evaluators.scores.context import MAX_RECORDING_SECONDS, ScoreContext
+from evaluators.scores.context import MAX_RECORDING_SECONDS, MIN_TO_HOLD_OUT, ScoreContext
 from search_spaces import AudioError, CheckpointError, NasError, Subnet
 from supernet.audio import load_audio, read_manifest
 from supernet.calibration import CalibrationSpeech, kept_calibration
@@ -33,7 +33,6 @@ __all__ = ["DistillationScore", "Part", "make_distillation"]
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MAX_FRAMES_AT_ONCE = 4000  # 80 s: bounds the memory of hidden states that are branched from
-MIN_TO_HOLD_OUT = 8
 
 
 class _Heads:

@@ -67,23 +67,21 @@ def edits(truth: str, guess: str) -> dict[str, tuple[int, int]]:
 
 def pooled_rate(above: Array, below: Array) -> JsonObject:
     """sum(above) / sum(below) over recordings (N,), with its interval."""
-    return _interval(lambda counts: counts @ above / (counts @ below), len(above))
+    return _of_one(lambda counts: counts @ above / (counts @ below), len(above))
 
 
 def paired(above: Array, below: Array, other_above: Array, other_below: Array) -> JsonObject:
     """The first pooled rate minus the second, of the same recordings, which are drawn jointly for the interval."""
-    return _interval(
+    return _of_one(
         lambda counts: counts @ above / (counts @ below) - counts @ other_above / (counts @ other_below), len(above)
     )
 
 
-def _interval(statistic: Callable[[Array], Array], recordings: int) -> JsonObject:
-    """`statistic` of all recordings, and its 95 % interval over draws (resamples, N) of how often each counts."""
-    rng = np.random.default_rng(0)
-    draws = rng.multinomial(recordings, np.full(recordings, 1 / recordings), _RESAMPLES).astype(np.float64)
-    low, high = np.nanpercentile(statistic(draws), [2.5, 97.5])
-    value = float(statistic(np.ones(recordings)))
-    return {"value": round(value, 5), "low": round(float(low), 5), "high": round(float(high), 5)}
+def _of_one(statistic: Callable[[Array], float], recordings: int) -> JsonObject:
+    """What `_measured` gives for a statistic without seeds."""
+    measured = _measured(lambda counts: np.array([statistic(counts)]), recordings, _RESAMPLES)
+    del measured["by_seed"]
+    return measured
 
 
 def detection(same: Array, scores: Array, pairs: Array, utterances: int) -> JsonObject:

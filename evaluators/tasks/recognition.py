@@ -22,7 +22,7 @@ from torch import Tensor
 
 from evaluators.tasks.metrics import edits, paired, pooled_rate
 from search_spaces import AudioError, CheckpointError, NasError, Subnet
-from search_spaces.files import read_text
+from search_spaces.files import read_text, write_json
 from search_spaces.types import JsonObject
 from supernet import HubertSupernet, load_supernet
 from supernet.audio import RATE, Utterance, load_audio, read_manifest
@@ -30,7 +30,7 @@ from supernet.decoder import TextDecoder
 from supernet.export.hugging_face import load_whole, whole_model
 from supernet.layers import fingerprint
 
-__all__ = ["Recogniser", "compared", "recognition"]
+__all__ = ["Recogniser", "compared", "kept_recognition", "recognition"]
 
 WINDOW, LONGEST, SILENCE = 15.0, 30.0, 5.0
 _BATCH_SECONDS = 120.0
@@ -171,6 +171,24 @@ def recognition(
         "intervals": "95 %, bootstrap over recordings",
         "utterances": rows,
     }
+
+
+def kept_recognition(
+    file: Path,
+    name: Path | str,
+    subnet: Subnet,
+    manifest: Path,
+    split: str = "test",
+    device: str = "cpu",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> JsonObject:
+    """The result in `file`; computed and written first, if it is not there yet."""
+    if not file.exists():
+        result = recognition(Recogniser.of(name, subnet, device), manifest, split, progress=progress)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, result)
+    kept: JsonObject = json.loads(read_text(file))
+    return kept
 
 
 def _with_texts(manifest: Path, split: str | None, longest: float) -> list[Utterance]:

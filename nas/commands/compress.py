@@ -147,7 +147,7 @@ class _Work:
         results = []
         for budget in self.settings.budgets:
             place = self.folder / _slug(budget)
-            self._search(budget, place / "search")
+            self._search(budget, plan["score"], place / "search")
             self._specialise(place, plan["specialise_steps"])
             self._export(place)
             results.append(self._results(budget, place))
@@ -187,7 +187,7 @@ class _Work:
             raise NasError(f"{self.source} has prediction heads: name the teacher that they predict (--teacher)")
         if settings.teacher is not None and not model.head_layers:
             raise NasError(f"--teacher has no effect: {self.source} has no prediction heads, and is its own teacher")
-        self._score(model)
+        score = self._score(model)
         _check_budgets(model, settings.budgets)
         _note_languages(settings.audio)
         steps = {"train": settings.train_steps, "specialise": settings.specialise_steps}
@@ -203,7 +203,12 @@ class _Work:
             f"{steps['train']} steps of the supernet and {steps['specialise']} of each finalist alone: about "
             f"{total:.0f} min of training, and the searches"
         )
-        plan = {"train_steps": steps["train"], "specialise_steps": steps["specialise"], "seconds_a_pass": pass_}
+        plan = {
+            "train_steps": steps["train"],
+            "specialise_steps": steps["specialise"],
+            "seconds_a_pass": pass_,
+            "score": score,
+        }
         write_json(file, plan)
         return plan
 
@@ -247,16 +252,14 @@ class _Work:
                 raise NasError(f"the score {score} needs texts: {self.settings.audio} has none")
         return score
 
-    def _search(self, budget: Budget, folder: Path) -> None:
+    def _search(self, budget: Budget, score: str, folder: Path) -> None:
         if (folder / "best.json").exists():
             return
-        from supernet import load_supernet
-
         settings = self.settings
         search = SearchSettings(
             supernet=str(self.supernet),
             budgets=(budget,),
-            score=self._score(load_supernet(self.converted)),
+            score=score,
             audio=str(settings.audio),
             teacher=None if settings.teacher is None else str(settings.teacher),
             evals=settings.evals,

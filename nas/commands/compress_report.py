@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.commands.console import out, table
+from nas.report.formatting import interval_text
 from search_spaces import Budget, Subnet
-from search_spaces.files import read_text
 from search_spaces.types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
@@ -98,23 +97,17 @@ def _measure(model: HubertSupernet, rows: list[_Row], target: str, record: JsonO
 
 def _recognise(rows: list[_Row], audio: Path, device: str, record: JsonObject, place: Path, progress: Progress) -> None:
     """Error rates on the manifest's split test; of the original once for all budgets."""
-    from evaluators.tasks.recognition import Recogniser, compared, recognition
+    from evaluators.tasks.recognition import compared, kept_recognition
     from search_spaces import AudioError
-    from search_spaces.files import write_json
 
     folder, first = place.parent / "evaluated", None
     for own, row in zip(record["rows"], rows, strict=True):
         file = (folder if row.name == "original" else place / "evaluated") / f"{row.name.replace(' ', '-')}.json"
-        if file.exists():
-            result = json.loads(read_text(file))
-        else:
-            try:
-                result = recognition(Recogniser.of(row.supernet, row.subnet, device), audio, "test", progress=progress)
-            except AudioError as error:
-                record["not_evaluated"] = str(error)
-                return
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, result)
+        try:
+            result = kept_recognition(file, row.supernet, row.subnet, audio, device=device, progress=progress)
+        except AudioError as error:
+            record["not_evaluated"] = str(error)
+            return
         first = first or result
         own["results"], own["groups"] = result["results"], result["groups"]
         if row.name != "original":
@@ -153,6 +146,4 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _figure(figure: JsonMapping | None) -> str:
-    if figure is None:
-        return ""
-    return f"{figure['value']:.3f} ({figure['low']:.3f} – {figure['high']:.3f})"
+    return "" if figure is None else interval_text(figure)

@@ -15,6 +15,7 @@ from nas.commands.common import DeviceOption, JsonOption, read_subnet, require_d
 from nas.commands.console import counting, err, out, print_json, read_json, table
 from nas.commands.identity import check_weights
 from nas.commands.options import verb
+from nas.report.formatting import interval_text
 from search_spaces import NasError, Subnet
 from search_spaces.files import write_json
 from search_spaces.settings import Settings, option
@@ -139,18 +140,14 @@ def _transcribe(
         return
     shown = table(f"{model} on {manifest}, split {own.split}", ("recordings", "of", "WER", "CER", "nats a token"))
     for group, figures in {"all": record["results"], **record["groups"]}.items():
-        shown.add_row(group, str(figures["recordings"]), *(_between(figures[name]) for name in _SHOWN))
+        shown.add_row(group, str(figures["recordings"]), *(interval_text(figures[name]) for name in _SHOWN))
     out.print(shown)
     if other is None:
         return
     shown = table(f"higher than those of {other['model']['model']} by", ("recordings", "WER", "CER", "nats a token"))
     for group, figures in {"all": record["against"]["results"], **record["against"]["groups"]}.items():
-        shown.add_row(group, *(_between(figures[name]) for name in _SHOWN))
+        shown.add_row(group, *(interval_text(figures[name]) for name in _SHOWN))
     out.print(shown)
-
-
-def _between(figure: JsonMapping) -> str:
-    return f"{figure['value']:.3f} ({figure['low']:.3f} – {figure['high']:.3f})"
 
 
 def _check(subnet: Path | None, model: HubertSupernet) -> None:

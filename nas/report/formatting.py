@@ -9,6 +9,7 @@ from nas.report.run import RunReport
 from nas.report.run_json import Measured
 from nas.runs.ledger import Evaluation
 from search_spaces.budget import Budget
+from search_spaces.types import JsonMapping
 
 __all__ = [
     "alike_text",
@@ -18,6 +19,7 @@ __all__ = [
     "cost_title",
     "duration",
     "gain_of_freedom",
+    "interval_text",
     "measurements",
     "run_names",
     "short",
@@ -109,3 +111,8 @@ def alike_text(uniform: Evaluation) -> str:
         f"{subnet.id}: embed dim {subnet.embed_dim}, depth {subnet.depth}, heads {subnet.heads[0]}, "
         f"FFN ratio {subnet.ffn_ratios[0]:g}{front}"
     )
+
+
+def interval_text(figure: JsonMapping) -> str:
+    """A figure with its interval: 0.102 (0.081 – 0.125)."""
+    return f"{figure['value']:.3f} ({figure['low']:.3f} – {figure['high']:.3f})"

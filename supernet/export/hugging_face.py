@@ -17,6 +17,7 @@ from torch import Tensor
 
 from search_spaces import CheckpointError, Subnet
 from search_spaces.files import read_text
+from search_spaces.text import first_line
 from supernet import layers
 from supernet.companion import rest_of_model
 from supernet.export.base import ModelExporter, Runner
@@ -323,8 +324,7 @@ def load_whole(folder: Path) -> Any:
                 folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True
             )
     except Exception as error:  # transformers raises many kinds of errors for a broken folder
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"cannot load {folder}: {first:.200}") from None
+        raise CheckpointError(f"cannot load {folder}: {first_line(error):.200}") from None
     if missing := sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])} - _TIED):
         raise CheckpointError(f"{folder} lacks {len(missing)} weights: {', '.join(missing[:3])}")
     front_end = net.model.encoder.net.front_end

@@ -1,6 +1,6 @@
 """Text of others cannot steer a terminal."""
 
-from search_spaces.text import MAX_MESSAGE, one_line, visible
+from search_spaces.text import MAX_MESSAGE, first_line, one_line, visible
 
 
 def test_escape_sequences_and_directions_become_marks():
@@ -11,3 +11,8 @@ def test_escape_sequences_and_directions_become_marks():
 def test_messages_are_one_line_of_bounded_length():
     assert one_line("a\nb\r\nc  d") == "a b c d"
     assert len(one_line("x" * 100_000)) < MAX_MESSAGE + 10
+
+
+def test_of_another_packages_error_the_first_line_is_kept():
+    assert first_line(ValueError("\n a\nb")) == "a"
+    assert first_line(KeyError()) == "KeyError"

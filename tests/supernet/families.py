@@ -90,3 +90,13 @@ def add_tokenizer(folder):
     tokenizer.add_special_tokens([AddedToken(word, special=True) for word in special])
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<|endoftext|>")
     fast.save_pretrained(folder)
+
+
+def saved_whole_whisper(folder):
+    """A folder with a whole Whisper that `generate` can use: tokenizer and settings; returns the model."""
+    model = saved("whisper", folder)
+    add_tokenizer(folder)
+    settings = model.generation_config
+    settings.suppress_tokens, settings.pad_token_id, settings.no_timestamps_token_id = [0, 1, 3, 49], 2, 49
+    settings.save_pretrained(folder)
+    return model

@@ -13,7 +13,7 @@ from search_spaces import AudioError, CheckpointError, NasError
 from supernet.audio import load_audio, read_manifest
 from supernet.export import export_subnet
 from supernet.order import convert
-from tests.supernet.families import add_tokenizer, saved
+from tests.supernet.families import saved_whole_whisper
 
 WINDOW = 2.0  # what the small model hears
 
@@ -34,11 +34,7 @@ def manifest(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whisper")
-    theirs = saved("whisper", folder / "theirs")
-    add_tokenizer(folder / "theirs")
-    settings = theirs.generation_config
-    settings.suppress_tokens, settings.pad_token_id, settings.no_timestamps_token_id = [0, 1, 3, 49], 2, 49
-    settings.save_pretrained(folder / "theirs")
+    theirs = saved_whole_whisper(folder / "theirs")
     return theirs, convert(str(folder / "theirs"), folder / "ours"), folder
 
 

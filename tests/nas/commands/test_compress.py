@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from supernet import load_supernet
-from tests.supernet.families import add_tokenizer, saved
+from tests.supernet.families import saved, saved_whole_whisper
 
 FAST = ("--train-steps", "3", "--specialise-steps", "2", "--evals", "6", "--batch-seconds", "4")
 
@@ -17,11 +17,7 @@ FAST = ("--train-steps", "3", "--specialise-steps", "2", "--evals", "6", "--batc
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whisper")
-    theirs = saved("whisper", folder)
-    add_tokenizer(folder)
-    settings = theirs.generation_config
-    settings.suppress_tokens, settings.pad_token_id, settings.no_timestamps_token_id = [0, 1, 3, 49], 2, 49
-    settings.save_pretrained(folder)
+    saved_whole_whisper(folder)
     return folder
 
 

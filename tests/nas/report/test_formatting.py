@@ -4,7 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from nas.report.formatting import budget_text, budgets_text, cost_name, cost_title, duration, run_names, short
+from nas.report.formatting import (
+    budget_text,
+    budgets_text,
+    cost_name,
+    cost_title,
+    duration,
+    interval_text,
+    run_names,
+    short,
+)
 from search_spaces.budget import Budget
 
 
@@ -59,6 +68,10 @@ def test_titles_of_costs_name_unit_target_and_length_of_audio():
 )
 def test_durations_have_the_units_that_matter(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_figure_stands_with_its_interval():
+    assert interval_text({"value": 0.1, "low": 0.05, "high": 0.2004}) == "0.100 (0.050 – 0.200)"
 
 
 def test_runs_of_the_same_searcher_and_seed_are_told_apart():
