@@ -15,13 +15,14 @@ from dataclasses import dataclass, fields
 from search_spaces.errors import SpaceError
 from search_spaces.types import JsonObject
 
-__all__ = ["MAX_LAYERS", "MAX_SIZE", "MEL_HOP", "MEL_WINDOW", "Network"]
+__all__ = ["MAX_LAYERS", "MAX_SIZE", "MEL_HOP", "MEL_WINDOW", "RATE", "Network"]
 
 ConvLayer = tuple[int, int, int]
 
 MAX_LAYERS = 1_000  # far beyond any network, so that a broken file takes neither hours nor all memory
 MAX_SIZE = 1_000_000
 MEL_WINDOW, MEL_HOP = 400, 160  # samples of Whisper's spectrogram
+RATE = 16_000  # samples a second
 
 _WORDS = {
     "front_end": ("conv", "mel"),
@@ -145,6 +146,16 @@ class Network:
     def max_samples(self) -> int | None:
         """The longest recording, if the positions end somewhere."""
         return self.max_frames * self.hop if self.max_frames else None
+
+    def heard_samples(self, samples: int, window: float = 0.0) -> int:
+        """Of a recording with the silence that a network which hears padding (mel) needs after it.
+
+        Up to a whole second and one more, and up to `window` seconds at least, within the longest recording.
+        """
+        if not self.mel:
+            return samples
+        whole = max(samples + (-samples) % RATE + RATE, round(window * RATE))
+        return max(samples, min(whole, self.max_samples or whole))
 
     def frames(self, samples: int) -> int:
         """Frames T of audio with S `samples` (0 if it is too short)."""

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from search_spaces import AudioError
 from search_spaces.files import read_bytes, require_file
+from search_spaces.network import RATE
 
 __all__ = ["LABELS", "RATE", "Utterance", "batches", "load_audio", "read_manifest", "seconds_of"]
 
-RATE = 16_000
 RATES = (1_000, 768_000)
 MAX_SECONDS = 7_200.0
 MAX_CHANNELS = 64

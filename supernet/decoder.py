@@ -36,7 +36,7 @@ class TextDecoder(nn.Module):
         self.register_buffer("head", head)
         self.multilingual = len(head) >= _MULTILINGUAL
         self._special: dict[str, int] = tokenizer.get_added_vocab()
-        self._prompt_length = len(self.prompt(None))
+        self.prompt_length = len(self.prompt(None))
 
     @classmethod
     def of(cls, model: HubertSupernet, device: str = "cpu") -> TextDecoder:
@@ -92,11 +92,10 @@ class TextDecoder(nn.Module):
             raise NasError(f"a text of {len(tokens)} tokens: the decoder takes {self.positions}; got '{text[:60]}…'")
         return torch.tensor([tokens])
 
-    @torch.no_grad()
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Log probabilities (L - P, vocabulary) of the tokens (1, L) after the prompt of P, from states (T, D)."""
-        states = self.decoder(tokens[:, :-1].to(hidden.device), encoder_hidden_states=hidden[None].float())
-        return F.linear(states.last_hidden_state[0, self._prompt_length - 1 :], self.head).log_softmax(-1)
+        """Log probabilities (B, L - P, vocabulary) of tokens (B, L) after the prompt of P, from states (B, T, D)."""
+        states = self.decoder(tokens[:, :-1].to(hidden.device), encoder_hidden_states=hidden.float())
+        return F.linear(states.last_hidden_state[:, self.prompt_length - 1 :], self.head).log_softmax(-1)
 
 
 @lru_cache(maxsize=1)

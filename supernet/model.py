@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from search_spaces import AudioError, Network, Space, SpaceError, Subnet, ffn_ratio
-from supernet.audio import RATE
 from supernet.calibration import CalibrationSpeech
 from supernet.layers import (
     FRAME_MASKS,
@@ -33,7 +32,10 @@ from supernet.layers import (
 from supernet.preprocessor import Preprocessor
 from supernet.slicing import slice_front_end, slice_weights
 
-__all__ = ["HubertSupernet"]
+__all__ = ["WINDOWS", "HubertSupernet"]
+
+WINDOWS = (0.0, 0.0, 15.0)
+"""Least seconds to hear, silence included, of each three recordings that a network which hears padding is made by."""
 
 
 class _StoredPositionalConv(nn.Module):
@@ -173,17 +175,15 @@ class HubertSupernet(nn.Module):
 
     # ---------------------------------------------------------------- forward pass
 
-    def heard(self, samples: npt.NDArray[np.float32]) -> Tensor:
+    def heard(self, samples: npt.NDArray[np.float32], window: float = 0.0) -> Tensor:
         """(S,): samples of a recording as `prepare` makes them; if the network hears padding, with silence after them.
 
         That is up to a whole second and one more: without it Whisper's hidden states have outlier frames, and its
-        decoder's cross-entropy is twice that of a window of 10 s (docs/log.md).
+        decoder's cross-entropy is twice that of a window of 10 s (docs/log.md). `window`: up to so many seconds at
+        least.
         """
-        wave, network = torch.from_numpy(self.prepare(samples)), self.space.network
-        if not network.mel:
-            return wave
-        whole = len(wave) + (-len(wave)) % RATE + RATE
-        return F.pad(wave, (0, max(0, min(whole, network.max_samples or whole) - len(wave))))
+        wave = torch.from_numpy(self.prepare(samples))
+        return F.pad(wave, (0, self.space.network.heard_samples(len(wave), window) - len(wave)))
 
     def forward(self, wav: Tensor, lengths: Tensor | None = None) -> Features:
         """Hidden states of wav (B, S), float, as `prepare` makes it; `lengths` (B,) in samples if it is padded."""

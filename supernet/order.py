@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import CheckFailed, Space, SpaceError
-from supernet.audio import Utterance, load_audio, read_manifest
+from supernet.audio import RATE, Utterance, load_audio, read_manifest
 from supernet.calibration import save_calibration
 from supernet.checkpoint import load_supernet, save_supernet
 from supernet.companion import save_rest
 from supernet.importance import compensate, measure_importance
 from supernet.layers import EncoderLayer
-from supernet.model import HubertSupernet
+from supernet.model import WINDOWS, HubertSupernet
 from supernet.slicing import ffn_segments
 
 __all__ = ["convert", "order_by_importance", "order_channels"]
@@ -81,9 +81,9 @@ def _waves(model: HubertSupernet, utterances: Sequence[Utterance], count: int) -
     utterances = [utterance for utterance in utterances if utterance.split == "train"] or utterances
     chosen = utterances[:: max(1, len(utterances) // count)][:count]
     network = model.space.network
-    most = min(_MAX_SECONDS, (network.max_samples or math.inf) / 16_000)
+    most = min(_MAX_SECONDS, (network.max_samples or math.inf) / RATE)
     waves = [load_audio(utterance.audio, network.receptive_field, most) for utterance in chosen]
-    return [model.heard(wave) for wave in waves]
+    return [model.heard(wave, WINDOWS[i % len(WINDOWS)]) for i, wave in enumerate(waves)]
 
 
 def order_by_importance(

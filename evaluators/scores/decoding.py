@@ -100,9 +100,8 @@ class DecodingScore:
     def _predictions(self, hidden: Tensor) -> list[Tensor]:
         """Log probabilities (L, vocabulary) for each utterance, from the states (N, D) of all."""
         lengths = next(iter(self._speech.values())).lengths
-        return [
-            self._decoder(own, tokens) for own, tokens in zip(torch.split(hidden, lengths), self._tokens, strict=True)
-        ]
+        pairs = zip(torch.split(hidden, lengths), self._tokens, strict=True)
+        return [self._decoder(own[None], tokens)[0] for own, tokens in pairs]
 
     def _of(self, hidden: Tensor) -> float:
         total, count = torch.zeros((), dtype=torch.float64), 0

@@ -110,7 +110,7 @@ class Recogniser:
         heard = []
         for states, text, guess in zip(output[0], texts, guesses, strict=True):
             own = self.decoder.tokens(text, language)
-            log_probs = self.decoder(states, own)
+            log_probs = self.decoder(states[None], own)[0]
             goal = own[0, -len(log_probs) :, None].to(log_probs.device)
             heard.append(Heard(guess, -float(log_probs.gather(1, goal).sum()), len(log_probs)))
         return heard

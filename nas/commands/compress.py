@@ -206,6 +206,7 @@ class _Work:
         plan = {
             "train_steps": steps["train"],
             "specialise_steps": steps["specialise"],
+            "batch_seconds": settings.batch_seconds,
             "seconds_a_pass": pass_,
             "score": score,
         }
@@ -235,7 +236,7 @@ class _Work:
             seed=settings.seed,
         )
         with self._stage("train: all subnets together, the original is the teacher"):
-            _halving(lambda batch: run_training(replace(recipe, batch_seconds=batch).to_dict()), settings.batch_seconds)
+            self._halving(lambda batch: run_training(replace(recipe, batch_seconds=batch).to_dict()))
 
     def _score(self, model: HubertSupernet) -> str:
         """The score to search by; raises `NasError` for one that the model or the speech does not allow."""
@@ -293,7 +294,26 @@ class _Work:
                 return specialise(name, subnets, place / "specialised", replace(alone, batch_seconds=batch), progress)
 
         with self._stage(f"specialise: {', '.join(subnet.id for subnet in subnets)}"):
-            _halving(train, settings.batch_seconds)
+            self._halving(train)
+
+    def _halving(self, train: Callable[[float], object]) -> None:
+        """Runs a training; if memory does not suffice, goes on with half of the batch, and says so.
+
+        The plan keeps the batch: a run that is killed need not find it again.
+        """
+        from evaluators.tasks.fit import out_of_memory
+
+        file = self.folder / "plan.json"
+        while True:
+            plan = json.loads(read_text(file))
+            try:
+                train(plan["batch_seconds"])
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or plan["batch_seconds"] < 2:
+                    raise
+            write_json(file, {**plan, "batch_seconds": plan["batch_seconds"] / 2})
+            err.print(f"out of memory: again with batches of {plan['batch_seconds'] / 2:g} s", soft_wrap=True)
 
     def _chosen(self, place: Path) -> tuple[Path, Subnet]:
         """The supernet and the subnet that are shipped."""
@@ -379,18 +399,3 @@ def _seconds_a_pass(model: HubertSupernet, batch_seconds: float) -> float:
             model(wav)
             times.append(time.monotonic() - began)
     return min(times)
-
-
-def _halving(train: Callable[[float], object], batch_seconds: float) -> None:
-    """Runs a training; if memory does not suffice, again with half of the batch, and says so."""
-    from evaluators.tasks.fit import out_of_memory
-
-    while True:
-        try:
-            train(batch_seconds)
-            return
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or batch_seconds < 2:
-                raise
-        batch_seconds /= 2
-        err.print(f"out of memory: again with batches of {batch_seconds:g} s", soft_wrap=True)

@@ -49,7 +49,7 @@ def specialise(
         out.print(f"stopped; run the same command again to continue ({out_})", soft_wrap=True)
         return
     for row in record["finalists"]:
-        out.print(f"subnet {row['id']}: distance {row['before']:.4f} before, {row['after']:.4f} after")
+        out.print(f"subnet {row['id']}: {record['measure']} {row['before']:.4f} before, {row['after']:.4f} after")
     out.print(f"specialised: {record['id']}, in {out_ / 'supernet'}", soft_wrap=True)
     out.print(f"next: nas export {out_ / 'subnet.json'} --supernet {out_ / 'supernet'} --out exported/", soft_wrap=True)
 

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -23,50 +23,59 @@ from supernet.training.recipe import StageRecipe
 
 __all__ = ["Batch", "TrainingData", "load_batch", "read_splits", "training_batches"]
 
+Hearing = Callable[[npt.NDArray[np.float32], float], Tensor]
+_Rows = list[tuple[int, float]]  # of the utterances, and the window that each is heard in
 _DEV_SECONDS = 300  # validation uses about as much
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Utterances to train on and to validate on, what is predicted, and how the student hears samples (S,)."""
+    """Utterances to train on and to validate on, what is predicted, and how the student hears samples (S,).
+
+    `heard` takes the samples and the least seconds to hear, silence included.
+    """
 
     train: Sequence[Utterance]
     dev: Sequence[Utterance]
     goal: Goal
-    heard: Callable[[npt.NDArray[np.float32]], Tensor]
+    heard: Hearing
 
 
 @dataclass(frozen=True)
 class Batch:
     """Padded waveforms (B, S), their lengths (B,), the utterances' ids, and the standardised targets (B, T, K, dim).
 
-    Without targets the network's own output is the goal, which is computed from the waveforms.
+    Without targets the network's own output is the goal, which is computed from the waveforms; `tokens` (B, L) are
+    those of the texts, if a decoder is to read it.
     """
 
     wav: Tensor
     lengths: Tensor
     ids: tuple[str, ...]
     targets: Tensor | None
+    tokens: Tensor | None = None
 
 
 def load_batch(
-    utterances: Sequence[Utterance], goal: Goal, clip: float, heard: Callable[[npt.NDArray[np.float32]], Tensor]
+    utterances: Sequence[Utterance], goal: Goal, clip: float, heard: Hearing, windows: Sequence[float] | None = None
 ) -> Batch:
     """Reads recordings and their cached targets; standardises and clips targets.
 
-    Longer recordings than the goal allows are cut at a place that depends on their id alone.
+    Longer recordings than the goal allows are cut at a place that depends on their id alone. `windows`: the least
+    seconds to hear of each.
     """
-    recorded = [_window(load_audio(utterance.audio), utterance.id, goal.max_seconds) for utterance in utterances]
-    wav = pad_sequence([heard(wave) for wave in recorded], batch_first=True)
+    recorded = [_cut(load_audio(utterance.audio), utterance.id, goal.max_seconds) for utterance in utterances]
+    pairs = zip(recorded, windows or [0.0] * len(recorded), strict=True)
+    wav = pad_sequence([heard(wave, window) for wave, window in pairs], batch_first=True)
     lengths, ids = torch.tensor([len(wave) for wave in recorded]), tuple(utterance.id for utterance in utterances)
     if not isinstance(goal, HeadTargets):
-        return Batch(wav, lengths, ids, None)
+        return Batch(wav, lengths, ids, None, goal.tokens(utterances))
     states = [torch.from_numpy(goal.cache[utterance.id].astype(np.float32)) for utterance in utterances]
     targets = (pad_sequence(states, batch_first=True) - goal.mean) / goal.std
     return Batch(wav, lengths, ids, targets.clamp_(-clip, clip))
 
 
-def _window(wave: npt.NDArray[np.float32], name: str, seconds: float | None) -> npt.NDArray[np.float32]:
+def _cut(wave: npt.NDArray[np.float32], name: str, seconds: float | None) -> npt.NDArray[np.float32]:
     longest = len(wave) if seconds is None else round(seconds * RATE)
     if len(wave) <= longest:
         return wave
@@ -95,24 +104,27 @@ def training_batches(
     """For each step from `first_step` on: the number of utterances of its batch, and this process's share of them."""
     train = data.train
 
-    def load(rows: list[int]) -> Batch:
-        own = group.share(rows) or rows[:1]  # a process without a share takes part with weight 0
-        return load_batch([train[row] for row in own], data.goal, recipe.target_clip, data.heard)
+    def load(pairs: _Rows) -> Batch:
+        own = group.share(pairs) or pairs[:1]  # a process without a share takes part with weight 0
+        utterances, windows = [train[row] for row, _ in own], [window for _, window in own]
+        return load_batch(utterances, data.goal, recipe.target_clip, data.heard, windows)
 
-    plan = _plan([min(u.seconds, data.goal.max_seconds or u.seconds) for u in train], recipe)
-    return _read_ahead(islice(plan, first_step, None), load)
+    return _read_ahead(islice(_plan(data, recipe), first_step, None), load)
 
 
-def _plan(seconds: Sequence[float], recipe: StageRecipe) -> Iterator[list[int]]:
-    """Batches of indices for step 0, 1, 2, ...: epoch after epoch."""
-    epoch = 0
-    while True:
-        yield from batches(seconds, recipe.batch_seconds, np.random.default_rng([recipe.seed, recipe.stage, epoch]))
-        epoch += 1
+def _plan(data: TrainingData, recipe: StageRecipe) -> Iterator[_Rows]:
+    """Batches for step 0, 1, 2, ...: epoch after epoch."""
+    for epoch in count():
+        rng = np.random.default_rng([recipe.seed, recipe.stage, epoch])
+        draw = np.random.default_rng([recipe.seed, recipe.stage, epoch, 1])
+        windows: list[float] = draw.choice(data.goal.windows, len(data.train)).tolist()
+        heard = [data.goal.seconds(u.seconds, window) for u, window in zip(data.train, windows, strict=True)]
+        for rows in batches(heard, recipe.batch_seconds, rng):
+            yield [(row, windows[row]) for row in rows]
 
 
 def _read_ahead(
-    plan: Iterator[list[int]], load: Callable[[list[int]], Batch], ahead: int = 3
+    plan: Iterator[_Rows], load: Callable[[_Rows], Batch], ahead: int = 3
 ) -> Generator[tuple[int, Batch], None, None]:
     """The batches of `plan` in order, with their sizes; one thread reads the next ones during a step."""
     with ThreadPoolExecutor(1) as pool:

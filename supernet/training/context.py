@@ -31,6 +31,7 @@ class TrainingRecord(TypedDict, total=False):
     audio_seconds: float
     dev: dict[str, list[float]]
     groups: dict[str, dict[str, float]]
+    kl: dict[str, float]
 
 
 Progress = Callable[[TrainingRecord], None]

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from search_spaces import AdditiveCost, CheckpointError, Space, get_space
+from search_spaces import AdditiveCost, CheckpointError, NasError, Space, get_space
 from search_spaces.files import read_text, write_json
 from supernet.audio import RATE, Utterance
 from supernet.calibration import CalibrationSpeech, save_calibration
@@ -93,7 +93,8 @@ def distil(
     started = time.monotonic()
     train, dev = read_splits(audio)
     model = _model(space, teacher, recipes[0].seed, start) if isinstance(teacher, Teacher) else _without_heads(start)
-    goal = goal_of(model, teacher, targets or out / "targets", train, dev, run.progress)
+    decoded = bool(recipes[-1].kl or recipes[-1].ce)
+    goal = goal_of(model, teacher, targets or out / "targets", train, dev, run.progress, decoded)
     data = TrainingData(train, dev, goal, model.heard)
     if sweep is not None:
         rate = _best_rate(model, recipes[-1], data, out, *sweep, run)
@@ -169,22 +170,26 @@ def goal_of(
     train: Sequence[Utterance],
     dev: Sequence[Utterance],
     progress: Progress = ignore_progress,
+    decoded: bool = False,
 ) -> Goal:
     """What `model` learns from `teacher`: with heads, hidden states, which `targets` keeps; else the last one's output.
 
-    Raises `CheckpointError` for a teacher whose outputs are not like the model's.
+    `decoded`: and what a decoder makes of that. Raises `CheckpointError` for a teacher whose outputs are not like the
+    model's.
     """
     if isinstance(teacher, Teacher):
+        if decoded:
+            raise NasError("kl and ce need a supernet with a decoder; this one has prediction heads")
         return HeadTargets.of(_filled_cache(targets, teacher, model.space, (dev, train), progress), train)
     if teacher is None:
-        return OwnOutput.of(_without_heads(model), train)
+        return OwnOutput.of(_without_heads(model), train, decoded)
     own, other = model.space.network, teacher.space.network
     if (own.width, own.hop, own.receptive_field) != (other.width, other.hop, other.receptive_field):
         raise CheckpointError(
             f"the teacher has outputs of width {other.width} every {other.hop} samples, the supernet of {own.width} "
             f"every {own.hop}: take the model that it was made from"
         )
-    return OwnOutput.of(teacher, train)
+    return OwnOutput.of(teacher, train, decoded)
 
 
 def _filled_cache(

@@ -78,7 +78,8 @@ class StageRecipe:
     which is what is validated and saved; 0: no mean. `budgets`: stage 2 draws its random subnet from those near one of
     them (`budgeted_subnets`), chosen at random in each step; without budgets each of its choices is uniform.
     `target_clip`: largest absolute value of a standardised target. `layer_weights`: weights of the heads in the loss,
-    the last head last.
+    the last head last. `kl`, `ce`: weights of what the decoder makes of the output, given the text: its divergence from
+    what it makes of the teacher's, and the cross-entropy, in nats a token.
     """
 
     stage: int
@@ -97,6 +98,8 @@ class StageRecipe:
     budgets: tuple[BudgetedSubnets, ...] = ()
     target_clip: float = 4.0
     layer_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    kl: float = 0.0
+    ce: float = 0.0
     precision: str = "bf16"
     seed: int = 0
     validate_every: int = 250
@@ -155,6 +158,8 @@ def _parse_budget(text: str) -> Budget:
 
 
 DATA, MODEL, OPTIMISATION = "Data", "Model", "Optimisation"
+KL = "Weight of the decoder's divergence from what it predicts with the teacher's output, given the text."
+CE = "Weight of the decoder's cross-entropy of the text."
 _SUBNETS, WHERE = "Sampling of subnets", "Where it runs"
 
 
@@ -231,6 +236,8 @@ class TrainSettings(Settings):
         parse=_parse_budget,
     )
     loss: str = option(StageRecipe.loss, "Loss against the targets: mse, l1 or l1+cosine.", group=OPTIMISATION)
+    kl: float = option(StageRecipe.kl, KL, group=OPTIMISATION, minimum=0, needs="init")
+    ce: float = option(StageRecipe.ce, CE, group=OPTIMISATION, minimum=0, needs="init")
     in_place: float = option(
         StageRecipe.in_place,
         "Weight of the largest subnet's predictions in the targets of the other subnets.",
@@ -297,6 +304,8 @@ class TrainSettings(Settings):
             in_place=self.in_place,
             ema=self.ema,
             budgets=budgeted,
+            kl=self.kl,
+            ce=self.ce,
             precision=self.precision,
             seed=self.seed,
         )
@@ -322,6 +331,8 @@ class SpecialiseSettings(Settings):
     batch_seconds: float = option(
         StageRecipe.batch_seconds, "Seconds of speech in a batch, with padding.", group=OPTIMISATION, minimum=1
     )
+    kl: float = option(StageRecipe.kl, KL, group=OPTIMISATION, minimum=0)
+    ce: float = option(StageRecipe.ce, CE, group=OPTIMISATION, minimum=0)
     precision: str = option("fp32", "Precision of the forward pass: fp32, bf16 or fp16.", group=WHERE)
     device: str = option("cpu", "cpu, cuda, or one GPU such as cuda:1.", group=WHERE)
     seed: int = option(0, "Seed of the order of the speech.", group=WHERE, minimum=0)
@@ -335,6 +346,8 @@ class SpecialiseSettings(Settings):
             batch_seconds=self.batch_seconds,
             learning_rate=self.learning_rate,
             mask_prob=0.0,
+            kl=self.kl,
+            ce=self.ce,
             precision=self.precision,
             seed=self.seed,
         )

@@ -34,7 +34,8 @@ def specialise(
     """Trains each of `subnets` alone and keeps the best: its record, or None if the time was up before the end.
 
     `out/supernet` is a supernet of that subnet alone, `out/specialised.json` the record: distances from the teacher on
-    dev before and after, of each. Called again with the same arguments, it continues where it stopped.
+    dev before and after, of each; or the divergences of the decoder ("kl"), where it teaches. Called again with the
+    same arguments, it continues where it stopped.
     """
     started = time.monotonic()
     stop_after = math.inf if settings.minutes is None else 60 * settings.minutes
@@ -46,7 +47,7 @@ def specialise(
         if goal is None:
             layers = model.provenance.get("teacher_layers")
             teacher = teacher_of(model, settings.teacher, layers, settings.device)
-            goal = goal_of(model, teacher, out / "targets", train, dev, progress)
+            goal = goal_of(model, teacher, out / "targets", train, dev, progress, bool(recipe.kl or recipe.ce))
         model.use_space(model.space.only(subnet))
         data, folder = TrainingData(train, dev, goal, model.heard), out / "finalists" / subnet.id
         before = _before(folder, model, data, settings)
@@ -59,7 +60,9 @@ def specialise(
     best = min(rows, key=lambda row: float(row["after"]))
     _save(load_supernet(out / "finalists" / best["id"]), load_supernet(supernet), out / "supernet", recipe.steps)
     write_json(out / "subnet.json", best["subnet"])
-    record: JsonObject = {**best, "supernet": str(supernet), "finalists": rows, "settings": settings.to_dict()}
+    measure = "kl" if recipe.kl or recipe.ce else "distance"
+    record: JsonObject = {**best, "measure": measure, "supernet": str(supernet), "finalists": rows}
+    record["settings"] = settings.to_dict()
     write_json(out / "specialised.json", record)
     return record
 
@@ -76,7 +79,10 @@ def _save(model: HubertSupernet, whole: HubertSupernet, folder: Path, steps: int
 
 
 def _distance(model: HubertSupernet, data: TrainingData, settings: SpecialiseSettings) -> float:
-    (values,) = validate(model, data, settings.recipe(), settings.device)["dev"].values()
+    found = validate(model, data, settings.recipe(), settings.device)
+    if "kl" in found:
+        return sum(found["kl"].values())
+    (values,) = found["dev"].values()
     return sum(values) / len(values)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from supernet.checkpoint import save_supernet
 from supernet.model import HubertSupernet
 from supernet.training.batches import Batch, TrainingData, load_batch, training_batches
 from supernet.training.context import Progress, RunContext, TrainingRecord
-from supernet.training.goal import Goal
+from supernet.training.goal import Goal, OwnOutput
 from supernet.training.processes import processes
 from supernet.training.recipe import StageRecipe
 from supernet.training.state import fitting, load_state, save_state
@@ -37,9 +36,9 @@ from supernet.weights import checked
 
 __all__ = ["train_stage", "validate"]
 
-_ADDED_LATER: Mapping[str, object] = {"loss": "mse", "in_place": 0.0, "ema": 0.0, "budgets": ()}
+_ADDED_LATER: Mapping[str, object] = {"loss": "mse", "in_place": 0.0, "ema": 0.0, "budgets": (), "kl": 0.0, "ce": 0.0}
 """Settings that the first checkpoints lack, with what they were trained with."""
-_MAY_CHANGE = ("validate_every", "checkpoint_every")
+_MAY_CHANGE = ("validate_every", "checkpoint_every", "batch_seconds")  # less may be all that memory holds
 _ON_CPU = RunContext()
 SHORT = 4.0  # seconds: dev distances are logged for shorter and longer recordings
 
@@ -103,17 +102,23 @@ def validate(model: HubertSupernet, data: TrainingData, recipe: StageRecipe, dev
 
     A distance is the mean squared error of standardised targets over all frames that count, without a mask: predicting
     the mean gives 1.0. The subnets are those of `_landmarks`. Groups are by language and length (up to and over
-    `SHORT` seconds), means over targets. `recipe` has the size of the batches and the precision.
+    `SHORT` seconds), means over targets. `recipe` has the size of the batches and the precision. With a decoder, "kl"
+    is its divergence a token.
     """
     was_training = model.training
     model.eval()
     named = _landmarks(model.space, recipe)
     errors: dict[str, list[Tensor]] = {}
     frames: dict[str, list[Tensor]] = {}
-    longest = data.goal.max_seconds or math.inf
-    for rows in batches([min(utterance.seconds, longest) for utterance in data.dev], recipe.batch_seconds):
-        batch = load_batch([data.dev[row] for row in rows], data.goal, recipe.target_clip, data.heard)
-        own, counts = _batch_errors(model, data.goal, list(named.values()), batch, recipe, device)
+    nats, tokens = torch.zeros(len(named)), 0
+    windows = [data.goal.windows[i % len(data.goal.windows)] for i in range(len(data.dev))]
+    heard = [data.goal.seconds(u.seconds, window) for u, window in zip(data.dev, windows, strict=True)]
+    for rows in batches(heard, recipe.batch_seconds):
+        utterances, own_windows = [data.dev[row] for row in rows], [windows[row] for row in rows]
+        batch = load_batch(utterances, data.goal, recipe.target_clip, data.heard, own_windows)
+        own, counts, apart = _batch_errors(model, data.goal, list(named.values()), batch, recipe, device)
+        if batch.tokens is not None and isinstance(data.goal, OwnOutput):
+            nats, tokens = nats + apart, tokens + int(data.goal.counts(batch.tokens).sum())
         for i, row in enumerate(rows):
             group = _group(data.dev[row])
             errors.setdefault(group, []).append(own[:, :, i])
@@ -122,11 +127,14 @@ def validate(model: HubertSupernet, data: TrainingData, recipe: StageRecipe, dev
     sums = {group: (torch.stack(errors[group]).sum(0), torch.stack(frames[group]).sum()) for group in sorted(errors)}
     whole = sum((e for e, _ in sums.values()), torch.zeros(())) / sum((n for _, n in sums.values()), torch.zeros(()))
     dev = {name: [round(value, 5) for value in row.tolist()] for name, row in zip(named, whole, strict=True)}
+    record: TrainingRecord = {"dev": dev}
+    if tokens:
+        record["kl"] = {name: round(value / tokens, 5) for name, value in zip(named, nats.tolist(), strict=True)}
     if len(sums) == 1:
-        return {"dev": dev}
+        return record
     means = {group: (total / count).mean(1).tolist() for group, (total, count) in sums.items()}
     groups = {group: {n: round(v, 5) for n, v in zip(named, row, strict=True)} for group, row in means.items()}
-    return {"dev": dev, "groups": groups}
+    return {**record, "groups": groups}
 
 
 def _group(utterance: Utterance) -> str:
@@ -150,18 +158,22 @@ def _landmarks(space: Space, recipe: StageRecipe) -> dict[str, Subnet]:
 
 def _batch_errors(
     model: HubertSupernet, goal: Goal, subnets: Sequence[Subnet], batch: Batch, recipe: StageRecipe, device: str
-) -> tuple[Tensor, Tensor]:
-    """Squared errors (subnets, K, B), summed over the frames that count, and the numbers of these frames (B,)."""
-    wav, targets = batch.wav.to(device), None if batch.targets is None else batch.targets.to(device)
-    dtype, errors = AUTOCAST[recipe.precision], []
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Squared errors (subnets, K, B), summed over the frames that count, and the numbers of these frames (B,).
+
+    And the decoder's divergence (subnets,), summed over tokens; 0 without one.
+    """
+    dtype, errors, apart = AUTOCAST[recipe.precision], [], torch.zeros(len(subnets))
     with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
-        compared = Comparison.of(model, goal, wav, batch.lengths.to(device), targets)
+        compared = Comparison.of(model, goal, batch, batch.wav.to(device))
         counted = torch.ones(compared.targets.shape[:2]) if compared.mask is None else compared.mask.cpu()
-        for subnet in subnets:
+        for i, subnet in enumerate(subnets):
             predictions = torch.stack(compared.predictions(subnet), 2).float()
+            if compared.tokens is not None:
+                apart[i] = compared.nats(predictions[:, :, 0])[0].sum().cpu()
             error = (predictions - compared.targets).square().mean(-1).cpu().double()  # (B, T, K)
             errors.append((error * counted[..., None]).sum(1).T)
-    return torch.stack(errors), counted.double().sum(1)
+    return torch.stack(errors), counted.double().sum(1), apart
 
 
 def _running_mean(model: HubertSupernet, recipe: StageRecipe) -> HubertSupernet | None:

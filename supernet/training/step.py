@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -65,14 +66,18 @@ class _Losses(nn.Module):
         self.model, self.recipe, self.goal = model, recipe, goal
 
     def forward(
-        self, wav: Tensor, lengths: Tensor, targets: Tensor | None, masked: Tensor | None, subnets: Sequence[Subnet]
+        self, batch: Batch, wav: Tensor, masked: Tensor | None, subnets: Sequence[Subnet]
     ) -> tuple[Tensor, int]:
         """The loss of each subnet and head (subnets, K), and the number of frames that it is the mean of."""
-        compared = Comparison.of(self.model, self.goal, wav, lengths, targets, masked)
-        losses, truth = [], compared.targets
+        compared = Comparison.of(self.model, self.goal, batch, wav, masked)
+        losses, truth, recipe = [], compared.targets, self.recipe
         for i, subnet in enumerate(subnets):
             predictions = compared.predictions(subnet)
-            losses.append(distillation_loss(predictions, truth, compared.mask, self.recipe.loss))
+            loss = distillation_loss(predictions, truth, compared.mask, recipe.loss)
+            if recipe.kl or recipe.ce:
+                kl, ce = compared.nats(predictions[0]).sum(1) / max(1, int(compared.counts.sum()))
+                loss = loss + recipe.kl * kl + recipe.ce * ce
+            losses.append(loss)
             if i == 0 and self.recipe.in_place and len(subnets) > 1:
                 truth = torch.lerp(truth, torch.stack(predictions, 2).detach().float(), self.recipe.in_place)
         return torch.stack(losses), compared.frames
@@ -82,9 +87,8 @@ class _Losses(nn.Module):
 class Comparison:
     """Subnets of `model` and what they are to predict, `targets` (B, T, K, dim), on the same padded waveforms.
 
-    Without `goal`, the supernet's heads predict.
-
-    `mask` (B, T): True for the frames that count; None: all of them.
+    Without `goal`, the supernet's heads predict. `mask` (B, T): True for the frames that count; None: all of them.
+    `tokens` (B, L): of the texts that a decoder reads.
     """
 
     model: HubertSupernet
@@ -94,27 +98,22 @@ class Comparison:
     mask: Tensor | None
     speech: Tensor | None
     masked: Tensor | None
+    tokens: Tensor | None
     features: dict[tuple[int, ...], Tensor]
 
     @classmethod
     def of(
-        cls,
-        model: HubertSupernet,
-        goal: Goal | None,
-        wav: Tensor,
-        lengths: Tensor,
-        targets: Tensor | None,
-        masked: Tensor | None = None,
+        cls, model: HubertSupernet, goal: Goal | None, batch: Batch, wav: Tensor, masked: Tensor | None = None
     ) -> Comparison:
-        """`lengths` (B,) of the recordings in `wav` (B, S); `masked` (B, T): frames to hide from the subnets."""
-        frames = model.space.network.frames(wav.shape[1])
+        """`wav` (B, S): the batch's, on the model's device, maybe padded further; `masked` (B, T): hidden frames."""
+        lengths, frames = batch.lengths.to(wav.device), model.space.network.frames(wav.shape[1])
         speech = model.frame_mask(lengths, wav.shape[1], frames)
         if isinstance(goal, OwnOutput):  # whoever hears padding must find its frames as they were
             counted = None if model.space.network.mel else speech
-            return cls(model, goal, wav, goal.targets(wav, lengths), counted, speech, masked, {})
-        assert targets is not None
-        own = F.pad(targets, (0, 0, 0, 0, 0, max(0, frames - targets.shape[1])))[:, :frames]
-        return cls(model, goal, wav, own, speech, speech, masked, {})
+            return cls(model, goal, wav, goal.targets(wav, lengths), counted, speech, masked, batch.tokens, {})
+        assert batch.targets is not None
+        own = F.pad(batch.targets.to(wav.device), (0, 0, 0, 0, 0, max(0, frames - batch.targets.shape[1])))[:, :frames]
+        return cls(model, goal, wav, own, speech, speech, masked, None, {})
 
     @property
     def frames(self) -> int:
@@ -129,6 +128,29 @@ class Comparison:
         with model.active(subnet):
             states = model.encode(self.features[front_end], self.speech, self.masked).hidden_states
             return self.goal.predictions(states) if isinstance(self.goal, OwnOutput) else model.predict(states)
+
+    @cached_property
+    def _whole(self) -> Tensor:
+        goal, tokens = self._read
+        with torch.no_grad():
+            return goal.decoded(self.targets[:, :, 0], tokens)
+
+    def nats(self, prediction: Tensor) -> Tensor:
+        """(2, B): what the decoder makes of a prediction (B, T, dim), as `OwnOutput.nats` says."""
+        goal, tokens = self._read
+        return goal.nats(goal.decoded(prediction, tokens), self._whole, tokens)
+
+    @property
+    def counts(self) -> Tensor:
+        """(B,): over how many tokens."""
+        goal, tokens = self._read
+        return goal.counts(tokens)
+
+    @property
+    def _read(self) -> tuple[OwnOutput, Tensor]:
+        assert isinstance(self.goal, OwnOutput)
+        assert self.tokens is not None
+        return self.goal, self.tokens
 
 
 def optimiser_of(model: HubertSupernet, recipe: StageRecipe) -> torch.optim.AdamW:
@@ -218,7 +240,6 @@ def _forward(
     """
     device, dtype = learner.device, AUTOCAST[learner.recipe.precision]
     wav = F.pad(batch.wav, (0, samples - batch.wav.shape[1]))
-    targets = None if batch.targets is None else batch.targets.to(device)
     with torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None):
-        losses: tuple[Tensor, int] = learner.losses(wav.to(device), batch.lengths.to(device), targets, masked, subnets)
+        losses: tuple[Tensor, int] = learner.losses(batch, wav.to(device), masked, subnets)
     return losses

@@ -31,7 +31,7 @@ def test_log_probabilities_are_those_of_the_whole_model(whole):
     extractor = transformers.WhisperFeatureExtractor(feature_size=80, chunk_length=2)
     mel = extractor(wave.numpy(), sampling_rate=16_000, return_tensors="pt").input_features
     logits = theirs(input_features=mel, decoder_input_ids=tokens[:, :-1]).logits[0, 1:]
-    ours = decoder(model(wave[None]).last_hidden_state[0], tokens)
+    ours = decoder(model(wave[None]).last_hidden_state, tokens)[0]
     assert ours.shape == (tokens.shape[1] - 2, theirs.config.vocab_size)
     assert torch.allclose(ours, logits.log_softmax(-1), atol=1e-4)
     assert decoder.texts(tokens) == [" some words"]

@@ -31,11 +31,11 @@ def test_scores_are_means_over_tokens(whisper, speech):
     count = 0
     for utterance in used:
         wave, tokens = whisper.heard(load_audio(utterance.audio)), decoder.tokens(utterance.text, None)
-        whole = decoder(whisper(wave[None]).last_hidden_state[0], tokens)
+        whole = decoder(whisper(wave[None]).last_hidden_state, tokens)[0]
         count += len(whole)
         for i, subnet in enumerate(subnets):
             with whisper.active(subnet):
-                own = decoder(whisper(wave[None]).last_hidden_state[0], tokens)
+                own = decoder(whisper(wave[None]).last_hidden_state, tokens)[0]
             totals[0, i] -= float(own.gather(1, tokens[0, 2:, None]).sum())
             totals[1, i] += float((whole.exp() * (whole - own)).sum())
     np.testing.assert_allclose(ce(subnets), totals[0] / count, rtol=1e-4)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from nas.commands.compress import CompressSettings, _Work
 from supernet import load_supernet
 from tests.supernet.families import saved, saved_whole_whisper
 
@@ -115,3 +116,19 @@ def test_kl_needs_texts(whisper, manifest, tmp_path):
     done = run(whisper, *arguments, *FAST)
     assert done.returncode == 2
     assert "the score kl needs texts" in done.stderr
+
+
+def test_too_little_memory_halves_the_batch_for_good(manifest, tmp_path):
+    settings = CompressSettings.from_dict({"audio": str(manifest), "budgets": ("params<=60%",), "batch_seconds": 8})
+    work, tried = _Work("model", tmp_path / "out", settings), []
+    (tmp_path / "out" / "plan.json").write_text('{"batch_seconds": 8, "score": "kl"}')
+
+    def train(batch):
+        tried.append(batch)
+        if batch > 2:
+            raise MemoryError
+
+    work._halving(train)
+    _Work("model", tmp_path / "out", settings)._halving(train)
+    assert tried == [8, 4, 2, 2]
+    assert json.loads((tmp_path / "out" / "plan.json").read_text()) == {"batch_seconds": 2, "score": "kl"}

@@ -20,7 +20,7 @@ RECIPE = StageRecipe(
 )
 
 
-def heard(samples):
+def heard(samples, window=0.0):
     """Samples as a HuBERT takes them."""
     return torch.from_numpy(Preprocessor()(samples))
 

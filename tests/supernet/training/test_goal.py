@@ -3,17 +3,22 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
+import torch
 
-from search_spaces import Budget, CheckpointError, NasError, get_space
+from search_spaces import AudioError, Budget, CheckpointError, NasError, get_space
 from supernet import load_supernet
 from supernet.audio import read_manifest
+from supernet.decoder import TextDecoder
+from supernet.model import WINDOWS
 from supernet.order import convert
-from supernet.training.batches import TrainingData
+from supernet.training.batches import TrainingData, load_batch
 from supernet.training.distil import train
 from supernet.training.goal import OwnOutput
 from supernet.training.recipe import TrainSettings, budgeted_subnets
 from supernet.training.stage import validate
+from supernet.training.step import Comparison, optimiser_of, train_step
 from tests.supernet.families import add_tokenizer, saved
 from tests.supernet.training.helpers import RECIPE
 
@@ -84,6 +89,86 @@ def test_the_best_rate_of_a_short_sweep_is_used(converted, corpus, tmp_path):
     assert load_supernet(folder).provenance["recipes"][-1]["learning_rate"] == 5e-5
     assert len((tmp_path / "stage2" / "log.jsonl").read_text().splitlines()) == 3
     assert train(swept, costs) == folder
+
+
+@pytest.fixture
+def texts(corpus):
+    """The corpus with texts, but for the recordings whose number has a 3."""
+    lines = [json.loads(line) for line in corpus.read_text().splitlines()]
+    file = corpus.with_name("texts.jsonl")
+    file.write_text("\n".join(json.dumps({**u, "text": None if "3" in u["id"] else "ab" + u["id"]}) for u in lines))
+    return file
+
+
+@pytest.mark.parametrize("converted", ["whisper"], indirect=True)
+def test_what_the_decoder_makes_of_the_output_is_the_same_one_by_one(converted, texts):
+    model, rng = load_supernet(converted), np.random.default_rng(0)
+    utterances = read_manifest(texts, "train")[:5]
+    goal = OwnOutput.of(model, utterances, decoded=True)
+    batch = load_batch(utterances, goal, 4.0, model.heard, [0.0, 2.0, 0.0, 0.0, 0.0])
+    assert batch.tokens.shape == (5, 7)
+    assert batch.wav.shape[1] == 32_000  # the model's longest window
+    decoder, subnet = TextDecoder.of(model), model.space.sample(rng)
+    with torch.no_grad():
+        compared = Comparison.of(model, goal, batch, batch.wav)
+        found = compared.nats(compared.predictions(subnet)[0])
+        assert compared.nats(compared.predictions(model.space.largest)[0])[0].abs().max() < 1e-5
+        for i, utterance in enumerate(utterances):
+            whole = model(batch.wav[i : i + 1]).last_hidden_state
+            with model.active(subnet):
+                own = model(batch.wav[i : i + 1]).last_hidden_state
+            if utterance.text is None:
+                assert (int(compared.counts[i]), found[:, i].tolist()) == (0, [0.0, 0.0])
+                continue
+            tokens = decoder.tokens(utterance.text, None)
+            whole, own = decoder(whole, tokens)[0], decoder(own, tokens)[0]
+            assert int(compared.counts[i]) == len(own)
+            assert float(found[0, i]) == pytest.approx(float((whole.exp() * (whole - own)).sum()), rel=1e-3, abs=1e-5)
+            assert float(found[1, i]) == pytest.approx(-float(own.gather(1, tokens[0, 2:, None]).sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("converted", ["whisper"], indirect=True)
+def test_the_decoder_teaches_where_it_is_asked_to(converted, texts, tmp_path):
+    utterances = read_manifest(texts, "train")[:5]
+    nats = {}
+    for weights in ({}, {"kl": 300.0}, {"ce": 30.0}):
+        model = load_supernet(converted)
+        goal = OwnOutput.of(model, utterances, decoded=True)
+        batch = load_batch(utterances, goal, 4.0, model.heard)
+        model.use_space(model.space.only(model.space.sample(np.random.default_rng(1))))
+        recipe = dataclasses.replace(RECIPE, stage=1, steps=12, learning_rate=1e-3, mask_prob=0.0, **weights)
+        optimiser = optimiser_of(model, recipe)
+        for step in range(recipe.steps if weights else 0):
+            train_step(model, recipe, optimiser, step, batch, "cpu", goal)
+        with torch.no_grad():
+            compared = Comparison.of(model, goal, batch, batch.wav)
+            nats[next(iter(weights), "")] = compared.nats(compared.predictions(model.space.largest)[0]).sum(1).tolist()
+    assert nats["kl"][0] < 0.7 * nats[""][0]
+    assert nats["ce"][1] < nats["kl"][1]
+
+
+def test_the_log_has_the_divergence(converted, texts, tmp_path):
+    if load_supernet(converted).source is None:
+        with pytest.raises(NasError, match="has no decoder"):
+            train(settings(converted, texts, tmp_path, ce=1.0), costs)
+        return
+    assert train(settings(converted, texts, tmp_path, kl=1.0, ce=0.5, stage2_steps=2), costs) is not None
+    record = json.loads((tmp_path / "stage2" / "log.jsonl").read_text().splitlines()[-1])
+    assert record["kl"].keys() == record["dev"].keys() == {"params<=60%", "largest"}
+
+
+def test_without_texts_a_decoder_teaches_nothing(converted, corpus, tmp_path):
+    with pytest.raises(AudioError, match="no text of a recording of up to 10 s"):
+        train(settings(converted, corpus, tmp_path, kl=1.0), costs)
+
+
+@pytest.mark.parametrize("converted", ["whisper"], indirect=True)
+def test_one_recording_in_three_is_heard_in_a_long_window(converted):
+    model = load_supernet(converted)
+    network = dataclasses.replace(model.space.network, max_frames=1500)
+    assert [network.heard_samples(24_000, window) for window in WINDOWS] == [48_000, 48_000, 240_000]
+    assert network.heard_samples(478_000) == 480_000
+    assert get_space("hubert-tiny").network.heard_samples(24_000, 15.0) == 24_000
 
 
 def test_who_has_no_teacher_is_told(corpus, tmp_path):

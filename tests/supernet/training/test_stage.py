@@ -80,6 +80,15 @@ def test_a_loss_that_is_not_finite_names_the_recordings(small_space, data, tmp_p
         train_stage(model, RECIPE, data, tmp_path)
 
 
+def test_training_goes_on_with_smaller_batches(small_space, data, tmp_path):
+    recipe = dataclasses.replace(RECIPE, steps=2)
+    assert not train_stage(fresh(small_space), recipe, data, tmp_path, RunContext(stop_after=0))
+    smaller = dataclasses.replace(recipe, batch_seconds=recipe.batch_seconds / 2)
+    assert train_stage(fresh(small_space), smaller, data, tmp_path)
+    first, second = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()[:2])
+    assert second["audio_seconds"] <= smaller.batch_seconds < first["audio_seconds"]
+
+
 def test_training_within_budgets_is_another_recipe(small_space, data, tmp_path):
     budgets = (BudgetedSubnets(Budget("params", 1_000_000), Feasible(small_space)),)
     recipe = dataclasses.replace(RECIPE, steps=1, budgets=budgets)
@@ -89,12 +98,12 @@ def test_training_within_budgets_is_another_recipe(small_space, data, tmp_path):
 
 
 def test_checkpoints_that_lack_later_settings_are_resumed(small_space, data, tmp_path):
-    """As they were before loss, in_place, ema and budgets could be set."""
+    """As they were before loss, in_place, ema, budgets, kl and ce could be set."""
     recipe = dataclasses.replace(RECIPE, steps=2)
     train_stage(fresh(small_space), recipe, data, tmp_path, RunContext(stop_after=0))
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert state["recipe"] == {**dataclasses.asdict(recipe), "budgets": ()}
-    for key in ("loss", "in_place", "ema", "budgets"):
+    for key in ("loss", "in_place", "ema", "budgets", "kl", "ce"):
         del state["recipe"][key]
     torch.save(state, tmp_path / "state.pt")
     assert train_stage(fresh(small_space), recipe, data, tmp_path)
