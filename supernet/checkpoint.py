@@ -76,7 +76,7 @@ def save_supernet(model: HubertSupernet, folder: Path | str, dtype: torch.dtype 
         "input": model.prepare.to_dict(),
         "provenance": model.provenance,
         **({} if model.trained_for_space else {"trained_for_space": False}),
-        **({"compensated": True} if model.compensated else {}),
+        **({} if model.compensation == "none" else {"compensation": model.compensation}),
     }
     return write_folder(folder, model.state_dict(), config, dtype)
 
@@ -198,5 +198,5 @@ def _untrained(folder: Path, config: Mapping[str, Any]) -> Callable[[], HubertSu
         )
     prepare = Preprocessor.from_dict(config.get("input"), folder / "config.json")
     rule, provenance = config["frame_rule"], dict(config["provenance"])
-    compensated = config.get("compensated") is True
-    return lambda: HubertSupernet(space, heads, head_dim, rule, provenance, prepare, compensated)
+    compensation = config.get("compensation", "none")
+    return lambda: HubertSupernet(space, heads, head_dim, rule, provenance, prepare, compensation)

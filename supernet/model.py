@@ -32,7 +32,10 @@ from supernet.layers import (
 from supernet.preprocessor import Preprocessor
 from supernet.slicing import slice_front_end, slice_weights
 
-__all__ = ["WINDOWS", "HubertSupernet"]
+__all__ = ["COMPENSATIONS", "WINDOWS", "HubertSupernet"]
+
+COMPENSATIONS = ("none", "mean", "regression")
+"""What stays of what a slice drops: nothing, its mean, or what the kept inputs of the same layer predict of it."""
 
 WINDOWS = (0.0, 0.0, 15.0)
 """Least seconds to hear, silence included, of each three recordings that a network which hears padding is made by."""
@@ -61,8 +64,8 @@ class HubertSupernet(nn.Module):
     Outside any block the largest subnet of the space runs. Each call slices the stored weights again; slices are
     never state. `head_layers` are the layers (from 1) whose outputs have a prediction head of `head_dim` outputs; in a
     subnet without such a layer, the head reads the last kept layer before it. `prepare` turns samples (S,) into the
-    waveform that the network takes; default: as fairseq. `compensated`: what heads and FFN units give on average is
-    stored (`importance.compensate`), and stays where they are dropped.
+    waveform that the network takes; default: as fairseq. `compensation`: what stays of dropped heads and FFN units,
+    one of `COMPENSATIONS` (`importance.compensate`).
     """
 
     def __init__(
@@ -73,9 +76,11 @@ class HubertSupernet(nn.Module):
         frame_rule: str = "conv",
         provenance: Mapping[str, object] | None = None,
         prepare: Preprocessor | None = None,
-        compensated: bool = False,
+        compensation: str = "none",
     ) -> None:
         super().__init__()
+        if compensation not in COMPENSATIONS:
+            raise SpaceError(f"compensation must be one of {', '.join(COMPENSATIONS)}; got {compensation!r}")
         if frame_rule not in FRAME_MASKS:
             raise SpaceError(f"frame_rule must be one of {', '.join(FRAME_MASKS)}; got {frame_rule!r}")
         network = space.network
@@ -95,8 +100,7 @@ class HubertSupernet(nn.Module):
         self.encoder = Encoder(network, full)
         if network.positions == "conv":
             self.encoder.pos_conv = _StoredPositionalConv(network)  # type: ignore[assignment]
-        if compensated:
-            self.add_means()
+        self.add_compensation(compensation)
         self.mask_embedding = nn.Parameter(torch.empty(network.width).uniform_())
         self.heads: Sequence[nn.Linear] = nn.ModuleList(  # type: ignore[assignment]
             nn.Linear(network.width, head_dim, bias=False) for _ in head_layers
@@ -153,17 +157,18 @@ class HubertSupernet(nn.Module):
             self.space.check(subnet)
         self.space, self._subnet = space, space.largest
 
-    @property
-    def compensated(self) -> bool:
-        """Whether the means of heads' and FFN units' activations are stored."""
-        return any(name.endswith("out.mean") for name, _ in self.encoder.named_buffers())
+    def add_compensation(self, kind: str) -> None:
+        """Stores means of the inputs of `out` and `fc2` in each layer, 0 at first, and bases, the identity at first.
 
-    def add_means(self) -> None:
-        """Stores means of the inputs of `out` and `fc2` in each layer, 0 at first: which changes no subnet."""
+        That changes no subnet. "none" takes away what is stored: see `importance.plain`, which keeps the whole network.
+        """
+        self.compensation = kind
         for layer in self.encoder.layers:
             for part in (layer.out, layer.fc2):
                 assert isinstance(part, nn.Linear)
-                part.register_buffer("mean", part.weight.new_zeros(part.in_features))
+                inputs = part.in_features
+                part.register_buffer("mean", None if kind == "none" else part.weight.new_zeros(inputs))
+                part.register_buffer("basis", torch.eye(inputs).to(part.weight) if kind == "regression" else None)
 
     def stored_weights(self) -> dict[str, Tensor]:
         """The encoder's stored weights by name."""

@@ -20,7 +20,7 @@ from supernet.audio import RATE, Utterance, load_audio, read_manifest
 from supernet.calibration import save_calibration
 from supernet.checkpoint import load_supernet, save_supernet
 from supernet.companion import save_rest
-from supernet.importance import compensate, measure_importance
+from supernet.importance import compensate, measure_importance, plain
 from supernet.layers import EncoderLayer
 from supernet.model import WINDOWS, HubertSupernet
 from supernet.slicing import ffn_segments
@@ -87,22 +87,21 @@ def _waves(model: HubertSupernet, utterances: Sequence[Utterance], count: int) -
 
 
 def order_by_importance(
-    model: HubertSupernet, waves: Sequence[Tensor] = (), compensated: bool = True
+    model: HubertSupernet, waves: Sequence[Tensor] = (), compensation: str = "regression"
 ) -> HubertSupernet:
     """Sorts heads, FFN units and channels that can be dropped, in place, the most important first; returns `model`.
 
-    With `waves` (S,), some speech as the model takes it, importance is `importance.measure_importance`, and what heads
-    and units give on average stays where they are dropped, unless not `compensated`. Without, importance is the norm of
-    the incoming times the norm of the outgoing weights (for heads: of the values and of the output projection, the sum
-    of the squares over the head's dims).
+    With `waves` (S,), some speech as the model takes it, importance is `importance.measure_importance`, and
+    `compensation` says what stays of heads and units that are dropped. Without, importance is the norm of the incoming
+    times the norm of the outgoing weights (for heads: of the values and of the output projection, the sum of the
+    squares over the head's dims).
     """
     elastic = model.space.elastic_front_end
+    plain(model)
     measured = measure_importance(model, waves, elastic) if len(waves) else None
-    if measured is not None and compensated:
-        compensate(model, measured.means)
     if elastic:
         order_channels(model, measured.channels if measured else ())
-    head_dim = model.space.network.head_dim
+    head_dim, orders = model.space.network.head_dim, list[tuple[Tensor, Tensor]]()
     for index in range(model.space.network.num_layers):
         layer = model.encoder.layers[index]
         assert isinstance(layer, EncoderLayer)
@@ -111,10 +110,16 @@ def order_by_importance(
         else:
             inner, units = _size(layer.v) * _outgoing(layer.out), _size(layer.fc1) * _outgoing(layer.fc2)
             heads = inner.square().view(-1, head_dim).sum(1)
-        _permute_heads(layer, torch.argsort(heads, descending=True, stable=True), head_dim)
+        inputs = _permute_heads(layer, torch.argsort(heads, descending=True, stable=True), head_dim)
         best = torch.argsort(units, descending=True, stable=True)
         positions = _positions(model.space, index).to(best.device)
-        _permute_units(layer, torch.empty_like(best).scatter_(0, positions, best))
+        order = torch.empty_like(best).scatter_(0, positions, best)
+        _permute_units(layer, order)
+        orders.append((inputs, order))
+    if measured is not None and compensation != "none":
+        means = [(a[i], b[j]) for (a, b), (i, j) in zip(measured.means, orders, strict=True)]
+        covariances = [(a[i][:, i], b[j][:, j]) for (a, b), (i, j) in zip(measured.covariances, orders, strict=True)]
+        compensate(model, means, covariances if compensation == "regression" else None)
     ordered = "magnitude" if measured is None else "Gauss-Newton"
     model.provenance = {**model.provenance, "ordered_by": ordered}
     return model
@@ -171,18 +176,19 @@ def _positions(space: Space, layer: int) -> Tensor:
 
 
 @torch.no_grad()
-def _permute_heads(layer: EncoderLayer, heads: Tensor, head_dim: int) -> None:
-    """Head `heads[i]` moves to position i."""
+def _permute_heads(layer: EncoderLayer, heads: Tensor, head_dim: int) -> Tensor:
+    """Head `heads[i]` moves to position i; returns the same for the inputs of `out` (H * head dim,)."""
     order = (heads[:, None] * head_dim + torch.arange(head_dim, device=heads.device)).flatten()
     for part in (layer.q, layer.k, layer.v):
         for value in part.parameters():
             value.copy_(value[order])
     assert isinstance(layer.out, nn.Linear)
-    _permute_inputs(layer.out, order)
+    layer.out.weight.copy_(layer.out.weight[:, order])
     if layer.relative is not None:
         layer.relative.weight.copy_(layer.relative.weight[:, heads])
         layer.relative.const.copy_(layer.relative.const[heads])
         layer.relative.blocks.copy_(layer.relative.blocks[heads])
+    return order
 
 
 @torch.no_grad()
@@ -191,10 +197,4 @@ def _permute_units(layer: EncoderLayer, order: Tensor) -> None:
     assert isinstance(layer.fc2, nn.Linear)
     layer.fc1.weight.copy_(layer.fc1.weight[order])
     layer.fc1.bias.copy_(layer.fc1.bias[order])
-    _permute_inputs(layer.fc2, order)
-
-
-def _permute_inputs(linear: nn.Linear, order: Tensor) -> None:
-    linear.weight.copy_(linear.weight[:, order])
-    if "mean" in dict(linear.named_buffers()):
-        linear.get_buffer("mean").copy_(linear.get_buffer("mean")[order])
+    layer.fc2.weight.copy_(layer.fc2.weight[:, order])

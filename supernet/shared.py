@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from search_spaces import Network, Subnet
 from supernet.layers import Encoder, EncoderLayer, Relative, RelativePositions, attention, front_channels
 from supernet.model import HubertSupernet
-from supernet.slicing import folded_biases, narrow_layer, slice_layer, slice_start
+from supernet.slicing import folded, narrow_layer, slice_layer, slice_start
 
 __all__ = ["SharedEncoder", "Speech"]
 
@@ -78,6 +78,7 @@ class SharedEncoder:
         self._ends: dict[int, Encoder] = {}
         self._biases: dict[tuple[int, int], Tensor] = {}
         self._widest: dict[tuple[int, int], tuple[dict[str, Tensor], dict[str, Tensor]]] = {}
+        self._folds: dict[tuple[int, int, str, int], dict[str, Tensor]] = {}
         self._layers: dict[tuple[int, int, int, int], EncoderLayer] = {}
 
     @torch.no_grad()
@@ -135,15 +136,21 @@ class SharedEncoder:
                 self._widest[D, layer] = exact, {name: _cast(value, self.dtype) for name, value in exact.items()}
             exact, widest = self._widest[D, layer]
             narrowed = narrow_layer(widest, network, heads, ffn_dim)
-            if narrowed:
-                biases = folded_biases(exact, network, heads, ffn_dim)
-                narrowed |= {name: _cast(value, self.dtype) for name, value in biases.items()}
+            for part, kept in (("out", heads * network.head_dim), ("fc2", ffn_dim)) if narrowed else ():
+                narrowed |= self._folded(exact, (D, layer, part, kept))
             module = _on_weights(_empty_layer(network, D, heads, ffn_dim), narrowed)
             if module.relative is not None:
                 own = partial(self._bias, layer, RelativePositions.bias, module.relative)
                 setattr(module.relative, "bias", own)  # noqa: B010 - it stands for the method
             self._layers[key] = module
         return self._layers[key]
+
+    def _folded(self, exact: Mapping[str, Tensor], key: tuple[int, int, str, int]) -> dict[str, Tensor]:
+        """What `slicing.folded` gives; kept, for half a layer is the same beside each choice for the other half."""
+        if key not in self._folds:
+            own = folded(exact, *key[2:])
+            self._folds[key] = {name: _cast(value, self.dtype) for name, value in own.items()}
+        return self._folds[key]
 
     def _bias(
         self, layer: int, compute: Callable[[RelativePositions, int], Tensor], own: RelativePositions, frames: int
@@ -164,7 +171,7 @@ class SharedEncoder:
         versions = tuple(value._version for value in self.model.encoder.parameters())
         if versions != self._versions:
             self._versions = versions
-            for kept in (self._starts, self._ends, self._widest, self._layers, self._biases):
+            for kept in (self._starts, self._ends, self._widest, self._folds, self._layers, self._biases):
                 kept.clear()
 
 

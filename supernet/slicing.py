@@ -8,8 +8,10 @@ block, and of its last block the remainder of int(ratio * D).
 
 Ours beside them: a layer without heads or FFN units keeps the output's bias of that half; a narrower front end keeps
 the first channels of each convolution; a table of positions and a stack of convolutions keep their first D. Where the
-outputs of halves are compensated (`importance.compensate`), a dropped unit leaves its mean: W(x - mean) + b' is stored,
-and a slice folds what it keeps of W mean into its bias, so that subnets are plain networks.
+inputs x of `out` and `fc2` are compensated (`importance.compensate`), V basis (x - mean) + b' is stored: `basis` is
+triangular, and takes from each input what those before it predict. A slice keeps the first columns of V, and the first
+rows and columns of the basis; it folds them into the weight and bias of a plain network. Narrower ones, whose inputs
+are others, slice V basis.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from supernet.layers import front_channels
 
 __all__ = [
     "ffn_segments",
-    "folded_biases",
+    "folded",
     "narrow_layer",
     "slice_front_end",
     "slice_layer",
@@ -32,6 +34,10 @@ __all__ = [
     "slice_weights",
     "weight_normed",
 ]
+
+
+_MEANS = ("out.mean", "fc2.mean")
+_COMPENSATION = (*_MEANS, "out.basis", "fc2.basis")
 
 
 def ffn_segments(network: Network, embed_dim: int, ffn_dim: int) -> list[slice]:
@@ -113,17 +119,20 @@ def slice_layer(
     """One layer (0-based) under the names of `layers.EncoderLayer`.
 
     Slices are views; only FFN weights of several segments are concatenated, which copies them. Without `fold`, means
-    are kept apart as `out.mean` and `fc2.mean`: see `folded_biases`.
+    and bases are kept apart as `out.mean`, `out.basis` and those of `fc2`: see `folded`.
     """
     D, inner, units = embed_dim, heads * network.head_dim, ffn_segments(network, embed_dim, ffn_dim)
     prefix = f"layers.{layer}."
     sliced: dict[str, Tensor] = {}
     names = _halves(network, heads, ffn_dim)
-    if names and f"{prefix}out.mean" in stored:
-        names += ("out.mean", "fc2.mean")
+    narrow = network.width > D
+    if names:
+        names += tuple(name for name in (_MEANS if narrow else _COMPENSATION) if prefix + name in stored)
     for name in names:
         value = stored[prefix + name]
         part = name.split(".")[0]
+        if narrow and name in ("out.weight", "fc2.weight"):
+            value = _on_inputs(value, stored.get(f"{prefix}{part}.basis"))
         if part in ("q", "k", "v"):
             sliced[name] = value[:inner, :D] if value.dim() == 2 else value[:inner]
         elif part == "relative":
@@ -134,30 +143,41 @@ def slice_layer(
             sliced[name] = _joined([value[kept, :D] if value.dim() == 2 else value[kept] for kept in units], 0)
         elif name == "fc2.weight":
             sliced[name] = _joined([value[:D, kept] for kept in units], 1)
+        elif name.endswith("basis"):
+            first = inner if part == "out" else ffn_dim
+            sliced[name] = value[:first, :first]
         elif name == "out.mean":
             sliced[name] = value[:inner]
         elif name == "fc2.mean":
             sliced[name] = _joined([value[kept] for kept in units] or [value[:0]], 0)
         else:  # norms, and the biases of outputs
             sliced[name] = value[:D]
-    if fold and "out.mean" in sliced:
-        sliced |= folded_biases(sliced, network, heads, ffn_dim)
-        del sliced["out.mean"], sliced["fc2.mean"]
+    if fold:
+        for part, kept in (("out", inner), ("fc2", ffn_dim)):
+            sliced |= folded(sliced, part, kept)
+        sliced = {name: value for name, value in sliced.items() if name not in _COMPENSATION}
     return sliced
 
 
-def folded_biases(sliced: Mapping[str, Tensor], network: Network, heads: int, ffn_dim: int) -> dict[str, Tensor]:
-    """The output biases of a layer with the first heads and units of a slice with means; none if it has no means.
+def folded(sliced: Mapping[str, Tensor], part: str, kept: int) -> dict[str, Tensor]:
+    """The weight and bias of `out` or `fc2` (`part`) with the first inputs of a slice; none if it is not compensated.
 
     In float32 under autocast too: differences of large numbers.
     """
-    biases = {}
-    for part, kept in (("out", heads * network.head_dim), ("fc2", ffn_dim)):
-        if (mean := sliced.get(f"{part}.mean")) is not None:
-            bias = sliced[f"{part}.bias"]
-            with torch.autocast(bias.device.type, enabled=False):
-                biases[f"{part}.bias"] = bias - sliced[f"{part}.weight"][:, :kept] @ mean[:kept] if kept else bias
-    return biases
+    mean, basis = sliced.get(f"{part}.mean"), sliced.get(f"{part}.basis")
+    if mean is None:
+        return {}
+    bias = sliced[f"{part}.bias"]
+    if not kept:
+        return {f"{part}.bias": bias}
+    weight = _on_inputs(sliced[f"{part}.weight"][:, :kept], None if basis is None else basis[:kept, :kept])
+    with torch.autocast(bias.device.type, enabled=False):
+        return {f"{part}.weight": weight, f"{part}.bias": bias - weight @ mean[:kept]}
+
+
+def _on_inputs(weight: Tensor, basis: Tensor | None) -> Tensor:
+    with torch.autocast(weight.device.type, enabled=False):
+        return weight if basis is None else weight @ basis
 
 
 def _halves(network: Network, heads: int, ffn_dim: int) -> tuple[str, ...]:

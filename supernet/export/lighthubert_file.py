@@ -45,10 +45,10 @@ hidden_states = model.eval().extract_features(torch.randn(1, 16_000), ret_hs=Tru
                 f"format 'lighthubert' is for supernets that came from LightHuBERT's checkpoints; "
                 f"this one came from {source or 'elsewhere'}: use safetensors, onnx, hf or s3prl"
             )
-        if model.compensated:
+        if model.compensation != "none":
             raise NasError(
-                "format 'lighthubert' is for supernets that LightHuBERT's code can slice; this one keeps the means of "
-                "what is dropped (nas convert --audio): use safetensors, onnx, hf or s3prl"
+                "format 'lighthubert' is for supernets that LightHuBERT's code can slice; this one keeps the "
+                f"{model.compensation} of what is dropped (nas convert --audio): use safetensors, onnx, hf or s3prl"
             )
         size = "small" if source == "LightHuBERT small" else "base"
         kind = "student_hubert" if "stage 1" in source else "hubert_pruner"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from supernet import load_supernet, save_supernet
-from supernet.importance import compensate, measure_importance
+from supernet.importance import RIDGE, compensate, measure_importance
 from supernet.shared import SharedEncoder, Speech
 from tests.supernet.families import saved
 
@@ -94,13 +94,56 @@ def test_dropped_heads_and_units_leave_their_means(model, tmp_path):
 def test_a_compensated_supernet_is_saved_with_its_means(tmp_path):
     saved("whisper", tmp_path / "theirs")
     model = load_supernet(tmp_path / "theirs")
-    compensate(model, measure_importance(model, WAVES[:1]).means)
+    found = measure_importance(model, WAVES[:1])
+    compensate(model, found.means, found.covariances)
     again = load_supernet(save_supernet(model, tmp_path / "ours"))
-    assert again.compensated
+    assert again.compensation == "regression"
     assert again.fingerprint() == model.fingerprint()
     for subnet in (model.space.smallest, model.space.largest):
         with model.active(subnet), again.active(subnet):
             assert torch.equal(model(WAVES[0][None]).last_hidden_state, again(WAVES[0][None]).last_hidden_state)
+
+
+@torch.no_grad()
+def test_what_kept_units_predict_of_dropped_ones_stays(model):
+    """The halves of a slice are the regressions of the whole ones on the inputs that are kept, by numpy."""
+    space = model.space
+    whole = model.extract(space.largest)
+    found = measure_importance(model, WAVES)
+    seen = [[] for _ in range(2 * len(whole.encoder.layers))]
+    parts = [part for layer in whole.encoder.layers for part in (layer.out, layer.fc2)]
+    hooks = [
+        part.register_forward_hook(lambda _, inputs, output, own=own: own.append((inputs[0][0], output[0])))
+        for part, own in zip(parts, seen, strict=True)
+    ]
+    for wave in WAVES:
+        whole(wave[None])
+    for hook in hooks:
+        hook.remove()
+    compensate(model, found.means, found.covariances)
+    assert torch.allclose(model(WAVES[0][None]).last_hidden_state, whole(WAVES[0][None]).last_hidden_state, atol=1e-4)
+    subnet = space.sample(np.random.default_rng(3))
+    sliced = model.extract(subnet)
+    kept = [size for pair in zip(subnet.heads, subnet.ffn_dims, strict=True) for size in pair]
+    checked = 0
+    for i, (own, part) in enumerate(zip(seen, parts, strict=True)):
+        layer = sliced.encoder.layers[i // 2]
+        size = kept[i] * whole.network.head_dim if i % 2 == 0 else kept[i]
+        if not size or size == part.in_features:
+            continue
+        x, y = (torch.cat(values).double().numpy() for values in zip(*own, strict=True))
+        deviations = x - x.mean(0)
+        ridge = np.sqrt(RIDGE * (deviations**2).mean() * len(x)) * np.eye(size)
+        weights = part.weight.double().numpy()
+        known = (y - y.mean(0), np.zeros((size, y.shape[1])))
+        inputs = np.concatenate([deviations[:, :size], ridge])
+        # the ridge is on inputs: what it hides of the kept ones stays theirs
+        target = np.concatenate([known[0], ridge @ weights[:, :size].T])
+        slope = np.linalg.lstsq(inputs, target, rcond=None)[0].T
+        ours = (layer.out if i % 2 == 0 else layer.fc2).weight.double().numpy()
+        np.testing.assert_allclose(ours, slope, atol=2e-3 * np.abs(slope).max())
+        checked += 1
+    assert checked > 1
 
 
 def test_channels_of_a_front_end_are_measured_where_they_can_be_dropped(tmp_path):

@@ -24,7 +24,7 @@ def test_outputs_of_the_largest_subnet_stay_and_those_of_the_smallest_change(mod
         assert torch.allclose(a, b, atol=1e-5)
     assert not torch.allclose(small[-1], outputs(model, space.smallest)[-1], atol=1e-3)
     assert model.provenance["ordered_by"] == ("Gauss-Newton" if with_speech else "magnitude")
-    assert model.compensated is with_speech
+    assert model.compensation == ("regression" if with_speech else "none")
 
 
 def test_the_smallest_ffn_keeps_the_most_important_units(model):
