@@ -111,13 +111,13 @@ def _statistics(net: Hubert, waves: Sequence[Tensor]) -> tuple[_Pairs, _Pairs, T
     for wave in waves:
         _, inner, last = _run(net, wave, False)
         shifted = [x[0] - mean for x, mean in zip(inner, first, strict=True)]
-        squares = [square + x.T @ x for square, x in zip(squares, shifted, strict=True)]
+        squares = [square + (x.T @ x).double() for square, x in zip(squares, shifted, strict=True)]
         values = [x.double() for x in (*shifted, last[0], last[0].double().square())]
         sums = [total + value.sum(0) for total, value in zip(sums, values, strict=True)]
         frames += last.shape[1]
     *shifts, mean, square = (total / frames for total in sums)
     std = (square - mean.square()).clamp(min=1e-12).sqrt()
-    covariances = [s / frames - torch.outer(m, m).float() for s, m in zip(squares, shifts, strict=True)]
+    covariances = [s / frames - torch.outer(m, m) for s, m in zip(squares, shifts, strict=True)]
     means = [(before + shift).float() for before, shift in zip(first, shifts, strict=True)]
     return _pairs(means), _pairs(covariances), std.float()
 
@@ -152,11 +152,13 @@ def _bases(covariance: Tensor) -> tuple[Tensor, Tensor]:
 
     The ridge keeps inputs that others determine, or that are never active, from having wild coefficients.
     """
-    own = covariance.double()
-    ridge = RIDGE * own.diagonal().mean().clamp(min=1e-12)
-    factor = torch.linalg.cholesky(own + ridge * torch.eye(len(own), dtype=own.dtype, device=own.device))
+    own, identity = covariance.double(), torch.eye(len(covariance)).to(covariance.device, torch.float64)
+    ridge, failed = RIDGE * float(own.diagonal().mean().clamp(min=1e-12)), 1
+    while failed:  # rounding can leave a variance below 0 that is larger than the ridge
+        factor, failed = torch.linalg.cholesky_ex(own + ridge * identity)
+        ridge *= 10
     inverse = factor / factor.diagonal()
-    basis = torch.linalg.solve_triangular(inverse, torch.eye(len(own)).to(own), upper=False, unitriangular=True)
+    basis = torch.linalg.solve_triangular(inverse, identity, upper=False, unitriangular=True)
     return basis, inverse
 
 
