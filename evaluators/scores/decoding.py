@@ -30,7 +30,8 @@ class DecodingScore:
     """Cross-entropy ("ce") or divergence ("kl") a token of the model's own decoder, given the text; lower is better.
 
     On about `seconds` of evenly spaced utterances of `audio` that have a text, of the split dev if the manifest has
-    one. One in four is set apart for `held_out`. Raises `NasError` without a decoder, and `AudioError` without texts.
+    one. For `held_out` as many are set apart; where the speech is too little, one in four. Raises `NasError` without a
+    decoder, and `AudioError` without texts.
     """
 
     higher_is_better = False
@@ -42,12 +43,14 @@ class DecodingScore:
         decoder = TextDecoder.of(model, device)
         if audio is None:
             raise NasError(f"the score {kind} needs speech with texts (--audio manifest.jsonl)")
-        chosen = _texts(Path(audio), seconds)
-        rest = [utterance for i, utterance in enumerate(chosen) if i % 4 != 3]
+        chosen = _texts(Path(audio), 2 * seconds)
+        enough = sum(min(u.seconds, MAX_RECORDING_SECONDS) for u in chosen) > 1.9 * seconds
+        apart = chosen[1::2] if enough else chosen[3::4]
         if len(chosen) >= MIN_TO_HOLD_OUT:
             self.held_out = DecodingScore.__new__(DecodingScore)
-            self.held_out._use(model, kind, decoder, chosen[3::4], device, f"{len(chosen) // 4} utterances set apart")
-        self._use(model, kind, decoder, rest if self.held_out else chosen, device, str(audio))
+            self.held_out._use(model, kind, decoder, apart, device, f"{len(apart)} utterances set apart")
+            chosen = [utterance for utterance in chosen if utterance not in apart]
+        self._use(model, kind, decoder, chosen, device, str(audio))
 
     def _use(
         self,

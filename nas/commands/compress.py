@@ -35,8 +35,9 @@ __all__ = ["CompressSettings", "app"]
 app = typer.Typer(add_completion=False)
 _SEARCH, _RESULT = "Search", "Result"
 _RATES, _SWEEP_STEPS = (3e-5, 6e-5, 1.2e-4), 40
-_SHARES = {"train": 0.55, "specialise": 0.3}  # of --minutes
-_PASSES_A_STEP = {"train": 8.0, "specialise": 5.0}  # in forward passes of the original: backward passes are two more
+_TRAINING, _TOGETHER = 0.75, 0.5  # of --minutes, and of that for all subnets together, if they are trained
+_DECODER_TEACHES = 0.5  # weight of its divergence, where the search goes by the decoder
+_PASSES_A_STEP = {"train": 8.0, "specialise": 6.0}  # in forward passes of the original: backward passes are two more
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,13 @@ class CompressSettings(Settings):
     space: str | None = option(
         None, "TOML file of a space, or coarse, fine or uniform; default: fine.", group=_SEARCH, path=True
     )
-    train_steps: int = option(600, "Training steps of the supernet; 0: none.", group=OPTIMISATION, minimum=0)
+    train_steps: int = option(
+        0,
+        "Training steps of all subnets together, before the search; default: none, for they serve the chosen ones "
+        "less than the same time for each alone.",
+        group=OPTIMISATION,
+        minimum=0,
+    )
     learning_rate: float | None = option(
         None,
         f"Peak learning rate of the supernet; default: the best of {', '.join(map('{:g}'.format, _RATES))} in a short "
@@ -71,7 +78,7 @@ class CompressSettings(Settings):
         minimum=0,
     )
     specialise_steps: int = option(
-        300, "Training steps of each finalist alone; 0: none.", group=OPTIMISATION, minimum=0
+        600, "Training steps of each finalist alone; 0: none.", group=OPTIMISATION, minimum=0
     )
     finalists: int = option(1, "Subnets of each budget that are trained alone.", group=OPTIMISATION, minimum=1)
     batch_seconds: float = option(20.0, "Seconds of speech in a batch.", group=OPTIMISATION, minimum=1)
@@ -148,7 +155,7 @@ class _Work:
         for budget in self.settings.budgets:
             place = self.folder / _slug(budget)
             self._search(budget, plan["score"], place / "search")
-            self._specialise(place, plan["specialise_steps"])
+            self._specialise(place, plan["specialise_steps"], plan["score"])
             self._export(place)
             results.append(self._results(budget, place))
         record = {"model": self.source, "command": command_line(), "budgets": results}
@@ -196,7 +203,9 @@ class _Work:
         times = {"train": 1, "specialise": of_budget}
         seconds = {name: _PASSES_A_STEP[name] * pass_ * times[name] for name in steps}
         if settings.minutes is not None:
-            room = {name: share * 60 * settings.minutes for name, share in _SHARES.items()}
+            together = _TOGETHER if steps["train"] else 0.0
+            share = {"train": together, "specialise": 1 - together}
+            room = {name: share[name] * _TRAINING * 60 * settings.minutes for name in steps}
             steps = {name: min(count, int(room[name] / seconds[name])) for name, count in steps.items()}
         total = sum(steps[name] * seconds[name] for name in steps) / 60
         err.print(
@@ -272,7 +281,7 @@ class _Work:
         with self._stage(f"search: {budget}"), SearchProgress(settings.evals, False, lambda: None) as progress:
             run_search(search, folder, (folder / "run.json").exists(), progress)
 
-    def _specialise(self, place: Path, steps: int) -> None:
+    def _specialise(self, place: Path, steps: int, score: str) -> None:
         if (place / "specialised" / "specialised.json").exists() or not steps:
             return
         from supernet.training.specialise import specialise
@@ -284,6 +293,7 @@ class _Work:
             teacher=settings.teacher or self.converted,
             steps=steps,
             batch_seconds=settings.batch_seconds,
+            kl=_DECODER_TEACHES if score in ("kl", "ce") else 0.0,
             precision=settings.precision,
             device=settings.device,
             seed=settings.seed,

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -132,3 +133,31 @@ def test_too_little_memory_halves_the_batch_for_good(manifest, tmp_path):
     _Work("model", tmp_path / "out", settings)._halving(train)
     assert tried == [8, 4, 2, 2]
     assert json.loads((tmp_path / "out" / "plan.json").read_text()) == {"batch_seconds": 2, "score": "kl"}
+
+
+def test_stopped_at_each_stage_it_goes_on_and_ends_alike(whisper, manifest, tmp_path, monkeypatch):
+    values = {"audio": str(manifest), "budgets": ("params<=60%",), "train_steps": 2, "specialise_steps": 2, "evals": 6}
+    settings = CompressSettings.from_dict({**values, "batch_seconds": 4, "formats": "json"})
+    stage, begun = _Work._stage, []
+
+    @contextmanager
+    def stopped(self, name):
+        with stage(self, name):
+            if name not in begun:
+                begun.append(name)
+                raise KeyboardInterrupt
+            yield
+
+    monkeypatch.setattr(_Work, "_stage", stopped)
+    for _ in range(12):
+        try:
+            record = _Work(str(whisper), tmp_path / "stopped", settings).done()
+            break
+        except KeyboardInterrupt:
+            continue
+    assert [name.split(":")[0].split(",")[0] for name in begun] == [
+        "convert", "train", "search", "specialise", "export", "measure and evaluate",
+    ]  # fmt: skip
+    monkeypatch.setattr(_Work, "_stage", stage)
+    once = _Work(str(whisper), tmp_path / "once", settings).done()
+    assert record["budgets"] == once["budgets"]
