@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from search_spaces.errors import SpaceError
 from search_spaces.types import JsonObject
 
-__all__ = ["MAX_LAYERS", "MAX_SIZE", "MEL_HOP", "MEL_WINDOW", "RATE", "Network"]
+__all__ = ["MAX_LAYERS", "MAX_SIZE", "MEL_HOP", "MEL_WINDOW", "Network", "RATE"]
 
 ConvLayer = tuple[int, int, int]
 

@@ -32,7 +32,7 @@ from supernet.layers import (
 from supernet.preprocessor import Preprocessor
 from supernet.slicing import slice_front_end, slice_weights
 
-__all__ = ["COMPENSATIONS", "WINDOWS", "HubertSupernet"]
+__all__ = ["COMPENSATIONS", "HubertSupernet", "WINDOWS"]
 
 COMPENSATIONS = ("none", "mean", "regression")
 """What stays of what a slice drops: nothing, its mean, or what the kept inputs of the same layer predict of it."""

@@ -92,9 +92,19 @@ class DecodingScore:
 
     def __call__(self, subnets: Sequence[Subnet]) -> list[float]:
         """Nats a token for each subnet. Shared layers are computed once, in any order of the subnets."""
+        tokens = self.tokens.sum()
+        return [float(row.sum() / tokens) for row in self.nats(subnets)]
+
+    @property
+    def tokens(self) -> Tensor:
+        """(U,): how many tokens of each utterance count."""
+        return torch.tensor([each.shape[1] - self._decoder.prompt_length for each in self._tokens])
+
+    def nats(self, subnets: Sequence[Subnet]) -> Tensor:
+        """(subnets, U): sums over the tokens of each utterance, shortest first, in float64."""
         if self.name == "kl" and self._whole is None:
             ((self._whole,),) = self._read([self.model.space.largest], self._predictions)
-        return [value for (value,) in self._read(subnets, self._of)]
+        return torch.stack([values for (values,) in self._read(subnets, self._of)])
 
     def _read(self, subnets: Sequence[Subnet], read):  # type: ignore[no-untyped-def]
         layers = [self.model.space.network.num_layers]
@@ -106,16 +116,16 @@ class DecodingScore:
         pairs = zip(torch.split(hidden, lengths), self._tokens, strict=True)
         return [self._decoder(own[None], tokens)[0] for own, tokens in pairs]
 
-    def _of(self, hidden: Tensor) -> float:
-        total, count = torch.zeros((), dtype=torch.float64), 0
+    def _of(self, hidden: Tensor) -> Tensor:
+        values = []
         for i, log_probs in enumerate(self._predictions(hidden)):
             if self._whole is None:
                 goal = self._tokens[i][0, -len(log_probs) :].to(log_probs.device)
                 nats = -log_probs.gather(1, goal[:, None])
             else:
                 nats = (self._whole[i].exp() * (self._whole[i] - log_probs)).sum(1)
-            total, count = total + nats.double().sum().cpu(), count + len(log_probs)
-        return float(total / count)
+            values.append(nats.double().sum().cpu())
+        return torch.stack(values)
 
 
 def _texts(audio: Path, seconds: float) -> list[Utterance]:
