@@ -144,14 +144,16 @@ def recognition(
     split: str | None = "test",
     window: float = WINDOW,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    recordings: int | None = None,
 ) -> JsonObject:
     """Error rates and cross-entropy on the manifest's texts, whole and by language and length; plain, for JSON.
 
-    `utterances` holds what was heard of each recording, so that two models can be compared (`compared`).
+    `recordings`: at most so many, evenly spaced in the manifest; default: all. `utterances` holds what was heard of
+    each, so that two models can be compared (`compared`).
     Raises `AudioError` without texts, and for recordings longer than the model hears (30 s).
     """
     began, window = time.monotonic(), min(window, recogniser.longest)
-    utterances = _with_texts(manifest, split, recogniser.longest)
+    utterances = _spaced(_with_texts(manifest, split, recogniser.longest), recordings)
     heard: dict[str, Heard] = {}
     for batch in _batches(utterances, window):
         waves = [torch.from_numpy(load_audio(utterance.audio, max_seconds=LONGEST)) for utterance in batch]
@@ -181,10 +183,12 @@ def kept_recognition(
     split: str = "test",
     device: str = "cpu",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    recordings: int | None = None,
 ) -> JsonObject:
     """The result in `file`; computed and written first, if it is not there yet."""
     if not file.exists():
-        result = recognition(Recogniser.of(name, subnet, device), manifest, split, progress=progress)
+        recogniser = Recogniser.of(name, subnet, device)
+        result = recognition(recogniser, manifest, split, progress=progress, recordings=recordings)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, result)
     kept: JsonObject = json.loads(read_text(file))
@@ -199,6 +203,12 @@ def _with_texts(manifest: Path, split: str | None, longest: float) -> list[Utter
         if utterance.seconds > longest:
             raise AudioError(f"'{utterance.id}' has {utterance.seconds:.0f} s, the model hears {longest:g}: split it")
     return utterances
+
+
+def _spaced(utterances: list[Utterance], most: int | None) -> list[Utterance]:
+    if most is None or len(utterances) <= most:
+        return utterances
+    return [utterances[i * len(utterances) // most] for i in range(most)]
 
 
 def _batches(utterances: Sequence[Utterance], window: float) -> Iterator[list[Utterance]]:

@@ -90,6 +90,9 @@ class CompressSettings(Settings):
     target: str | None = option(
         None, "Where latency is measured, such as onnxruntime,threads=1,seconds=10; default: not.", group=_RESULT
     )
+    recordings: int = option(
+        300, "Recordings of the split test that each model transcribes, evenly spaced.", group=_RESULT, minimum=1
+    )
     precision: str = option("fp32", "Precision of training: fp32, bf16 or fp16.", group=WHERE)
     device: str = option("cpu", "cpu or cuda.", group=WHERE)
     seed: int = option(0, "Seed of training and search.", group=WHERE, minimum=0)
@@ -364,6 +367,7 @@ class _Work:
                 self.settings.target,
                 self.settings.device,
                 progress,
+                self.settings.recordings,
             )
         write_json(file, record)
         return record

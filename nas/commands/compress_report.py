@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,10 @@ def summed_up(
     target: str | None,
     device: str,
     progress: Progress,
+    recordings: int,
 ) -> JsonObject:
     """Costs, score, latency and, for a Whisper with texts, error rates of each beside those of the original."""
+    from evaluators.tasks.recognition import kept_recognition
     from nas.report.run import read_report
     from supernet import load_supernet
 
@@ -57,7 +60,8 @@ def summed_up(
     if target is not None:
         _measure(original, rows, target, record)
     if original.source is not None:
-        _recognise(rows, audio, device, record, place, progress)
+        kept = partial(kept_recognition, manifest=audio, device=device, progress=progress, recordings=recordings)
+        _recognise(rows, kept, record, place)
     return record
 
 
@@ -95,16 +99,16 @@ def _measure(model: HubertSupernet, rows: list[_Row], target: str, record: JsonO
         own["latency_ms"] = float(timings.ms[subnets.index(row.subnet)])
 
 
-def _recognise(rows: list[_Row], audio: Path, device: str, record: JsonObject, place: Path, progress: Progress) -> None:
+def _recognise(rows: list[_Row], kept: Callable[..., JsonObject], record: JsonObject, place: Path) -> None:
     """Error rates on the manifest's split test; of the original once for all budgets."""
-    from evaluators.tasks.recognition import compared, kept_recognition
+    from evaluators.tasks.recognition import compared
     from search_spaces import AudioError
 
     folder, first = place.parent / "evaluated", None
     for own, row in zip(record["rows"], rows, strict=True):
         file = (folder if row.name == "original" else place / "evaluated") / f"{row.name.replace(' ', '-')}.json"
         try:
-            result = kept_recognition(file, row.supernet, row.subnet, audio, device=device, progress=progress)
+            result = kept(file, row.supernet, row.subnet)
         except AudioError as error:
             record["not_evaluated"] = str(error)
             return

@@ -48,6 +48,9 @@ class _HeadSettings(Settings):
 class _RecognitionSettings(Settings):
     split: str = option("test", "Split to transcribe.", group=_OWN)
     window: float = option(15.0, "Least seconds that are heard at once.", group=_OWN, minimum=1, maximum=30)
+    recordings: int | None = option(
+        None, "At most so many recordings, evenly spaced; default: all.", group=_OWN, minimum=1
+    )
     against: Path | None = option(
         None, "Result (--out) of another model on the same recordings, to compare with.", group=_OWN, path=True
     )
@@ -85,7 +88,7 @@ def evaluate_task(
         _transcribe(model, chosen, check, manifest, own, device, out_, json)
         return
     if own != _RecognitionSettings():
-        raise NasError(f"--split, --window and --against are of the task {RECOGNITION}; got {task}")
+        raise NasError(f"--split, --window, --recordings and --against are of the task {RECOGNITION}; got {task}")
     from evaluators.tasks.evaluation import evaluate
     from evaluators.tasks.features import load_upstream
 
@@ -130,7 +133,7 @@ def _transcribe(
         other = read_json(own.against, "nas eval --out writes one")
     recogniser = Recogniser.of(model, subnet, device, check)
     with counting("recordings") as progress:
-        record = recognition(recogniser, manifest, own.split, own.window, progress)
+        record = recognition(recogniser, manifest, own.split, own.window, progress, own.recordings)
     if other is not None:
         record["against"] = compared(record, other)
     if file is not None:

@@ -84,6 +84,8 @@ def test_a_subnet_is_heard_alike_from_the_supernet_and_from_its_export(whisper, 
         assert (a["id"], a["heard"]) == (b["id"], b["heard"])
         assert a["nats"] == pytest.approx(b["nats"], rel=1e-4)
     whole = recognition(Recogniser.of(folder / "ours"), manifest, window=WINDOW)
+    few = recognition(Recogniser.of(folder / "ours"), manifest, window=WINDOW, recordings=2)
+    assert few["utterances"] == [whole["utterances"][0], whole["utterances"][len(whole["utterances"]) // 2]]
     difference = compared(ours, whole)
     expected = ours["results"]["ce"]["value"] - whole["results"]["ce"]["value"]
     assert difference["results"]["ce"]["value"] == pytest.approx(expected, abs=2e-5)

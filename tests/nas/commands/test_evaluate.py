@@ -17,7 +17,10 @@ from tests.supernet.conftest import SPACE
         (("--task", "emotion"), "36 of 36 recordings have no 'emotion': ann0"),
         (("--task", "speaker", "--learning-rate", "0"), "learning rates must be numbers above 0"),
         (("--task", "speaker", "--model", "nothing"), "no supernet 'nothing'"),
-        (("--task", "speaker", "--window", "12"), "--split, --window and --against are of the task transcription"),
+        (
+            ("--task", "speaker", "--window", "12"),
+            "--recordings and --against are of the task transcription",
+        ),
         (("--task", "transcription", "--beam", "3"), "transcription trains nothing: options of heads have no effect"),
         (("--task", "transcription", "--model", "hubert-tiny"), "this supernet has no decoder"),
         (("--task", "transcription", "--against", "none.json"), "no none.json: nas eval --out writes one"),
