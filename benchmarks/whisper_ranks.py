@@ -29,6 +29,14 @@ CONSOLE = Console(width=150)
 BAND, SUBNETS, DRAWS = 0.02, 28, 1000
 
 
+def test_scores(test: DecodingScore, subnets: list[Subnet]) -> tuple[Array, Array]:
+    """Nats (N, U) and tokens (U,) of all utterances of the test, those set apart too."""
+    parts = [part for part in (test, test.held_out) if part is not None]
+    return np.concatenate([part.nats(subnets).numpy() for part in parts], 1), np.concatenate(
+        [part.tokens.numpy() for part in parts]
+    )
+
+
 def layer_share(table: AdditiveTable, share: float) -> float:
     """The cost of a network with this share of the layers' cost."""
     space = table.space
@@ -81,11 +89,12 @@ def main() -> None:
     CONSOLE.print(header())
     model = load_supernet(args.supernet)
     test = DecodingScore(model, "ce", args.test, seconds=1e9)
-    whole = test([model.space.largest])[0]
-    CONSOLE.print(f"{args.supernet}, {len(test.tokens)} test utterances; the whole encoder: {whole:.3f} nats a token")
+    nats, tokens = test_scores(test, [model.space.largest])
+    whole = nats.sum() / tokens.sum()
+    CONSOLE.print(f"{args.supernet}, {len(tokens)} test utterances; the whole encoder: {whole:.3f} nats a token")
     for share in args.share or [71.0, 50.0, 33.0]:
         subnets, rng = within(model, share, SUBNETS), np.random.default_rng(0)
-        nats, tokens = test.nats(subnets).numpy(), test.tokens.numpy()
+        nats, tokens = test_scores(test, subnets)
         truth = nats.sum(1) / tokens.sum()
         found: dict[str, Array] = {
             "params": -np.array([params(model).of(subnet) for subnet in subnets], dtype=float),
