@@ -65,8 +65,8 @@ def test_training_brings_every_subnet_nearer_to_the_teacher(small_space, data, t
 
 def test_other_settings_do_not_go_on_with_a_checkpoint(small_space, data, tmp_path):
     train_stage(fresh(small_space), RECIPE, data, tmp_path, RunContext(stop_after=0))
-    with pytest.raises(RunError, match="started with batch_seconds=3, now batch_seconds=5"):
-        train_stage(fresh(small_space), dataclasses.replace(RECIPE, batch_seconds=5), data, tmp_path)
+    with pytest.raises(RunError, match="started with seed=0, now seed=5"):
+        train_stage(fresh(small_space), dataclasses.replace(RECIPE, seed=5), data, tmp_path)
     (tmp_path / "state.pt").write_bytes(b"torn")
     with pytest.raises(RunError, match="cannot read checkpoint"):
         train_stage(fresh(small_space), RECIPE, data, tmp_path)
