@@ -21,9 +21,10 @@ from benchmarks._common import command_line, header
 from evaluators.costs import macs, params
 from evaluators.scores import get_score
 from evaluators.scores.decoding import DecodingScore
-from search_spaces import AdditiveTable, Feasible, Subnet
+from search_spaces import AdditiveTable, Subnet
 from search_spaces.types import Array
 from supernet import HubertSupernet, load_supernet
+from supernet.training.recipe import between
 
 CONSOLE = Console(width=150)
 BAND, SUBNETS, DRAWS = 0.02, 28, 1000
@@ -46,11 +47,9 @@ def layer_share(table: AdditiveTable, share: float) -> float:
 
 def within(model: HubertSupernet, share: float, count: int) -> list[Subnet]:
     """Random subnets whose params are within a band below a share of the layers' params."""
-    space, table = model.space, params(model).table
+    table = params(model).table
     limit = layer_share(table, share)
-    over = AdditiveTable(space, "unused", table.unit, -table.constant, tuple(-layer for layer in table.layers))
-    near = Feasible(space, [(table, int(limit)), (over, -int(limit * (1 - BAND)))])
-    return near.sample(np.random.default_rng(0), count)
+    return between(table, limit * (1 - BAND), int(limit)).sample(np.random.default_rng(0), count)
 
 
 def tau(a: Array, b: Array) -> float:

@@ -24,6 +24,7 @@ __all__ = [
     "SpecialiseSettings",
     "StageRecipe",
     "TrainSettings",
+    "between",
     "budgeted_subnets",
     "parse_teacher_layers",
 ]
@@ -61,10 +62,16 @@ def budgeted_subnets(
         subnets = Feasible(space, [(table, limit)])
         subnets.sample(np.random.default_rng(0), 1)  # raises if there is none
         least = min(float(limit), float(table.of(space.largest))) * NEAR
-        over = AdditiveTable(space, "unused", table.unit, -table.constant, tuple(-layer for layer in table.layers))
-        near = Feasible(space, [(table, limit), (over, int(-least) if isinstance(limit, int) else -least)])
+        near = between(table, least, limit)
         budgeted.append(BudgetedSubnets(budget, near if near.count() else subnets))
     return tuple(budgeted)
+
+
+def between(table: AdditiveTable, least: float, limit: float) -> Feasible:
+    """The subnets that cost at least and at most so much."""
+    space = table.space
+    over = AdditiveTable(space, "unused", table.unit, -table.constant, tuple(-layer for layer in table.layers))
+    return Feasible(space, [(table, limit), (over, int(-least) if isinstance(limit, int) else -least)])
 
 
 @dataclass(frozen=True)
