@@ -1,123 +1,211 @@
-"""Subnets of a converted and trained Whisper beside each other: error rates on test sets, with paired intervals.
+"""Subnets of a converted Whisper beside each other, each trained alone and all alike: error rates on test sets, paired.
 
-    nas convert whisper-base/ --audio speech/manifest.jsonl --out work/converted
-    nas train --init work/converted --audio speech/manifest.jsonl --out work/train ...
-    python -m benchmarks.whisper work/converted speech/manifest.jsonl short.jsonl long.jsonl five.jsonl \
-        --trained work/train/supernet --out work/figures --share 71 --share 50
+    nas convert whisper-base/ --audio speech.jsonl --out converted
+    nas convert whisper-base/ --out magnitude
+    nas search --supernet converted --audio speech.jsonl --score kl --holdout --budget 'params<=11.14M' --out runs/50
+    python -m benchmarks.whisper converted speech.jsonl --run runs/50 --magnitude magnitude --test short.jsonl \
+        --test long.jsonl --out figures --long 1500 --rate 1e-4 --rate 3e-4
 
-For each share of the encoder's params: the winner of a search (kl, named by other speech), the best uniform subnet of
-that search, the uniform one with equal shares of heads and FFN, and random ones that use nine tenths or more of the
-budget. Test sets are manifests with the split test. What is evaluated is kept in `--out`, so that a run goes on after a
-kill. Differences are of the same recordings, winner minus the other: below 0 the winner is better.
+For each run: its winner, its best uniform subnet, the uniform one with equal shares of heads and FFN, random ones that
+use nine tenths or more of the budget, the winner's sizes cut from a supernet in order of magnitude; untrained: the
+winner, and low rank by PCA with as many MACs in its linear layers. With `--long`, the winner is trained so many steps
+too, at each `--rate`, and dev chooses among these. Test sets are manifests with the split test. What is done is kept in
+`--out`: a killed benchmark goes on.
 """
 
 from __future__ import annotations
 
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
-import nas
 from benchmarks._common import command_line, header
-from evaluators import scores
+from benchmarks.low_rank import low_rank, macs_a_frame
 from evaluators.costs import params
-from evaluators.tasks.recognition import compared, kept_recognition
+from evaluators.tasks.recognition import Recogniser, compared, kept_recognition, recognition
 from nas.report.formatting import interval_text
-from search_spaces import AdditiveTable, Budget, Space, Subnet, ffn_ratio
+from nas.report.run import read_report
+from search_spaces import AdditiveTable, Space, Subnet
+from search_spaces.files import read_text, write_json
 from search_spaces.types import JsonObject
-from supernet import HubertSupernet, load_supernet
-from supernet.training.recipe import budgeted_subnets
+from supernet import load_supernet
+from supernet.audio import load_audio, read_manifest
+from supernet.decoder import TextDecoder
+from supernet.export.hugging_face import whole_model
+from supernet.training.recipe import SpecialiseSettings, budgeted_subnets
+from supernet.training.specialise import specialise
 
-CONSOLE = Console(width=150)
+CONSOLE = Console(width=170)
+RECORDINGS = 48  # that low rank is computed on
+KINDS = ("untrained winner", "low rank")  # that are not trained
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A subnet of the supernet at `source`, and its training; `folder` has what is done of it."""
+
+    run: str
+    kind: str
+    source: Path
+    subnet: Subnet
+    steps: int
+    rate: float
+
+    @property
+    def folder(self) -> str:
+        return "-".join((self.run, *self.kind.split(), f"{self.steps}x{self.rate:g}" if self.steps else "as-it-is"))
 
 
 def proportional(space: Space, table: AdditiveTable, limit: float) -> Subnet:
-    """The largest subnet within the limit that keeps the same share, in eighths, of heads and FFN in every layer."""
-    network, whole = space.network, space.largest
+    """The largest subnet that keeps nearly the same share of heads and FFN in every layer, at most 0.5 % over the limit.
+
+    Half of the heads and of the FFN take a little more than half of the layers' params: norms and biases stay.
+    """
+    network, depth, ratios = space.network, space.largest.depth, sorted(space.ffn_ratios[0])
     subnets = []
-    for part in range(1, 9):
-        heads = max(1, round(network.heads * part / 8))
-        ratio = ffn_ratio(round(network.ffn_dim * part / 8), network.width)
-        subnets.append(Subnet(whole.embed_dim, (heads,) * whole.depth, (ratio,) * whole.depth))
-    return [subnet for subnet in subnets if table.of(subnet) <= limit][-1]
+    for share in np.arange(1, 65) / 64:
+        heads = max(1, round(share * network.heads))
+        ratio = max([ratio for ratio in ratios if ratio <= share * ratios[-1]] or ratios[:1])
+        subnets.append(Subnet(network.width, (heads,) * depth, (ratio,) * depth))
+    return max((subnet for subnet in subnets if table.of(subnet) <= 1.005 * limit), key=table.of)
 
 
-def candidates(model: HubertSupernet, share: float, audio: Path, folder: Path, draws: int) -> dict[str, Subnet]:
-    """The subnets of one budget by name; the search's run is kept in `folder`."""
-    space, cost = model.space, params(model)
-    budget = Budget.parse(f"params<={share:g}%")
-    score = scores.get_score("kl", model, audio=audio)
-    resume = (folder / "run.json").exists()
-    result = nas.search(
-        space,
-        score,
-        costs={"params": cost},
-        budgets=(budget,),
-        evals=64,
-        seed=0,
-        out=folder,
-        resume=resume,
-        holdout=True,
-    )
-    assert result.best is not None
-    (near,) = budgeted_subnets(space, (budget,), {"params": cost})
-    limit = share / 100 * cost.of(space.largest)
-    named = {"winner": result.best.subnet}
-    if result.uniform is not None:
-        named["best uniform"] = result.uniform.subnet
-    named["proportional"] = proportional(space, cost.table, limit)
-    for i, subnet in enumerate(near.subnets.sample(np.random.default_rng(0), draws)):
+def candidates(run: Path, args: Namespace) -> list[Candidate]:
+    """All that are compared for the budget of a run; of equal subnets the first alone is trained."""
+    report, model = read_report(run), load_supernet(args.converted)
+    assert report.best is not None
+    cost, winner = params(model), report.best.subnet
+    (near,) = budgeted_subnets(model.space, report.budgets, {"params": cost})
+    named = {"winner": winner}
+    if report.uniform is not None:
+        named["best uniform"] = report.uniform.subnet
+    named["proportional"] = proportional(model.space, cost.table, near.budget.of_largest(cost.of(winner)).limit)
+    for i, subnet in enumerate(near.subnets.sample(np.random.default_rng(0), args.draws)):
         named[f"random {i + 1}"] = subnet
-    return named
+    of = partial(Candidate, run.name)
+    first = {subnet: kind for kind, subnet in reversed(named.items())}
+    trained = [of(kind, args.converted, named[kind], args.steps, args.rate[0]) for kind in reversed(first.values())]
+    long = [of("winner", args.converted, winner, args.long, rate) for rate in args.rate if args.long]
+    other = [of("magnitude", args.magnitude, winner, args.steps, args.rate[0])] if args.magnitude else []
+    return [*long, *trained, *other, *(of(kind, args.converted, winner, 0, 0.0) for kind in KINDS)]
 
 
-def heard(folder: Path, supernet: Path, subnet: Subnet, manifest: Path, split: str) -> JsonObject:
-    """The result of one subnet on one test set, from `folder` if it is there."""
-    file = folder / f"{supernet.parent.name}-{supernet.name}-{subnet.id}-{manifest.stem}-{split}.json"
-    return kept_recognition(file, supernet, subnet, manifest, split)
+def done(candidate: Candidate, args: Namespace) -> None:
+    """Trains and evaluates a candidate, in a process of its own, but for what is done already."""
+    torch.set_num_threads(args.threads)
+    supernet, out = candidate.source, args.out / candidate.folder
+    if candidate.steps:
+        settings = SpecialiseSettings(
+            audio=args.audio,
+            teacher=args.converted,
+            steps=candidate.steps,
+            learning_rate=candidate.rate,
+            batch_seconds=args.batch_seconds,
+            kl=args.kl,
+            device=args.device,
+        )
+        if not (out / "specialised.json").exists():
+            specialise(candidate.source, [candidate.subnet], out, settings)
+        supernet = out / "supernet"
+    left = [test for test in args.test if not (out / f"{test.stem}.json").exists()]
+    if candidate.kind == "low rank" and left:
+        recogniser = _of_low_rank(candidate, args)
+        out.mkdir(parents=True, exist_ok=True)
+        for test in left:
+            write_json(out / f"{test.stem}.json", recognition(recogniser, test))
+    for test in left:
+        kept_recognition(out / f"{test.stem}.json", supernet, candidate.subnet, test, "test", args.device)
+
+
+def _of_low_rank(candidate: Candidate, args: Namespace) -> Recogniser:
+    model = load_supernet(candidate.source)
+    train = [u for u in read_manifest(args.audio) if u.split == "train"]
+    chosen = [train[i * len(train) // RECORDINGS] for i in range(min(RECORDINGS, len(train)))]
+    waves = [model.heard(load_audio(utterance.audio, max_seconds=10.0)) for utterance in chosen]
+    whole = whole_model(model, model.space.largest)
+    low_rank(whole.model.encoder.net, waves, macs_a_frame(model.extract(candidate.subnet)))
+    return Recogniser(whole, TextDecoder.of(model), args.device, "low rank")
+
+
+def results(folder: Path, tests: Sequence[Path]) -> list[JsonObject]:
+    return [json.loads(read_text(folder / f"{test.stem}.json")) for test in tests]
+
+
+def nats_after(candidate: Candidate, out: Path) -> float:
+    """The decoder's divergence on dev after training."""
+    return float(json.loads(read_text(out / candidate.folder / "specialised.json"))["after"])
+
+
+def shown(run: Path, own: Sequence[Candidate], originals: Sequence[JsonObject], args: Namespace) -> Table:
+    """The figures of all candidates of a run; `winner - this` is of equal training."""
+    table = Table(title=f"{run.name}: {', '.join(map(str, read_report(run).budgets))}", title_justify="left")
+    for column in ("subnet", "heads; FFN ratios", "training", "dev kl", "test", "WER", "CER", "CER over the original"):
+        table.add_column(column)
+    for column in ("CE", "winner - this: CE", "CER"):
+        table.add_column(column)
+    long = [each for each in own if args.steps < each.steps == args.long]
+    best = min(long, key=lambda each: nats_after(each, args.out), default=None)
+    for each in own:
+        if each in long and each != best:
+            continue
+        rival = next(e for e in own if "winner" in e.kind and e.steps == min(each.steps, args.steps))
+        sizes = f"{' '.join(map(str, each.subnet.heads))}; {' '.join(f'{r:g}' for r in each.subnet.ffn_ratios)}"
+        taught = f"{each.steps} x {each.rate:g}" if each.steps else "none"
+        apart = f"{nats_after(each, args.out):.3f}" if each.steps else ""
+        found, theirs = results(args.out / each.folder, args.test), results(args.out / rival.folder, args.test)
+        for test, result, whole, other in zip(args.test, found, originals, theirs, strict=True):
+            rates, over = result["results"], compared(result, whole)["results"]
+            less = compared(other, result)["results"] if rival != each else {}
+            cells = (rates["wer"], rates["cer"], over["cer"], rates["ce"], less.get("ce"), less.get("cer"))
+            texts = [interval_text(cell) if cell else "" for cell in cells]
+            table.add_row(each.kind, sizes, taught, apart, test.stem, *texts)
+            sizes = taught = apart = ""
+        table.add_section()
+    return table
 
 
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("converted", type=Path)
     parser.add_argument("audio", type=Path)
-    parser.add_argument("tests", type=Path, nargs="+")
-    parser.add_argument("--trained", type=Path)
+    parser.add_argument("--run", type=Path, action="append", required=True)
+    parser.add_argument("--test", type=Path, action="append", required=True)
+    parser.add_argument("--magnitude", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--share", type=float, action="append", default=None)
-    parser.add_argument("--split", default="test")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--long", type=int, default=0)
+    parser.add_argument("--rate", type=float, action="append", required=True)
+    parser.add_argument("--batch-seconds", type=float, default=30.0)
+    parser.add_argument("--kl", type=float, default=0.5)
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     CONSOLE.print(header())
-    supernet = args.trained or args.converted
-    model = load_supernet(supernet)
-    whole = load_supernet(args.converted).space.largest
-    table = params(model)
-    originals = {test: heard(args.out, args.converted, whole, test, args.split) for test in args.tests}
-    for test, result in originals.items():
+    whole = Candidate("original", "whole", args.converted, load_supernet(args.converted).space.largest, 0, 0.0)
+    named = {run: candidates(run, args) for run in args.run}
+    everything = dict.fromkeys([*(each for own in named.values() for each in own), whole])  # long ones first
+    order = sorted(everything, key=lambda each: -each.steps)
+    with ProcessPoolExecutor(args.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+        for future in as_completed([pool.submit(done, each, args) for each in order]):
+            future.result()
+    originals = results(args.out / whole.folder, args.test)
+    for test, result in zip(args.test, originals, strict=True):
         rates = ", ".join(f"{name} {interval_text(result['results'][name])}" for name in ("wer", "cer", "ce"))
         CONSOLE.print(f"original on {test.stem}, {result['data']['recordings']} recordings: {rates}")
-    for share in args.share or [85.0, 71.0, 50.0, 33.0]:
-        named = candidates(model, share, args.audio, args.out / f"search-{supernet.parent.name}-{share:g}", args.draws)
-        shown = Table(title=f"{share:g} % of the encoder's params, {supernet}", title_justify="left")
-        for column in ("subnet", "params", "test", "CER", "over the original", "CE", "winner - this, CE"):
-            shown.add_column(column)
-        for name, subnet in named.items():
-            for test in args.tests:
-                own = heard(args.out, supernet, subnet, test, args.split)
-                best = heard(args.out, supernet, named["winner"], test, args.split)
-                shown.add_row(
-                    name,
-                    f"{table.of(subnet) / 1e6:.2f}M",
-                    test.stem,
-                    interval_text(own["results"]["cer"]),
-                    interval_text(compared(own, originals[test])["results"]["cer"]),
-                    interval_text(own["results"]["ce"]),
-                    interval_text(compared(best, own)["results"]["ce"]),
-                )
-        CONSOLE.print(shown)
+    for run, own in named.items():
+        CONSOLE.print(shown(run, own, originals, args))
 
 
 if __name__ == "__main__":

@@ -84,10 +84,11 @@ def main() -> None:
     parser.add_argument("test", type=Path)
     parser.add_argument("--seconds", type=float, action="append", default=None)
     parser.add_argument("--share", type=float, action="append", default=None)
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     CONSOLE.print(header())
     model = load_supernet(args.supernet)
-    test = DecodingScore(model, "ce", args.test, seconds=1e9)
+    test = DecodingScore(model, "ce", args.test, args.device, seconds=1e9)
     nats, tokens = test_scores(test, [model.space.largest])
     whole = nats.sum() / tokens.sum()
     CONSOLE.print(f"{args.supernet}, {len(tokens)} test utterances; the whole encoder: {whole:.3f} nats a token")
@@ -98,11 +99,11 @@ def main() -> None:
         found: dict[str, Array] = {
             "params": -np.array([params(model).of(subnet) for subnet in subnets], dtype=float),
             "macs": -np.array([macs(model.space).of(subnet) for subnet in subnets], dtype=float),
-            "distillation": np.array(get_score("distillation", model, audio=args.audio)(subnets)),
+            "distillation": np.array(get_score("distillation", model, audio=args.audio, device=args.device)(subnets)),
         }
         for seconds in args.seconds or [240.0]:
             for kind in ("kl", "ce"):
-                score = DecodingScore(model, kind, args.audio, seconds=seconds)
+                score = DecodingScore(model, kind, args.audio, args.device, seconds=seconds)
                 found[f"{kind}, {seconds:g} s"] = np.array(score(subnets))
         spread = f"{truth.min():.2f} to {truth.max():.2f}, ceiling {ceiling(nats, tokens, rng):.2f}"
         shown = Table(title=f"{share:g} % of the layers' params: {SUBNETS} subnets, {spread}", title_justify="left")

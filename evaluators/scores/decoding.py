@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from evaluators.scores.context import MAX_RECORDING_SECONDS, MIN_TO_HOLD_OUT, ScoreContext, require_whole
 from search_spaces import AudioError, NasError, Subnet
@@ -24,6 +26,7 @@ from supernet.shared import SharedEncoder, Speech
 __all__ = ["DecodingScore", "make_ce", "make_kl"]
 
 Kind = Literal["ce", "kl"]
+_BATCH = 16  # utterances that the decoder reads at once
 
 
 class DecodingScore:
@@ -65,7 +68,7 @@ class DecodingScore:
         least = model.space.network.receptive_field
         read = [(load_audio(u.audio, least, MAX_RECORDING_SECONDS), u) for u in utterances]
         read.sort(key=lambda pair: len(pair[0]))
-        self._tokens = [decoder.tokens(u.text or "", u.language) for _, u in read]
+        self._tokens = [decoder.tokens(u.text or "", u.language)[0] for _, u in read]
         samples = hashlib.sha256(b"".join(hashlib.sha256(wave.tobytes()).digest() for wave, _ in read)).hexdigest()
         with torch.no_grad():
             waves = [model.heard(wave)[None].to(device) for wave, _ in read]
@@ -98,7 +101,7 @@ class DecodingScore:
     @property
     def tokens(self) -> Tensor:
         """(U,): how many tokens of each utterance count."""
-        return torch.tensor([each.shape[1] - self._decoder.prompt_length for each in self._tokens])
+        return torch.tensor([self._count(row) for row in range(len(self._tokens))])
 
     def nats(self, subnets: Sequence[Subnet]) -> Tensor:
         """(subnets, U): sums over the tokens of each utterance, shortest first, in float64."""
@@ -112,20 +115,30 @@ class DecodingScore:
 
     def _predictions(self, hidden: Tensor) -> list[Tensor]:
         """Log probabilities (L, vocabulary) for each utterance, from the states (N, D) of all."""
-        lengths = next(iter(self._speech.values())).lengths
-        pairs = zip(torch.split(hidden, lengths), self._tokens, strict=True)
-        return [self._decoder(own[None], tokens)[0] for own, tokens in pairs]
+        states = torch.split(hidden, next(iter(self._speech.values())).lengths)
+        predicted: list[Tensor] = []
+        for _, alike in groupby(range(len(states)), key=lambda row: len(states[row])):
+            rows = list(alike)
+            for batch in (rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)):
+                tokens = pad_sequence([self._tokens[row] for row in batch], batch_first=True)
+                log_probs = self._decoder(torch.stack([states[row] for row in batch]), tokens)
+                predicted += [own[: self._count(row)] for own, row in zip(log_probs, batch, strict=True)]
+        return predicted
+
+    def _count(self, row: int) -> int:
+        """How many tokens of an utterance count."""
+        return len(self._tokens[row]) - self._decoder.prompt_length
 
     def _of(self, hidden: Tensor) -> Tensor:
         values = []
         for i, log_probs in enumerate(self._predictions(hidden)):
             if self._whole is None:
-                goal = self._tokens[i][0, -len(log_probs) :].to(log_probs.device)
+                goal = self._tokens[i][-len(log_probs) :].to(log_probs.device)
                 nats = -log_probs.gather(1, goal[:, None])
             else:
                 nats = (self._whole[i].exp() * (self._whole[i] - log_probs)).sum(1)
-            values.append(nats.double().sum().cpu())
-        return torch.stack(values)
+            values.append(nats.double().sum())
+        return torch.stack(values).cpu()
 
 
 def _texts(audio: Path, seconds: float) -> list[Utterance]:

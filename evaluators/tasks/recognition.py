@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from evaluators.tasks.metrics import edits, paired, pooled_rate
 from search_spaces import AudioError, CheckpointError, NasError, Subnet
@@ -33,7 +34,7 @@ from supernet.layers import fingerprint
 __all__ = ["Recogniser", "compared", "kept_recognition", "recognition"]
 
 WINDOW, LONGEST, SILENCE = 15.0, 30.0, 5.0
-_BATCH_SECONDS = 120.0
+_BATCH_SECONDS = {"cpu": 120.0, "cuda": 1920.0}
 _TOKENS_A_SECOND = 10
 SHORT = 4.0
 RATES = ("wer", "cer")
@@ -106,14 +107,12 @@ class Recogniser:
             tokens = self.net.generate(
                 input_features=mel, encoder_outputs=output, max_new_tokens=most, do_sample=False, num_beams=1, **options
             )
-        guesses = self.decoder.texts(tokens)
-        heard = []
-        for states, text, guess in zip(output[0], texts, guesses, strict=True):
-            own = self.decoder.tokens(text, language)
-            log_probs = self.decoder(states[None], own)[0]
-            goal = own[0, -len(log_probs) :, None].to(log_probs.device)
-            heard.append(Heard(guess, -float(log_probs.gather(1, goal).sum()), len(log_probs)))
-        return heard
+        own = pad_sequence([self.decoder.tokens(text, language)[0] for text in texts], True, -1).to(self.device)
+        goal = own[:, self.decoder.prompt_length :]
+        log_probs = self.decoder(output[0], own.clamp(min=0))
+        nats = -log_probs.gather(2, goal.clamp(min=0)[..., None])[..., 0].double()
+        sums, counts = (nats * (goal >= 0)).sum(1).tolist(), (goal >= 0).sum(1).tolist()
+        return [Heard(*each) for each in zip(self.decoder.texts(tokens), sums, counts, strict=True)]
 
 
 @contextmanager
@@ -155,7 +154,7 @@ def recognition(
     began, window = time.monotonic(), min(window, recogniser.longest)
     utterances = _spaced(_with_texts(manifest, split, recogniser.longest), recordings)
     heard: dict[str, Heard] = {}
-    for batch in _batches(utterances, window):
+    for batch in _batches(utterances, window, _BATCH_SECONDS[torch.device(recogniser.device).type]):
         waves = [torch.from_numpy(load_audio(utterance.audio, max_seconds=LONGEST)) for utterance in batch]
         longest = min(recogniser.longest, max(window, *(utterance.seconds + SILENCE for utterance in batch)))
         texts = [utterance.text or "" for utterance in batch]
@@ -211,12 +210,12 @@ def _spaced(utterances: list[Utterance], most: int | None) -> list[Utterance]:
     return [utterances[i * len(utterances) // most] for i in range(most)]
 
 
-def _batches(utterances: Sequence[Utterance], window: float) -> Iterator[list[Utterance]]:
-    """Recordings of one language and similar length."""
+def _batches(utterances: Sequence[Utterance], window: float, most: float) -> Iterator[list[Utterance]]:
+    """Recordings of one language and similar length, at most so many seconds with the silence."""
     ordered = sorted(utterances, key=lambda u: (u.language or "", u.seconds))
     batch: list[Utterance] = []
     for utterance in ordered:
-        long = (len(batch) + 1) * max(window, utterance.seconds + SILENCE) > _BATCH_SECONDS
+        long = (len(batch) + 1) * max(window, utterance.seconds + SILENCE) > most
         if batch and (long or utterance.language != batch[0].language):
             yield batch
             batch = []
