@@ -67,7 +67,7 @@ class Candidate:
 
 
 def proportional(space: Space, table: AdditiveTable, limit: float) -> Subnet:
-    """The largest subnet that keeps nearly the same share of heads and FFN in every layer, at most 0.5 % over the limit.
+    """The largest subnet with nearly the same share of heads and FFN in every layer, at most 0.5 % over the limit.
 
     Half of the heads and of the FFN take a little more than half of the layers' params: norms and biases stay.
     """
