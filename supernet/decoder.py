@@ -68,6 +68,15 @@ class TextDecoder(nn.Module):
         """The tokens of the tasks, by their names."""
         return {name: self._special[f"<|{name}|>"] for name in ("transcribe", "translate")}
 
+    def complete(self, settings: Any) -> None:
+        """Adds to the settings of `generate` (transformers' GenerationConfig) the special tokens that old ones lack."""
+        if self.multilingual and getattr(settings, "lang_to_id", None) is None:
+            settings.lang_to_id = {f"<|{name}|>": token for name, token in self.languages.items()}
+            settings.task_to_id = self.tasks
+            settings.is_multilingual = True
+        settings._from_model_config = False  # pipelines would make them anew, without these
+        settings.no_timestamps_token_id = self._special["<|notimestamps|>"]
+
     def texts(self, tokens: Tensor) -> list[str]:
         """The texts of tokens (B, L), without the special ones."""
         decoded: list[str] = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)

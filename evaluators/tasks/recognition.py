@@ -65,12 +65,7 @@ class Recogniser:
             "heads": list(subnet.heads),
             "ffn_dims": list(subnet.ffn_dims),
         }
-        settings = net.generation_config
-        if decoder.multilingual and getattr(settings, "lang_to_id", None) is None:  # some folders lack the tables
-            settings.lang_to_id = {f"<|{name}|>": token for name, token in decoder.languages.items()}
-            settings.task_to_id = decoder.tasks
-            settings.is_multilingual = True
-        settings.no_timestamps_token_id = decoder.prompt("en" if decoder.multilingual else None)[-1]
+        decoder.complete(net.generation_config)
 
     @classmethod
     def of(

@@ -20,6 +20,7 @@ from search_spaces.files import read_text
 from search_spaces.text import first_line
 from supernet import layers
 from supernet.companion import rest_of_model
+from supernet.decoder import TextDecoder
 from supernet.export.base import ModelExporter, Runner
 from supernet.families import FAMILIES
 from supernet.layers import front_channels
@@ -37,6 +38,7 @@ _CLASSES = {
     "unispeech": "UniSpeech",
 }
 _CODE = "modeling_subnet.py"
+_GENERATION = "generation_config.json"
 _TIED = {"proj_out.weight", "model.decoder.embed_tokens.weight"}
 
 
@@ -72,7 +74,11 @@ batch = extractor(waves, sampling_rate=16_000, {options}return_tensors="pt")
     ) -> None:
         target = folder / "hf"
         stock = is_stock(model, subnet)
-        net = _whisper(model, subnet, stock) if _decoded(model, subnet) else _encoder(model, subnet, stock)
+        if _decoded(model, subnet):
+            net = _whisper(model, subnet, stock)
+            TextDecoder.of(model).complete(net.generation_config)
+        else:
+            net = _encoder(model, subnet, stock)
         with _without_bars():
             net.eval().save_pretrained(target)
         _write_extractor(model, subnet, target)
@@ -301,7 +307,7 @@ def _whisper(model: HubertSupernet, subnet: Subnet, stock: bool) -> Any:
     assert not unexpected, unexpected
     assert set(missing) <= _TIED, missing
     net.tie_weights()
-    if any(file.name == "generation_config.json" for file in rest.files):
+    if any(file.name == _GENERATION for file in rest.files):
         net.generation_config = GenerationConfig.from_pretrained(model.source)
     return net
 
@@ -333,11 +339,12 @@ def load_whole(folder: Path) -> Any:
 
 
 def _write_extractor(model: HubertSupernet, subnet: Subnet, target: Path) -> None:
-    """The feature extractor and, of a whole Whisper, the tokenizer and the settings of `generate`."""
+    """The feature extractor and, of a whole Whisper, the tokenizer."""
     if _decoded(model, subnet):
         assert model.source is not None
         for file in rest_of_model(model.source).files:
-            shutil.copyfile(file, target / file.name)
+            if file.name != _GENERATION:
+                shutil.copyfile(file, target / file.name)
         _name_tokenizer(target / "tokenizer_config.json")
         return
     from transformers import Wav2Vec2FeatureExtractor
