@@ -14,6 +14,7 @@ from search_spaces.types import JsonObject
 from supernet.calibration import save_calibration
 from supernet.checkpoint import load_supernet, save_supernet
 from supernet.companion import save_rest
+from supernet.importance import plain
 from supernet.model import HubertSupernet
 from supernet.training.batches import TrainingData, read_splits
 from supernet.training.context import Progress, RunContext, ignore_progress
@@ -49,6 +50,7 @@ def specialise(
             teacher = teacher_of(model, settings.teacher, layers, settings.device)
             goal = goal_of(model, teacher, out / "targets", train, dev, progress, bool(recipe.kl or recipe.ce))
         model.use_space(model.space.only(subnet))
+        plain(model)  # in a triangular basis the same learning rates move a network much further
         data, folder = TrainingData(train, dev, goal, model.heard), out / "finalists" / subnet.id
         before = _before(folder, model, data, settings)
         progress({"stage": recipe.stage, "steps": recipe.steps})
