@@ -164,17 +164,12 @@ def _bases(covariance: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def plain(model: HubertSupernet) -> HubertSupernet:
-    """Folds what is stored for dropped heads and units into the largest subnet, in place; returns `model`.
-
-    That subnet stays as it is, but smaller ones do not.
-    """
-    network, space = model.space.network, model.space
-    for i, layer in enumerate(model.encoder.layers if model.compensation != "none" else ()):
-        kept = max(space.heads[i]) * network.head_dim, int(max(space.ffn_ratios[i]) * network.width)
-        for part, name, inputs in ((layer.out, "out", kept[0]), (layer.fc2, "fc2", kept[1])):
+    """Folds what is stored for dropped heads and units into the whole network, in place; returns `model`."""
+    for layer in model.encoder.layers if model.compensation != "none" else ():
+        for part, name in ((layer.out, "out"), (layer.fc2, "fc2")):
             assert isinstance(part, nn.Linear)
-            own = folded({f"{name}.{kind}": value for kind, value in _stored(part)}, name, inputs)
-            part.weight[:, :inputs] = own.get(f"{name}.weight", part.weight[:, :inputs])
+            own = folded({f"{name}.{kind}": value for kind, value in _stored(part)}, name, part.in_features)
+            part.weight.copy_(own[f"{name}.weight"])
             part.bias.copy_(own[f"{name}.bias"])
     model.add_compensation("none")
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from nas.commands.console import out, table
 from nas.report.formatting import interval_text
 from search_spaces import Budget, Subnet
+from search_spaces.files import read_text
 from search_spaces.types import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def summed_up(
     if shipped[0] != trained:
         rows.append(_Row("specialised", *shipped))
     record: JsonObject = {"budget": str(budget), "score": run.score, "rows": _costs(original, rows)}
+    _add_dev(record, place / "specialised" / "specialised.json")
     if target is not None:
         _measure(original, rows, target, record)
     if original.source is not None:
@@ -84,6 +87,19 @@ def _costs(model: HubertSupernet, rows: list[_Row]) -> list[JsonObject]:
         }
         for row in rows
     ]
+
+
+def _add_dev(record: JsonObject, file: Path) -> None:
+    """How far the winner, and then the specialised one, are from the original on dev: as training measures it."""
+    if not file.exists():
+        return
+    special = json.loads(read_text(file))
+    record["dev_measure"], before = special["measure"], {each["id"]: each["before"] for each in special["finalists"]}
+    for row in record["rows"]:
+        if row["name"] in ("winner", "specialised"):
+            row["dev"] = before.get(row["id"])
+        if row["name"] == "specialised" and special["trained"]:
+            row["dev"] = special["after"]
 
 
 def _measure(model: HubertSupernet, rows: list[_Row], target: str, record: JsonObject) -> None:
@@ -121,7 +137,7 @@ def _recognise(rows: list[_Row], kept: Callable[..., JsonObject], record: JsonOb
 def show(record: JsonMapping) -> None:
     """The results as a table for each budget, of what was measured."""
     for each in record["budgets"]:
-        rows = [_cells(row) for row in each["rows"]]
+        rows = [_cells(row, each.get("dev_measure", "")) for row in each["rows"]]
         heads = [head for head in rows[0] if any(cells[head] for cells in rows)]
         shown = table(f"{record['model']} within {each['budget']}", ["", *heads])
         for row, cells in zip(each["rows"], rows, strict=True):
@@ -131,7 +147,7 @@ def show(record: JsonMapping) -> None:
             out.print(f"not evaluated: {each['not_evaluated']}", soft_wrap=True)
 
 
-def _cells(row: JsonMapping) -> dict[str, str]:
+def _cells(row: JsonMapping, measure: str) -> dict[str, str]:
     """What the table shows of a row, by its heads; empty if it was not measured."""
     results = row.get("results", {})
     return {
@@ -139,6 +155,7 @@ def _cells(row: JsonMapping) -> dict[str, str]:
         "MACs": f"{row['macs'] / 1e9:.2f}G",
         "ms": _number(row.get("latency_ms"), 1),
         "score": _number(row["score"], 4),
+        f"dev {measure}": _number(row.get("dev"), 4),
         "WER": _figure(results.get("wer")),
         "CER": _figure(results.get("cer")),
         "CER over the original": _figure(row.get("over_original", {}).get("cer")),

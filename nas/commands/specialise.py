@@ -50,7 +50,8 @@ def specialise(
         return
     for row in record["finalists"]:
         out.print(f"subnet {row['id']}: {record['measure']} {row['before']:.4f} before, {row['after']:.4f} after")
-    out.print(f"specialised: {record['id']}, in {out_ / 'supernet'}", soft_wrap=True)
+    kept = "" if record["trained"] else ", as it was before the training, which is better on dev: try a lower rate"
+    out.print(f"specialised: {record['id']}{kept}, in {out_ / 'supernet'}", soft_wrap=True)
     out.print(f"next: nas export {out_ / 'subnet.json'} --supernet {out_ / 'supernet'} --out exported/", soft_wrap=True)
 
 

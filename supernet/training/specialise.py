@@ -14,7 +14,6 @@ from search_spaces.types import JsonObject
 from supernet.calibration import save_calibration
 from supernet.checkpoint import load_supernet, save_supernet
 from supernet.companion import save_rest
-from supernet.importance import plain
 from supernet.model import HubertSupernet
 from supernet.training.batches import TrainingData, read_splits
 from supernet.training.context import Progress, RunContext, ignore_progress
@@ -35,8 +34,8 @@ def specialise(
     """Trains each of `subnets` alone and keeps the best: its record, or None if the time was up before the end.
 
     `out/supernet` is a supernet of that subnet alone, `out/specialised.json` the record: distances from the teacher on
-    dev before and after, of each; or the divergences of the decoder ("kl"), where it teaches. Called again with the
-    same arguments, it continues where it stopped.
+    dev before and after, of each; or the divergences of the decoder ("kl"), where it teaches. The best may be one as it
+    was: "trained" is False then. Called again with the same arguments, it continues where it stopped.
     """
     started = time.monotonic()
     stop_after = math.inf if settings.minutes is None else 60 * settings.minutes
@@ -50,7 +49,6 @@ def specialise(
             teacher = teacher_of(model, settings.teacher, layers, settings.device)
             goal = goal_of(model, teacher, out / "targets", train, dev, progress, bool(recipe.kl or recipe.ce))
         model.use_space(model.space.only(subnet))
-        plain(model)  # in a triangular basis the same learning rates move a network much further
         data, folder = TrainingData(train, dev, goal, model.heard), out / "finalists" / subnet.id
         before = _before(folder, model, data, settings)
         progress({"stage": recipe.stage, "steps": recipe.steps})
@@ -59,11 +57,14 @@ def specialise(
             return None
         after = _distance(model, data, settings)
         rows.append({"id": subnet.id, "subnet": subnet.to_dict(), "before": before, "after": after})
-    best = min(rows, key=lambda row: float(row["after"]))
-    _save(load_supernet(out / "finalists" / best["id"]), load_supernet(supernet), out / "supernet", recipe.steps)
+    best = min(rows, key=lambda row: min(float(row["before"]), float(row["after"])))
+    trained = bool(best["after"] < best["before"])
+    kept = load_supernet(out / "finalists" / best["id"] if trained else supernet)
+    kept.use_space(kept.space.only(Subnet.from_dict(best["subnet"])))
+    _save(kept, load_supernet(supernet), out / "supernet", recipe.steps if trained else 0)
     write_json(out / "subnet.json", best["subnet"])
     measure = "kl" if recipe.kl or recipe.ce else "distance"
-    record: JsonObject = {**best, "measure": measure, "supernet": str(supernet), "finalists": rows}
+    record: JsonObject = {**best, "trained": trained, "measure": measure, "supernet": str(supernet), "finalists": rows}
     record["settings"] = settings.to_dict()
     write_json(out / "specialised.json", record)
     return record

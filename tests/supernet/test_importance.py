@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from supernet import load_supernet, save_supernet
-from supernet.importance import RIDGE, compensate, measure_importance, plain
+from supernet.importance import RIDGE, compensate, measure_importance
 from supernet.shared import SharedEncoder, Speech
 from tests.supernet.families import saved
 
@@ -154,17 +154,3 @@ def test_channels_of_a_front_end_are_measured_where_they_can_be_dropped(tmp_path
     assert all((each > 0).all() for each in found.channels)
     assert measure_importance(model, WAVES).channels == []
     assert torch.allclose(found.heads[0], measure_importance(model, WAVES).heads[0])
-
-
-@torch.no_grad()
-def test_one_subnet_alone_needs_no_compensation(model):
-    """Folded into a space of one subnet, nothing is stored for dropped heads and units, and the subnet is the same."""
-    found = measure_importance(model, WAVES)
-    compensate(model, found.means, found.covariances)
-    for seed in range(3):
-        one, subnet = copy.deepcopy(model), model.space.sample(np.random.default_rng(seed))
-        one.use_space(model.space.only(subnet))
-        before = one.extract(subnet)(WAVES[0][None]).last_hidden_state
-        after = plain(one).extract(subnet)(WAVES[0][None]).last_hidden_state
-        assert (one.compensation, any("basis" in name for name in one.stored_weights())) == ("none", False)
-        assert torch.allclose(before, after, atol=1e-4)

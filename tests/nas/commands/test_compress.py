@@ -66,6 +66,7 @@ def test_a_model_becomes_smaller_ones_and_a_second_run_does_nothing_again(whispe
         assert each["score"] == "kl"
         assert rows["winner"]["params"] <= limit * rows["original"]["params"]
         assert rows["winner"]["id"] == rows["specialised"]["id"]
+        assert 0 < rows["specialised"]["dev"] <= rows["winner"]["dev"]
         assert {"wer", "cer", "ce"} <= set(rows["specialised"]["over_original"])
     exported = out / "params-60pct" / "exported"
     assert (exported / "hf" / "config.json").is_file()

@@ -50,6 +50,17 @@ def test_the_best_of_the_finalists_is_kept_and_nearer_than_before(converted, cor
         specialise(converted, subnets, tmp_path, settings(corpus))
 
 
+def test_a_training_that_makes_it_worse_is_not_kept(converted, corpus, tmp_path):
+    model = load_supernet(converted)
+    subnet, wav = model.space.sample(np.random.default_rng(1)), torch.randn(1, 8_000)
+    record = specialise(converted, [subnet], tmp_path, settings(corpus, steps=6, learning_rate=0.1))
+    assert (record["trained"], record["after"] > record["before"]) == (False, True)
+    special = load_supernet(tmp_path / "supernet")
+    assert special.provenance["specialised"]["steps"] == 0
+    with torch.no_grad(), model.active(subnet):
+        assert torch.allclose(special(wav).last_hidden_state, model(wav).last_hidden_state, atol=1e-4)
+
+
 def test_another_teacher_must_have_like_outputs(converted, corpus, tmp_path):
     saved("wav2vec2-large", tmp_path / "other")
     subnet = load_supernet(converted).space.smallest
