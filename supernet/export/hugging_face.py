@@ -76,7 +76,8 @@ batch = extractor(waves, sampling_rate=16_000, {options}return_tensors="pt")
         stock = is_stock(model, subnet)
         if _decoded(model, subnet):
             net = _whisper(model, subnet, stock)
-            TextDecoder.of(model).complete(net.generation_config)
+            if _has_tokenizer(model):
+                TextDecoder.of(model).complete(net.generation_config)
         else:
             net = _encoder(model, subnet, stock)
         with _without_bars():
@@ -351,6 +352,11 @@ def _write_extractor(model: HubertSupernet, subnet: Subnet, target: Path) -> Non
 
     extractor = Wav2Vec2FeatureExtractor(do_normalize=model.prepare.normalize, return_attention_mask=True)
     extractor.save_pretrained(target)
+
+
+def _has_tokenizer(model: HubertSupernet) -> bool:
+    assert model.source is not None
+    return any(file.name in ("tokenizer.json", "vocab.json") for file in rest_of_model(model.source).files)
 
 
 def _name_tokenizer(file: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from search_spaces import Subnet
 from supernet import load_supernet
 from supernet.export import export_subnet
-from tests.supernet.families import MODELS, saved
+from tests.supernet.families import MODELS, saved, saved_whole_whisper
 
 STOCK = {
     "hubert-large": "HubertModel", "hubert-no-input-norm": "HubertModel", "wav2vec2-large": "Wav2Vec2Model",
@@ -91,6 +91,24 @@ def test_a_whisper_generates_with_the_decoder_of_its_source(tmp_path):
     with model.active(uneven(model.space)):
         ours = model(torch.nn.functional.pad(torch.from_numpy(wave)[None], (0, 12_000))).last_hidden_state
     assert torch.allclose(part.get_encoder()(mel.input_features).last_hidden_state, ours, atol=1e-4)
+
+
+def test_settings_of_generate_that_are_old_get_the_tables_of_the_tokenizer(tmp_path, monkeypatch):
+    from transformers import GenerationConfig
+
+    from supernet.decoder import TextDecoder
+
+    saved_whole_whisper(tmp_path / "source")
+    GenerationConfig.from_model_config(saved("whisper", tmp_path / "other").config).save_pretrained(tmp_path / "source")
+    model = load_supernet(tmp_path / "source")
+    monkeypatch.setattr(TextDecoder, "languages", property(lambda self: {"en": 30}))
+    monkeypatch.setattr(TextDecoder, "tasks", property(lambda self: {"transcribe": 31}))
+    TextDecoder.of(model).multilingual = True
+    export_subnet(model, model.space.largest, tmp_path / "out", ["hf"], {})
+    written = GenerationConfig.from_pretrained(tmp_path / "out" / "hf")
+    assert (written.lang_to_id, written.task_to_id) == ({"<|en|>": 30}, {"transcribe": 31})
+    assert (written.is_multilingual, written.no_timestamps_token_id) == (True, 49)
+    assert not written._from_model_config  # pipelines make such ones anew
 
 
 def test_the_families_tested_are_those_of_the_models():
