@@ -35,9 +35,11 @@ __all__ = ["CompressSettings", "app"]
 app = typer.Typer(add_completion=False)
 _SEARCH, _RESULT = "Search", "Result"
 _RATES, _SWEEP_STEPS = (3e-5, 6e-5, 1.2e-4), 40
-_TRAINING, _TOGETHER = 0.75, 0.5  # of --minutes, and of that for all subnets together, if they are trained
+_TOGETHER = 0.5  # of the time for training: for all subnets together, if they are trained
 _DECODER_TEACHES = 0.5  # weight of its divergence, where the search goes by the decoder
 _PASSES_A_STEP = {"train": 8.0, "specialise": 6.0}  # in forward passes of the original: backward passes are two more
+_HELD_OUT = 20  # candidates that are scored once more, at most
+_SEARCH_SECONDS, _SECONDS_A_RECORDING = 300.0, 45.0  # an evaluation, and a transcription, in seconds of forward passes
 
 
 @dataclass(frozen=True)
@@ -200,21 +202,8 @@ class _Work:
         score = self._score(model)
         _check_budgets(model, settings.budgets)
         _note_languages(settings.audio)
-        steps = {"train": settings.train_steps, "specialise": settings.specialise_steps}
-        pass_ = _seconds_a_pass(model, settings.batch_seconds)
-        of_budget = len(settings.budgets) * settings.finalists
-        times = {"train": 1, "specialise": of_budget}
-        seconds = {name: _PASSES_A_STEP[name] * pass_ * times[name] for name in steps}
-        if settings.minutes is not None:
-            together = _TOGETHER if steps["train"] else 0.0
-            share = {"train": together, "specialise": 1 - together}
-            room = {name: share[name] * _TRAINING * 60 * settings.minutes for name in steps}
-            steps = {name: min(count, int(room[name] / seconds[name])) for name, count in steps.items()}
-        total = sum(steps[name] * seconds[name] for name in steps) / 60
-        err.print(
-            f"{steps['train']} steps of the supernet and {steps['specialise']} of each finalist alone: about "
-            f"{total:.0f} min of training, and the searches"
-        )
+        pass_, decoded = _seconds_a_pass(model, settings.batch_seconds), model.source is not None
+        steps = self._steps(pass_, decoded)
         plan = {
             "train_steps": steps["train"],
             "specialise_steps": steps["specialise"],
@@ -224,6 +213,38 @@ class _Work:
         }
         write_json(file, plan)
         return plan
+
+    def _steps(self, pass_: float, decoded: bool) -> dict[str, int]:
+        """The steps of each training that there is time for; says how long what will take."""
+        settings = self.settings
+        steps = {"train": settings.train_steps, "specialise": settings.specialise_steps}
+        times = {"train": 1, "specialise": len(settings.budgets) * settings.finalists}
+        seconds = {name: _PASSES_A_STEP[name] * pass_ * times[name] for name in steps}
+        searches, tests = self._other_seconds(pass_, decoded)
+        if settings.minutes is not None:
+            left = 60 * settings.minutes - (time.monotonic() - self._began) - searches - tests
+            together = _TOGETHER if steps["train"] else 0.0
+            share = {"train": together, "specialise": 1 - together}
+            steps = {name: min(count, max(0, int(share[name] * left / seconds[name]))) for name, count in steps.items()}
+            if left <= 0:
+                err.print(
+                    "no time is left for training: take more --minutes, or fewer --evals or --recordings",
+                    soft_wrap=True,
+                )
+        training = sum(steps[name] * seconds[name] for name in steps)
+        err.print(
+            f"{steps['train']} steps of the supernet and {steps['specialise']} of each finalist alone: about "
+            f"{training / 60:.0f} min of training, {searches / 60:.0f} of searches, {tests / 60:.0f} of evaluation",
+            soft_wrap=True,
+        )
+        return steps
+
+    def _other_seconds(self, pass_: float, decoded: bool) -> tuple[float, float]:
+        """About how long the searches and the evaluations take, by the time of a pass over a batch."""
+        settings, batches = self.settings, pass_ / self.settings.batch_seconds
+        searches = len(settings.budgets) * (settings.evals + _HELD_OUT) * _SEARCH_SECONDS * batches
+        rows = 1 + 3 * len(settings.budgets)
+        return searches, rows * settings.recordings * _SECONDS_A_RECORDING * batches if decoded else 0.0
 
     def _train(self, steps: int) -> None:
         if self.trained.exists() or not steps:
