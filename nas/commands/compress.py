@@ -74,8 +74,9 @@ class CompressSettings(Settings):
     )
     learning_rate: float | None = option(
         None,
-        f"Peak learning rate of the supernet; default: the best of {', '.join(map('{:g}'.format, _RATES))} in a short "
-        f"sweep, or the middle one for less than {5 * _SWEEP_STEPS} steps.",
+        f"Peak learning rate. Default: {SpecialiseSettings.learning_rate:g} for subnets alone; for all together the best "
+        f"of {', '.join(map('{:g}'.format, _RATES))} in a short sweep, or the middle one for less than "
+        f"{5 * _SWEEP_STEPS} steps.",
         group=OPTIMISATION,
         minimum=0,
     )
@@ -316,6 +317,7 @@ class _Work:
             settings.audio,
             teacher=settings.teacher or self.converted,
             steps=steps,
+            learning_rate=settings.learning_rate or SpecialiseSettings.learning_rate,
             batch_seconds=settings.batch_seconds,
             kl=_DECODER_TEACHES if score in ("kl", "ce") else 0.0,
             precision=settings.precision,

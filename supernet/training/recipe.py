@@ -334,7 +334,7 @@ class SpecialiseSettings(Settings):
         1, "Of a run: so many of its best subnets are trained, and the best then is kept.", minimum=1
     )
     steps: int = option(300, "Training steps of each.", group=OPTIMISATION, minimum=1)
-    learning_rate: float = option(1e-4, "Peak learning rate.", group=OPTIMISATION, minimum=0)
+    learning_rate: float = option(5e-5, "Peak learning rate.", group=OPTIMISATION, minimum=0)
     batch_seconds: float = option(
         StageRecipe.batch_seconds, "Seconds of speech in a batch, with padding.", group=OPTIMISATION, minimum=1
     )
