@@ -74,8 +74,8 @@ class CompressSettings(Settings):
     )
     learning_rate: float | None = option(
         None,
-        f"Peak learning rate. Default: {SpecialiseSettings.learning_rate:g} for subnets alone; for all together the best "
-        f"of {', '.join(map('{:g}'.format, _RATES))} in a short sweep, or the middle one for less than "
+        f"Peak learning rate. Default: {SpecialiseSettings.learning_rate:g} for one subnet alone; for all together the "
+        f"best of {', '.join(map('{:g}'.format, _RATES))} in a short sweep, or the middle one for less than "
         f"{5 * _SWEEP_STEPS} steps.",
         group=OPTIMISATION,
         minimum=0,
