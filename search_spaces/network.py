@@ -5,6 +5,7 @@ front end     conv: convolutions on the waveform (wav2vec 2.0, HuBERT, WavLM, da
 positions     conv:  one weight-normed convolution;  stack: data2vec's convolutions;  table: a vector for each frame
 attention     plain, or with WavLM's gated relative position bias (`relative_buckets`)
 norm order    after each half of a layer, or before it and once at the end (`norm_first`)
+rotated       the layers' residual stream has other coordinates than their surroundings (`supernet.rotation`)
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _WORDS = {
     "conv_norm": ("group", "layer", "none"),
     "positions": ("conv", "stack", "table"),
 }
-_FLAGS = ("conv_bias", "input_norm", "norm_first", "key_bias")
+_FLAGS = ("conv_bias", "input_norm", "norm_first", "key_bias", "rotated")
 _MAY_BE_ZERO = ("mels", "relative_buckets", "relative_distance", "max_frames")
 
 
@@ -44,7 +45,8 @@ class Network:
     normalised before the projection. `mels`: bins of a mel front end, whose convolutions keep their inputs' length and
     whose last one is as wide as the layers, so that there is no projection. `max_frames`: of a table of positions.
     `pos_conv_depth`: of a stack. `relative_buckets`, `relative_distance`: of WavLM's position bias. `key_bias`: whether
-    the keys of attention have a bias.
+    the keys of attention have a bias. `rotated`: between the layers are the embed dims that vary most, in order; before
+    and after them, all `width` dims.
     """
 
     conv_layers: tuple[ConvLayer, ...]
@@ -67,6 +69,7 @@ class Network:
     relative_buckets: int = 0
     relative_distance: int = 0
     key_bias: bool = True
+    rotated: bool = False
 
     def __post_init__(self) -> None:
         self._check_convolutions()
@@ -107,6 +110,8 @@ class Network:
             (self.relative_buckets % 4 > 0, "relative_buckets must be a multiple of 4"),
             (self.relative_buckets > 0 and self.relative_distance <= self.relative_buckets // 4,
              "relative_distance must be over relative_buckets / 4"),
+            (self.rotated and (not self.norm_first or self.relative_buckets > 0),
+             "only layers with norms first, and without relative positions, can be rotated"),
         ):  # fmt: skip
             if wrong:
                 raise SpaceError(f"network: {rule}")

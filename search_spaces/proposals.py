@@ -21,8 +21,8 @@ _EIGHTHS = 8
 def proposed_space(network: Network, kind: str, name: str | None = None) -> Space:
     """The space of a kind (`PROPOSALS`) for a network, at its full width. Raises `SpaceError` for another kind.
 
-    The width is not a choice: a network that was trained whole has no order of its embedding dims. FFN sizes are the
-    nearest whole units.
+    The width is a choice of rotated networks alone, in eighths from a half on: others that were trained whole have no
+    order of their embedding dims. FFN sizes are the nearest whole units.
     """
     if kind not in PROPOSALS:
         raise SpaceError(f"unknown kind of space '{kind}'; known: {', '.join(PROPOSALS)}")
@@ -40,10 +40,11 @@ def proposed_space(network: Network, kind: str, name: str | None = None) -> Spac
     }[kind]
     units = sorted({round(network.ffn_dim * part / parts) for part in range(first, parts + 1)})
     ratios = tuple(ffn_ratio(each, network.width) for each in units if each or not first)
+    parts_kept = range(_EIGHTHS // 2, _EIGHTHS + 1) if network.rotated else (_EIGHTHS,)
     return Space(
         name or f"{kind}-{network.width}",
         network,
-        (network.width,),
+        tuple(network.width * part // _EIGHTHS for part in parts_kept),
         (tuple(chosen),) * layers,
         (ratios,) * layers,
         {depth: evenly(layers, depth) for depth in depths},

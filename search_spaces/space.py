@@ -101,7 +101,8 @@ class Space:
     def _check_fits_network(self) -> None:
         network = self.network
         for embed_dim in self.embed_dims:
-            if embed_dim > network.width or embed_dim % network.pos_conv_groups:
+            grouped = not network.rotated and embed_dim % network.pos_conv_groups  # else no convolution has so few
+            if embed_dim > network.width or grouped:
                 raise SpaceError(
                     f"embed_dims of space '{self.name}' must be multiples of pos_conv_groups={network.pos_conv_groups} "
                     f"up to width={network.width}; got {embed_dim}"
@@ -124,6 +125,11 @@ class Space:
     def depths(self) -> tuple[int, ...]:
         """The depths, in rising order."""
         return tuple(self.depth_map)
+
+    @property
+    def output_dims(self) -> tuple[int, ...]:
+        """The dims that the last hidden state can have: a rotated network always gives all."""
+        return (self.network.width,) if self.network.rotated else self.embed_dims
 
     @property
     def elastic_front_end(self) -> bool:

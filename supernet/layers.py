@@ -28,6 +28,7 @@ __all__ = [
     "Hubert",
     "LogMel",
     "RelativePositions",
+    "StreamNorm",
     "attention",
     "fingerprint",
     "frame_mask",
@@ -107,7 +108,16 @@ def _last(values: Iterator[Tensor]) -> Tensor:
 def front_channels(network: Network, subnet: Subnet) -> tuple[int, ...]:
     """Channels of each convolution of a subnet; the last of a mel front end are the subnet's embed dim."""
     channels = tuple(subnet.front_end) or tuple(layer[0] for layer in network.conv_layers)
-    return (*channels[:-1], subnet.embed_dim) if network.front_end == "mel" else channels
+    return (*channels[:-1], _outer(network, subnet.embed_dim)) if network.front_end == "mel" else channels
+
+
+def _outer(network: Network, dim: int) -> int:
+    """Embed dims before and after the layers, if there are `dim` between them."""
+    return network.width if _rotated(network) else dim
+
+
+def _rotated(network: Network) -> bool:
+    return getattr(network, "rotated", False)  # exports of before know no such networks
 
 
 class LogMel(nn.Module):
@@ -188,6 +198,25 @@ class RelativePositions(nn.Module):
         return (distance > 0).long() * half + torch.where(far < exact, far, logarithmic)
 
 
+class StreamNorm(nn.Module):
+    """The norm of a rotated residual stream: x over its root mean square, without weights.
+
+    The mean is over all `width` dims, of which those that vary least may be missing: slices are scaled as the whole.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale: Tensor = torch.rsqrt(x.square().sum(-1, keepdim=True) / self.width + 1e-5)
+        return x * scale
+
+
+def _norm(network: Network, dim: int) -> nn.Module:
+    return StreamNorm(network.width) if _rotated(network) else nn.LayerNorm(dim)
+
+
 class EncoderLayer(nn.Module):
     """One Transformer layer of embed dim D, `heads` heads and FFN dim F.
 
@@ -208,12 +237,12 @@ class EncoderLayer(nn.Module):
             self.v = nn.Linear(dim, inner)
         self.out = nn.Linear(inner, dim) if heads else _Bias(dim)
         if heads or not network.norm_first:
-            self.attention_norm = nn.LayerNorm(dim)
+            self.attention_norm = _norm(network, dim)
         if ffn_dim:
             self.fc1 = nn.Linear(dim, ffn_dim)
         self.fc2 = nn.Linear(ffn_dim, dim) if ffn_dim else _Bias(dim)
         if ffn_dim or not network.norm_first:
-            self.final_norm = nn.LayerNorm(dim)
+            self.final_norm = _norm(network, dim)
         if heads and network.relative_buckets:
             self.relative = RelativePositions(network, heads)
 
@@ -281,12 +310,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, relat
 class Encoder(nn.Module):
     """Projection, positions and Transformer layers of one subnet: front-end features (B, T, C) -> hidden states.
 
-    After a mel front end there is no projection: the first D features are the input.
+    `dim`: the width of the hidden states.
+
+    After a mel front end there is no projection: the first D features are the input. A rotated network has all features
+    and positions; `entry` takes the first D coordinates of the layers' stream from them, and `exit` leads back.
     """
 
     def __init__(self, network: Network, subnet: Subnet) -> None:
         super().__init__()
-        D, C = subnet.embed_dim, front_channels(network, subnet)[-1]
+        D, C = _outer(network, subnet.embed_dim), front_channels(network, subnet)[-1]
         self.dim, self.norm_first = D, network.norm_first
         self.hears_padding = network.front_end == "mel"
         self.input_norm = nn.LayerNorm(C) if network.input_norm and not self.hears_padding else None
@@ -301,9 +333,11 @@ class Encoder(nn.Module):
             )
         else:
             self.positions = nn.Parameter(torch.empty(network.max_frames, D).normal_(std=0.02))
-        self.norm = nn.LayerNorm(D)
+        self.norm = _norm(network, D)
+        self.entry = nn.Linear(D, subnet.embed_dim, bias=False) if _rotated(network) else None
+        self.exit = nn.Linear(subnet.embed_dim, D) if _rotated(network) else None
         self.layers = nn.ModuleList(
-            EncoderLayer(network, D, heads, ffn_dim)
+            EncoderLayer(network, subnet.embed_dim, heads, ffn_dim)
             for heads, ffn_dim in zip(subnet.heads, subnet.ffn_dims, strict=True)
         )
 
@@ -316,7 +350,8 @@ class Encoder(nn.Module):
     ) -> tuple[Tensor, ...]:
         """`mask` (B, T): True for speech. `masked` (B, T): frames replaced by `mask_embedding` (D) in training.
 
-        If the norms come first, the last hidden state is normed.
+        If the norms come first, the last hidden state is normed. The states between the layers of a rotated network are
+        in the coordinates of its stream, with zeros for those that it lacks.
         """
         if self.hears_padding:
             mask = None
@@ -325,13 +360,16 @@ class Encoder(nn.Module):
         hidden = [projected]
         for layer in self.layers:
             x = layer(x, keys)
-            hidden.append(x)
+            hidden.append(F.pad(x, (0, self.dim - x.shape[-1])) if x.shape[-1] < self.dim else x)
         hidden[-1] = self.finish(x)
         return tuple(hidden)
 
     def finish(self, x: Tensor) -> Tensor:
         """The last hidden state from the output of the last layer."""
-        return self.norm(x) if self.norm_first else x
+        if not self.norm_first:
+            return x
+        normed: Tensor = self.norm(x)
+        return normed if self.exit is None else self.exit(normed)  # type: ignore[no-any-return]
 
     def start(
         self,
@@ -343,6 +381,8 @@ class Encoder(nn.Module):
         """Everything before the layers: the projected input, and the input of the first layer, each (B, T, D)."""
         projected = self._projected(features, mask, masked, mask_embedding)
         x = self._positioned(projected)
+        if self.entry is not None:
+            return projected, self.entry(x)
         return projected, x if self.norm_first else self.norm(x)
 
     def _projected(

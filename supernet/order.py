@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import CheckFailed, Space, SpaceError
+from search_spaces.proposals import proposed_space
 from supernet.audio import RATE, Utterance, load_audio, read_manifest
 from supernet.calibration import save_calibration
 from supernet.checkpoint import load_supernet, save_supernet
@@ -23,6 +25,7 @@ from supernet.companion import save_rest
 from supernet.importance import compensate, measure_importance, plain
 from supernet.layers import EncoderLayer
 from supernet.model import WINDOWS, HubertSupernet
+from supernet.rotation import check_rotatable, rotated
 from supernet.slicing import ffn_segments
 
 __all__ = ["convert", "order_by_importance", "order_channels"]
@@ -37,17 +40,23 @@ def convert(
     audio: Path | None = None,
     sort: bool = True,
     max_recordings: int = 96,
+    rotate: bool = False,
 ) -> HubertSupernet:
     """Writes the model at `source` as a supernet of ours, in order of importance, and reads it back.
 
     `audio`: a manifest; importance is measured on at most `max_recordings` evenly spaced recordings of it, and what is
-    dropped leaves its mean. Without audio, importance is read off the weights alone.
+    dropped leaves what the kept ones predict of it. Without audio, importance is read off the weights alone. `rotate`:
+    the width becomes elastic, in directions that matter most on `audio`; `space` is then one of the rotated network.
     Raises `CheckFailed` if the largest subnet's outputs differ from the model's.
     """
-    before, model = load_supernet(source, space=space), load_supernet(source, space=space)
+    own = None if rotate else space
+    before, model = load_supernet(source, space=own), load_supernet(source, space=own)
     _check_whole(model.space)
+    waves = [] if audio is None else _waves(model, read_manifest(audio), max_recordings)
+    if rotate:
+        check_rotatable(model)
+        model = rotated(model, waves, space or proposed_space(replace(model.space.network, rotated=True), "fine"))
     if sort:
-        waves = [] if audio is None else _waves(model, read_manifest(audio), max_recordings)
         order_by_importance(model, waves)
     save_supernet(model, out)
     if model.calibration is not None:
@@ -70,9 +79,13 @@ def _check_whole(space: Space) -> None:
 
 @torch.no_grad()
 def _relative_difference(before: HubertSupernet, after: HubertSupernet) -> float:
-    """The largest difference of a hidden state on one second of noise, relative to the state's largest value."""
+    """The largest difference of a hidden state on one second of noise, relative to the state's largest value.
+
+    Of a rotated network the last is compared alone.
+    """
     wav = torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
-    pairs = zip(before(wav).hidden_states, after(wav).hidden_states, strict=True)
+    first = -1 if after.space.network.rotated and not before.space.network.rotated else 0
+    pairs = zip(before(wav).hidden_states[first:], after(wav).hidden_states[first:], strict=True)
     return max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
 
 

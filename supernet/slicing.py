@@ -7,7 +7,8 @@ first D / groups inputs of each group. FFN units are stored in blocks of `width`
 block, and of its last block the remainder of int(ratio * D).
 
 Ours beside them: a layer without heads or FFN units keeps the output's bias of that half; a narrower front end keeps
-the first channels of each convolution; a table of positions and a stack of convolutions keep their first D. Where the
+the first channels of each convolution; a table of positions and a stack of convolutions keep their first D. A rotated
+network keeps all dims before and after the layers, and the first FFN units whatever D is. Where the
 inputs x of `out` and `fc2` are compensated (`importance.compensate`), V basis (x - mean) + b' is stored: `basis` is
 triangular, and takes from each input what those before it predict. A slice keeps the first columns of V, and the first
 rows and columns of the basis; it folds them into the weight and bias of a plain network. Narrower ones, whose inputs
@@ -44,6 +45,8 @@ def ffn_segments(network: Network, embed_dim: int, ffn_dim: int) -> list[slice]:
     """Ranges of the stored FFN units that a layer of embed dim D and FFN dim F keeps, in order."""
     if not ffn_dim:
         return []
+    if network.rotated:
+        return [slice(0, ffn_dim)]
     blocks = [
         slice(start, start + min(embed_dim, ffn_dim - i * embed_dim))
         for i, start in enumerate(range(0, -(-ffn_dim // embed_dim) * network.width, network.width))
@@ -86,7 +89,7 @@ def slice_front_end(stored: Mapping[str, Tensor], channels: Sequence[int]) -> di
 
 def slice_start(stored: Mapping[str, Tensor], network: Network, embed_dim: int, channels: int) -> dict[str, Tensor]:
     """The weights before and after the layers: of the features' projection, the positions and the norm."""
-    D, groups = embed_dim, network.pos_conv_groups
+    D, groups = network.width if network.rotated else embed_dim, network.pos_conv_groups
     sliced = {}
     for name, value in stored.items():
         part = name.split(".")[0]
@@ -96,6 +99,10 @@ def slice_start(stored: Mapping[str, Tensor], network: Network, embed_dim: int, 
             sliced[name] = value[:D, :channels] if value.dim() == 2 else value[:D]
         elif part == "norm":
             sliced[name] = value[:D]
+        elif part == "entry":
+            sliced[name] = value[:embed_dim]
+        elif part == "exit":
+            sliced[name] = value[:, :embed_dim] if value.dim() == 2 else value
         elif part == "positions":
             sliced[name] = value[:, :D]
         elif part == "pos_convs":
@@ -125,7 +132,7 @@ def slice_layer(
     prefix = f"layers.{layer}."
     sliced: dict[str, Tensor] = {}
     names = _halves(network, heads, ffn_dim)
-    narrow = network.width > D
+    narrow = network.width > D and not network.rotated  # then FFN units are others, and not those that were compensated
     if names:
         names += tuple(name for name in (_MEANS if narrow else _COMPENSATION) if prefix + name in stored)
     for name in names:
@@ -186,7 +193,7 @@ def _halves(network: Network, heads: int, ffn_dim: int) -> tuple[str, ...]:
         return ()
     inputs = [part for part, size in (("q", heads), ("k", heads), ("v", heads), ("fc1", ffn_dim)) if size]
     norms = [part for part, size in (("attention_norm", heads), ("final_norm", ffn_dim))
-             if size or not network.norm_first]  # fmt: skip
+             if (size or not network.norm_first) and not network.rotated]  # fmt: skip
     names = [f"{part}.{kind}" for part in (*inputs, *norms) for kind in ("weight", "bias")]
     names += ["out.bias", "fc2.bias", *(["out.weight"] if heads else []), *(["fc2.weight"] if ffn_dim else [])]
     if heads and not network.key_bias:

@@ -72,22 +72,26 @@ def params(space_or_supernet: Space | HasSpace, convention: str = "lighthubert")
             total += channels[i] * channels[i + 1] * kernel + network.conv_bias * channels[i + 1]
         normed = {"group": channels[1:2], "layer": channels[1:], "none": ()}[network.conv_norm]
         C = channels[-1]
+        D = _outer(network, D)
         projection = 0 if network.mel else 2 * C * network.input_norm + C * D + D
         return total + 2 * sum(normed) + projection
 
     def constant(D: int, depth: int) -> int:
-        convolution = D * (D // network.pos_conv_groups) * network.pos_conv_kernel + D
-        table = network.max_frames * D
+        outer = _outer(network, D)
+        convolution = outer * (outer // network.pos_conv_groups) * network.pos_conv_kernel + outer
+        table = network.max_frames * outer
         positions = table if network.positions == "table" else network.pos_conv_depth * convolution
-        return trained_only + positions + 2 * D
+        ends = 2 * outer * D + outer if network.rotated else 2 * D
+        return trained_only + positions + ends
 
     relative = 8 * network.head_dim + 8 if network.relative_buckets else 0
     a_head = network.relative_buckets + 1 if network.relative_buckets else 0
 
     def layer(D: int, heads: int, ratio: float, index: int, depth: int) -> int:
         inner, F = heads * network.head_dim, int(ratio * D)
-        attention = 4 * D * inner + (2 + network.key_bias) * inner + D + 2 * D + relative + a_head * heads
-        ffn = 2 * D * F + F + D + 2 * D
+        norm = 0 if network.rotated else 2 * D
+        attention = 4 * D * inner + (2 + network.key_bias) * inner + D + norm + relative + a_head * heads
+        ffn = 2 * D * F + F + D + norm
         kept = D if network.norm_first else 3 * D  # of a half that is taken away alone
         return (attention if heads else kept) + (ffn if F else kept) if heads or F else 0
 
@@ -138,13 +142,15 @@ def macs(space_or_supernet: Space | HasSpace, seconds: float = 1.0) -> AnalyticC
         convolutions = sum(
             outputs[i] * channels[i] * channels[i + 1] * kernel for i, (_, kernel, _) in enumerate(network.conv_layers)
         )
-        return spectrum + convolutions + (0 if network.mel else T * channels[-1] * D)
+        return spectrum + convolutions + (0 if network.mel else T * channels[-1] * _outer(network, D))
 
     def constant(D: int, depth: int) -> int:
+        ends = 2 * T * D * network.width if network.rotated else 0
         if network.positions == "table":
-            return 0
+            return ends
+        D = _outer(network, D)
         padded = T + 2 * (network.pos_conv_kernel // 2) - network.pos_conv_kernel + 1
-        return network.pos_conv_depth * padded * D * (D // network.pos_conv_groups) * network.pos_conv_kernel
+        return ends + network.pos_conv_depth * padded * D * (D // network.pos_conv_groups) * network.pos_conv_kernel
 
     def layer(D: int, heads: int, ratio: float, index: int, depth: int) -> int:
         inner, F = heads * network.head_dim, int(ratio * D)
@@ -157,7 +163,12 @@ def macs(space_or_supernet: Space | HasSpace, seconds: float = 1.0) -> AnalyticC
 
 def _channels(network: Network, D: int, profile: tuple[int, ...]) -> tuple[int, ...]:
     """Inputs of the first convolution, then outputs of each; those of a mel's last are the embed dim."""
-    return (network.mels, *profile[:-1], D) if network.mel else (1, *profile)
+    return (network.mels, *profile[:-1], _outer(network, D)) if network.mel else (1, *profile)
+
+
+def _outer(network: Network, D: int) -> int:
+    """Embed dims before and after the layers."""
+    return network.width if network.rotated else D
 
 
 def _space(cost: str, space_or_supernet: Space | HasSpace) -> Space:

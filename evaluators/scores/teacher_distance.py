@@ -300,7 +300,7 @@ class DistillationScore:
 
 
 def _same_width(model: HubertSupernet) -> bool:
-    return model.space.embed_dims == (model.space.network.width,)
+    return model.space.output_dims == (model.space.network.width,)
 
 
 def make_distillation(context: ScoreContext, argument: str | None) -> DistillationScore:

@@ -44,7 +44,7 @@ class Frozen:
     def __init__(self, net: Hubert, device: str = "cpu", name: str = "subnet") -> None:
         self.net = net.to(device).eval().requires_grad_(False)
         self.device, self.key, self.prepare = device, fingerprint(net), net.prepare or Preprocessor()
-        self.layers, self.dim = net.subnet.depth + 1, net.subnet.embed_dim
+        self.layers, self.dim = net.subnet.depth + 1, net.encoder.dim
         params = sum(value.numel() for value in net.parameters())
         self.about = {"model": name, "subnet": net.subnet.to_dict(), "params": params, "weights": self.key}
 

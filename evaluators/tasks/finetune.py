@@ -164,7 +164,7 @@ def finetune(
 
 
 def _tuned(net: Hubert, outputs: int, text: bool, seed: int) -> _Tuned:
-    layers, dim = net.subnet.depth + 1, net.subnet.embed_dim
+    layers, dim = net.subnet.depth + 1, net.encoder.dim
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _Tuned(net, CtcHead(layers, dim, outputs) if text else UtteranceHead(layers, dim, outputs))

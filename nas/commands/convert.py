@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +19,13 @@ __all__ = ["app"]
 app = typer.Typer(add_completion=False)
 
 
-def space_of(source: str, name: str | None) -> Space | None:
+def space_of(source: str, name: str | None, rotate: bool = False) -> Space | None:
     """The space that a user names for a model: of a name or file, or proposed for its network; None for its own."""
     if name in PROPOSALS:
         from supernet import load_supernet
 
-        return space_for(load_supernet(source).space.network, name)
+        network = load_supernet(source).space.network
+        return space_for(replace(network, rotated=True) if rotate else network, name)
     return None if name is None else get_space(name)
 
 
@@ -38,14 +40,19 @@ def convert(
         Path | None, typer.Option(help="Speech on which importance is measured; default: by magnitude.")
     ] = None,
     sort: Annotated[bool, typer.Option(help="Put heads and FFN units in order of importance.")] = True,
+    rotate: Annotated[
+        bool, typer.Option(help="Make the width elastic too, by the directions that matter on --audio (norms first).")
+    ] = False,
 ) -> None:
     """Make a supernet whose largest subnet is a given model, most important units first, so that slices start well."""
     from supernet.order import convert as converted
 
     if audio is not None and not sort:
         raise NasError("--audio has no effect with --no-sort: importance is measured to sort by it")
+    if rotate and (audio is None or not sort):
+        raise NasError("--rotate needs speech on which importance is measured: give --audio, and no --no-sort")
     with new_folder(out_) as written:
-        model = converted(source, written, space_of(source, space), audio, sort)
+        model = converted(source, written, space_of(source, space, rotate), audio, sort, rotate=rotate)
     ordered = "yes" if sort else "no"
     out.print(
         f"wrote {out_}: space {model.space.name}, {model.space.size:,} subnets, ordered: {ordered}", soft_wrap=True

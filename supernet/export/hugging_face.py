@@ -163,7 +163,7 @@ def is_stock(model: HubertSupernet, subnet: Subnet) -> bool:
     """
     network = model.space.network
     alike = len(set(subnet.heads)) == len(set(subnet.ffn_dims)) == 1 and all((subnet.heads[0], subnet.ffn_dims[0]))
-    if not alike or subnet.heads[0] * network.head_dim != subnet.embed_dim:
+    if not alike or network.rotated or subnet.heads[0] * network.head_dim != subnet.embed_dim:
         return False
     if network.mel:
         return _decoded(model, subnet) and not subnet.front_end
@@ -182,7 +182,8 @@ def _shares_positions(model: HubertSupernet, subnet: Subnet) -> bool:
 def _decoded(model: HubertSupernet, subnet: Subnet) -> bool:
     """Whether it is exported with the decoder of its source, which reads the whole width."""
     rest = None if model.source is None else rest_of_model(model.source)
-    return rest is not None and bool(rest.stored) and subnet.embed_dim == model.space.network.width
+    network = model.space.network
+    return rest is not None and bool(rest.stored) and (network.rotated or subnet.embed_dim == network.width)
 
 
 def _kind(model: HubertSupernet) -> str:
@@ -215,13 +216,14 @@ def described(model: HubertSupernet, subnet: Subnet) -> dict[str, dict[str, obje
 
 def _encoder(model: HubertSupernet, subnet: Subnet, stock: bool) -> Any:
     """An encoder for waveforms, with the mask embedding, which training uses."""
-    mask = model.mask_embedding.detach()[: subnet.embed_dim].clone().cpu()
+    dim = model.space.network.width if model.space.network.rotated else subnet.embed_dim
+    mask = model.mask_embedding.detach()[:dim].clone().cpu()
     if not stock:
         from supernet.export.modeling_subnet import SubnetConfig, SubnetModel
 
         about = described(model, subnet)
         auto = {"AutoConfig": f"{_CODE[:-3]}.SubnetConfig", "AutoModel": f"{_CODE[:-3]}.SubnetModel"}
-        config = SubnetConfig(**about, hidden_size=subnet.embed_dim, num_hidden_layers=subnet.depth, auto_map=auto)
+        config = SubnetConfig(**about, hidden_size=dim, num_hidden_layers=subnet.depth, auto_map=auto)
         net = SubnetModel(config)
         net.net.load_state_dict(model.extract(subnet).cpu().state_dict(), strict=True)
         net.masked_spec_embed.data.copy_(mask)

@@ -46,7 +46,7 @@ class SubnetModel(PreTrainedModel):  # type: ignore[misc]
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.net = _module(config)
-        self.masked_spec_embed = nn.Parameter(torch.zeros(config.subnet["embed_dim"]))
+        self.masked_spec_embed = nn.Parameter(torch.zeros(self.net.encoder.dim))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -85,7 +85,8 @@ class _Encoder(nn.Module):
         return_dict: bool | None = None,
         **ignored: Any,
     ) -> Any:
-        states = self.net.encoder(self.net.front_end.of_mel(input_features.to(self.net.encoder.norm.weight.dtype)))
+        front_end = self.net.front_end
+        states = self.net.encoder(front_end.of_mel(input_features.to(next(front_end.parameters()).dtype)))
         return _output(states, output_hidden_states, return_dict)
 
 

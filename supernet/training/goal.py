@@ -71,7 +71,7 @@ class OwnOutput(nn.Module):
         if decoded and not any(_has_text(utterance) for utterance in utterances):
             raise AudioError(f"no text of a recording of up to {MAX_WINDOW:g} s to train on: kl and ce need some")
         space = model.space
-        if space.embed_dims != (space.network.width,):
+        if space.output_dims != (space.network.width,):
             raise NasError(
                 f"a supernet without heads is trained at its network's width; space '{space.name}' has embed dims "
                 f"{', '.join(map(str, space.embed_dims))} of {space.network.width}"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import NasError, Network, Subnet
-from supernet.layers import EncoderLayer, Hubert, attention, speech_frames
+from supernet.layers import EncoderLayer, Hubert, StreamNorm, attention, speech_frames
 
 __all__ = ["OnnxTemplates", "random_weights"]
 
@@ -46,11 +46,12 @@ class OnnxTemplates:
                     (x,) = joined.add(part, name, [x, *inputs][: part.inputs], weights, f"encoder.layers.{i}.", heads)
             hidden.append(x)
         if self.network.norm_first:
-            (hidden[-1],) = joined.add(self._end(subnet), "end", [x], weights, "encoder.norm.", 0)
+            (hidden[-1],) = joined.add(self._end(subnet), "end", [x], weights, "encoder.", 0)
         return joined.finish(hidden, self._begin(subnet), subnet.embed_dim)
 
     def _begin(self, subnet: Subnet) -> _Part:
-        sized = self.network.mel or self.network.positions == "stack"  # their graphs hold the width
+        network = self.network
+        sized = network.mel or network.rotated or network.positions == "stack"  # their graphs hold the width
         D = subnet.embed_dim if sized else self.network.pos_conv_groups
         key = ("begin", D, subnet.front_end)
         if key not in self._exported:
@@ -71,9 +72,10 @@ class OnnxTemplates:
         return self._exported[key]
 
     def _end(self, subnet: Subnet) -> _Part:
-        if ("end",) not in self._exported:
-            self._exported["end",] = _export(_Norm(), (torch.randn(2, 75, 8),))
-        return self._exported["end",]
+        D = subnet.embed_dim if self.network.rotated else 8
+        if ("end", D) not in self._exported:
+            self._exported["end", D] = _export(_End(self.network, D), (torch.randn(2, 75, D),))
+        return self._exported["end", D]
 
 
 def random_weights(network: Network, subnet: Subnet, noise: Tensor) -> dict[str, Tensor]:
@@ -126,13 +128,17 @@ class _Half(nn.Module):
         return self.layer.attend(x, lambda q, k, v, relative: attention(q, k, v, keys, relative))
 
 
-class _Norm(nn.Module):
-    def __init__(self) -> None:
+class _End(nn.Module):
+    """What comes after the layers: the norm, and the way out of a rotated stream."""
+
+    def __init__(self, network: Network, dim: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(8)
+        self.norm = StreamNorm(network.width) if network.rotated else nn.LayerNorm(dim)
+        self.exit = nn.Linear(dim, network.width) if network.rotated else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x)  # type: ignore[no-any-return]
+        y: Tensor = self.norm(x)
+        return y if self.exit is None else self.exit(y)  # type: ignore[no-any-return]
 
 
 class _Part:
@@ -141,7 +147,7 @@ class _Part:
     def __init__(self, module: nn.Module, model: Any) -> None:
         self.graph, self.opset = model.graph, model.opset_import[0].version
         self.inputs = len(self.graph.input)
-        names, products = module.state_dict(), _products(self.graph)
+        names, products = module.state_dict(), _products(self.graph, isinstance(module, _Half))
         self.weights: dict[str, tuple[str, bool]] = {}  # constant -> (weight, transposed)
         for held in self.graph.initializer:
             if held.name in names:
@@ -165,10 +171,10 @@ def _export(module: nn.Module, inputs: tuple[Tensor, ...]) -> _Part:
     return _Part(module, graph_of(module.eval(), inputs))
 
 
-def _products(graph: Any) -> dict[str, str]:
+def _products(graph: Any, of_layer: bool) -> dict[str, str]:
     """Constants that are a linear layer's transposed weight, by the bias that is added to the product.
 
-    Keys without a bias are recognised by being the only products without one.
+    Keys without a bias are recognised by being the only products of a layer without one.
     """
     taken = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
     constants = {held.name for held in graph.initializer}
@@ -180,7 +186,7 @@ def _products(graph: Any) -> dict[str, str]:
                     result[taken[product]] = bias.removesuffix("bias") + "weight"
     rest = {weight for weight in taken.values() if weight in constants and weight not in result}
     rest = {weight for weight in rest if not weight.endswith(("filters", ".weight"))}
-    if len(rest) == 1:
+    if of_layer and len(rest) == 1:
         result[rest.pop()] = "layer.k.weight"
     return result
 
