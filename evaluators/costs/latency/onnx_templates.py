@@ -7,7 +7,8 @@ with sizes that nothing else has, so that every constant can be identified; a su
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,8 @@ class OnnxTemplates:
             hidden.append(x)
         if self.network.norm_first:
             (hidden[-1],) = joined.add(self._end(subnet), "end", [x], weights, "encoder.", 0)
-        return joined.finish(hidden, self._begin(subnet), subnet.embed_dim)
+        missing = self.network.width - subnet.embed_dim if self.network.rotated else 0
+        return joined.finish(hidden, self._begin(subnet), subnet.embed_dim, missing)
 
     def _begin(self, subnet: Subnet) -> _Part:
         network = self.network
@@ -133,12 +135,13 @@ class _End(nn.Module):
 
     def __init__(self, network: Network, dim: int) -> None:
         super().__init__()
-        self.norm = StreamNorm(network.width) if network.rotated else nn.LayerNorm(dim)
-        self.exit = nn.Linear(dim, network.width) if network.rotated else None
+        parts: dict[str, nn.Module] = {"norm": nn.LayerNorm(dim)}
+        if network.rotated:
+            parts = {"norm": StreamNorm(network.width), "exit": nn.Linear(dim, network.width)}
+        self.end = nn.Sequential(OrderedDict(parts))
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.norm(x)
-        return y if self.exit is None else self.exit(y)  # type: ignore[no-any-return]
+        return self.end(x)  # type: ignore[no-any-return]
 
 
 class _Part:
@@ -147,7 +150,9 @@ class _Part:
     def __init__(self, module: nn.Module, model: Any) -> None:
         self.graph, self.opset = model.graph, model.opset_import[0].version
         self.inputs = len(self.graph.input)
-        names, products = module.state_dict(), _products(self.graph, isinstance(module, _Half))
+        names = module.state_dict()
+        lone = [name for name in ("layer.k.weight", "net.encoder.entry.weight") if name in names]
+        products = _products(self.graph, lone)
         self.weights: dict[str, tuple[str, bool]] = {}  # constant -> (weight, transposed)
         for held in self.graph.initializer:
             if held.name in names:
@@ -171,10 +176,10 @@ def _export(module: nn.Module, inputs: tuple[Tensor, ...]) -> _Part:
     return _Part(module, graph_of(module.eval(), inputs))
 
 
-def _products(graph: Any, of_layer: bool) -> dict[str, str]:
+def _products(graph: Any, lone: Sequence[str]) -> dict[str, str]:
     """Constants that are a linear layer's transposed weight, by the bias that is added to the product.
 
-    Keys without a bias are recognised by being the only products of a layer without one.
+    `lone`: the weight that may have no bias (of keys, or of the way into a rotated stream), the only such product.
     """
     taken = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
     constants = {held.name for held in graph.initializer}
@@ -186,8 +191,8 @@ def _products(graph: Any, of_layer: bool) -> dict[str, str]:
                     result[taken[product]] = bias.removesuffix("bias") + "weight"
     rest = {weight for weight in taken.values() if weight in constants and weight not in result}
     rest = {weight for weight in rest if not weight.endswith(("filters", ".weight"))}
-    if of_layer and len(rest) == 1:
-        result[rest.pop()] = "layer.k.weight"
+    if lone and len(rest) == 1:
+        result[rest.pop()] = lone[0]
     return result
 
 
@@ -250,11 +255,19 @@ class _Joined:
                     copy.CopyFrom(numpy_helper.from_array(value // _HEADS * heads))
         copy.name = name
 
-    def finish(self, hidden: list[str], begin: _Part, D: int) -> bytes:
-        """The whole model, with the exporter's inputs and outputs: the last hidden state, and all of them stacked."""
+    def finish(self, hidden: list[str], begin: _Part, D: int, missing: int) -> bytes:
+        """The whole model, with the exporter's inputs and outputs: the last hidden state, and all of them stacked.
+
+        States between layers of `D` dims are padded by the `missing` ones.
+        """
         from onnx import TensorProto, helper, numpy_helper
 
-        graph, shape = self.graph, ["batch", "frames", D]
+        graph, shape = self.graph, ["batch", "frames", D + missing]
+        if missing:
+            graph.initializer.append(numpy_helper.from_array(np.array([0] * 5 + [missing], dtype=np.int64), "pads"))
+            for i, state in enumerate(hidden[1:-1], 1):
+                graph.node.append(helper.make_node("Pad", [state, "pads"], [f"padded.{i}"]))
+            hidden = [hidden[0], *(f"padded.{i}" for i in range(1, len(hidden) - 1)), hidden[-1]]
         graph.name = "subnet"
         graph.initializer.append(numpy_helper.from_array(np.array([0], dtype=np.int64), "axis"))
         stacked = [f"stacked.{i}" for i in range(len(hidden))]

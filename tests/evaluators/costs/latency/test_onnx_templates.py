@@ -1,13 +1,19 @@
 """ONNX graphs for timing equal the exporter's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from search_spaces.proposals import proposed_space
 from supernet import load_supernet
+from supernet.rotation import rotated
 from tests.supernet.families import saved
 
 
-@pytest.mark.parametrize("name", ["wavlm-large", "whisper", "data2vec", "hubert-base"])
+@pytest.mark.parametrize(
+    "name", ["wavlm-large", "whisper", "data2vec", "hubert-base", "rotated xls-r", "rotated whisper"]
+)
 def test_parts_of_every_family_are_joined(name, tmp_path):
     import onnxruntime
     import torch
@@ -15,8 +21,11 @@ def test_parts_of_every_family_are_joined(name, tmp_path):
     from evaluators.costs.latency.onnx_templates import OnnxTemplates, random_weights
     from supernet.layers import Hubert
 
-    saved(name, tmp_path)
+    saved(name.removeprefix("rotated "), tmp_path)
     model = load_supernet(tmp_path)
+    if name.startswith("rotated"):
+        space = proposed_space(replace(model.space.network, rotated=True), "fine")
+        model = rotated(model, [0.1 * torch.randn(16_000)], space)
     network, rng = model.space.network, np.random.default_rng(0)
     templates = OnnxTemplates(network, model.frame_rule)
     wav = 0.1 * torch.randn(2, 12_000)
