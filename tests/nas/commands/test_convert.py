@@ -30,7 +30,7 @@ def test_what_cannot_be_rotated_is_one_line(tmp_path, manifest):
     for arguments, said in (
         (("--rotate",), "--rotate needs speech on which importance is measured"),
         (("--audio", manifest, "--rotate"), "only networks with norms first"),
-        (("--audio", manifest, "--rotate", "--space", "fine"), "only networks with norms first"),
+        (("--audio", manifest, "--rotate", "--space", "fine"), "only layers with norms first"),
     ):
         done = nas("convert", tmp_path / "theirs", *arguments, "--out", tmp_path / "ours")
         assert done.returncode == 2, done.stderr
