@@ -9,8 +9,8 @@
 For each run: its winner, its best uniform subnet, the uniform one with equal shares of heads and FFN, random ones that
 use nine tenths or more of the budget, the winner's sizes cut from a supernet in order of magnitude; untrained: the
 winner, and low rank by PCA with as many MACs in its linear layers. With `--long`, the winner is trained so many steps
-too, at each `--rate`, and dev chooses among these. Test sets are manifests with the split test. What is done is kept in
-`--out`: a killed benchmark goes on.
+too, at each `--rate`, and dev chooses among these. With `--target`, the original and the winners are timed. Test sets
+are manifests with the split test. What is done is kept in `--out`: a killed benchmark goes on.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from rich.table import Table
 from benchmarks._common import command_line, header
 from benchmarks.low_rank import low_rank, macs_a_frame
 from evaluators.costs import params
+from evaluators.costs.latency.measure import measure
+from evaluators.costs.latency.target import Target
 from evaluators.tasks.recognition import Recogniser, compared, kept_recognition, recognition
 from nas.report.formatting import interval_text
 from nas.report.run import read_report
@@ -174,6 +176,22 @@ def shown(run: Path, own: Sequence[Candidate], originals: Sequence[JsonObject], 
     return table
 
 
+def timed(args: Namespace, winners: dict[str, Subnet]) -> Table:
+    """Milliseconds of the original and of the winners, in turns, with the 95 % half-width, and how much faster."""
+    model = load_supernet(args.converted)
+    named, shown = {"original": model.space.largest, **winners}, Table(title="latency", title_justify="left")
+    for column in ("target", *named):
+        shown.add_column(column)
+    for target in args.target:
+        took = measure(model, list(named.values()), Target.parse(target), shipped=True)
+        cells = [
+            f"{ms:.1f} ms (± {100 * error:.1f} %), {took.ms[0] / ms:.2f}x"
+            for ms, error in zip(took.ms, took.error, strict=True)
+        ]
+        shown.add_row(target, *cells)
+    return shown
+
+
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("converted", type=Path)
@@ -188,6 +206,7 @@ def main() -> None:
     parser.add_argument("--batch-seconds", type=float, default=30.0)
     parser.add_argument("--kl", type=float, default=0.5)
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--target", action="append", default=[])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
@@ -206,6 +225,8 @@ def main() -> None:
         CONSOLE.print(f"original on {test.stem}, {result['data']['recordings']} recordings: {rates}")
     for run, own in named.items():
         CONSOLE.print(shown(run, own, originals, args))
+    if args.target:
+        CONSOLE.print(timed(args, {run.name: own[0].subnet for run, own in named.items()}))
 
 
 if __name__ == "__main__":
