@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from search_spaces import AudioError
 from supernet.audio import RATE, Utterance, batches, load_audio, read_manifest
+from supernet.training.disturb import disturbed
 from supernet.training.goal import Goal, HeadTargets
 from supernet.training.processes import Processes
 from supernet.training.recipe import StageRecipe
@@ -24,7 +25,7 @@ from supernet.training.recipe import StageRecipe
 __all__ = ["Batch", "TrainingData", "load_batch", "read_splits", "training_batches"]
 
 Hearing = Callable[[npt.NDArray[np.float32], float], Tensor]
-_Rows = list[tuple[int, float]]  # of the utterances, and the window that each is heard in
+_Rows = list[tuple[int, float, int]]  # of the utterances, the window that each is heard in, and the epoch
 _DEV_SECONDS = 300  # validation uses about as much
 
 
@@ -57,15 +58,21 @@ class Batch:
 
 
 def load_batch(
-    utterances: Sequence[Utterance], goal: Goal, clip: float, heard: Hearing, windows: Sequence[float] | None = None
+    utterances: Sequence[Utterance],
+    goal: Goal,
+    clip: float,
+    heard: Hearing,
+    windows: Sequence[float] | None = None,
+    disturb: Callable[[int, npt.NDArray[np.float32]], npt.NDArray[np.float32]] = lambda i, wave: wave,
 ) -> Batch:
     """Reads recordings and their cached targets; standardises and clips targets.
 
     Longer recordings than the goal allows are cut at a place that depends on their id alone. `windows`: the least
-    seconds to hear of each.
+    seconds to hear of each. `disturb`: what is heard of the i-th instead; targets stay.
     """
     recorded = [_cut(load_audio(utterance.audio), utterance.id, goal.max_seconds) for utterance in utterances]
-    pairs = zip(recorded, windows or [0.0] * len(recorded), strict=True)
+    waves = [disturb(i, wave) for i, wave in enumerate(recorded)]
+    pairs = zip(waves, windows or [0.0] * len(waves), strict=True)
     wav = pad_sequence([heard(wave, window) for wave, window in pairs], batch_first=True)
     lengths, ids = torch.tensor([len(wave) for wave in recorded]), tuple(utterance.id for utterance in utterances)
     if not isinstance(goal, HeadTargets):
@@ -104,10 +111,16 @@ def training_batches(
     """For each step from `first_step` on: the number of utterances of its batch, and this process's share of them."""
     train = data.train
 
-    def load(pairs: _Rows) -> Batch:
-        own = group.share(pairs) or pairs[:1]  # a process without a share takes part with weight 0
-        utterances, windows = [train[row] for row, _ in own], [window for _, window in own]
-        return load_batch(utterances, data.goal, recipe.target_clip, data.heard, windows)
+    def load(rows: _Rows) -> Batch:
+        own = group.share(rows) or rows[:1]  # a process without a share takes part with weight 0
+        utterances, windows = [train[row] for row, _, _ in own], [window for _, window, _ in own]
+
+        def disturb(i: int, wave: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            row, _, epoch = own[i]
+            rng = np.random.default_rng([recipe.seed, recipe.stage, epoch, 2, row])
+            return disturbed(wave, train, rng) if rng.random() < recipe.disturb else wave
+
+        return load_batch(utterances, data.goal, recipe.target_clip, data.heard, windows, disturb)
 
     return _read_ahead(islice(_plan(data, recipe), first_step, None), load)
 
@@ -120,7 +133,7 @@ def _plan(data: TrainingData, recipe: StageRecipe) -> Iterator[_Rows]:
         windows: list[float] = draw.choice(data.goal.windows, len(data.train)).tolist()
         heard = [data.goal.seconds(u.seconds, window) for u, window in zip(data.train, windows, strict=True)]
         for rows in batches(heard, recipe.batch_seconds, rng):
-            yield [(row, windows[row]) for row in rows]
+            yield [(row, windows[row], epoch) for row in rows]
 
 
 def _read_ahead(

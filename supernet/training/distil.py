@@ -51,6 +51,12 @@ def train(
         budgets = settings.budgets
         recipes = settings.recipes(budgeted_subnets(space, budgets, costs(space)) if budgets else ())
         teacher = teacher_of(start, settings.teacher, parse_teacher_layers(settings.teacher_layers), device)
+        weights = len(settings.layer_weights)
+        if weights and isinstance(teacher, Teacher) and weights != len(teacher.layers):
+            raise NasError(
+                f"{len(teacher.layers)} targets need as many --layer-weight; got {weights}: give one for each of "
+                "--teacher-layers, in their order"
+            )
         stop_after = math.inf if settings.minutes is None else 60 * settings.minutes
         run = RunContext(device, progress, stop_after)
         sweep = (settings.rates, settings.sweep_steps) if settings.rates else None

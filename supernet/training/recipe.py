@@ -85,8 +85,9 @@ class StageRecipe:
     which is what is validated and saved; 0: no mean. `budgets`: stage 2 draws its random subnet from those near one of
     them (`budgeted_subnets`), chosen at random in each step; without budgets each of its choices is uniform.
     `target_clip`: largest absolute value of a standardised target. `layer_weights`: weights of the heads in the loss,
-    the last head last. `kl`, `ce`: weights of what the decoder makes of the output, given the text: its divergence from
-    what it makes of the teacher's, and the cross-entropy, in nats a token.
+    the last head last. `disturb`: the share of recordings that the student hears disturbed. `kl`, `ce`: weights of what
+    the decoder makes of the output, given the text: its divergence from what it makes of the teacher's, and the
+    cross-entropy, in nats a token.
     """
 
     stage: int
@@ -105,6 +106,7 @@ class StageRecipe:
     budgets: tuple[BudgetedSubnets, ...] = ()
     target_clip: float = 4.0
     layer_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    disturb: float = 0.0
     kl: float = 0.0
     ce: float = 0.0
     precision: str = "bf16"
@@ -228,6 +230,23 @@ class TrainSettings(Settings):
         maximum=1,
         needs="teacher",
     )
+    disturb: float = option(
+        StageRecipe.disturb,
+        "Share of the recordings that the student hears with other speech, noise or reverberation, for the targets of "
+        "the clean ones.",
+        group=OPTIMISATION,
+        minimum=0,
+        maximum=1,
+        needs="teacher",
+    )
+    layer_weights: tuple[float, ...] = option(
+        (),
+        "Weight of a target in the loss, repeatable: one for each of --teacher-layers. Default: all alike.",
+        flag="--layer-weight",
+        group=OPTIMISATION,
+        minimum=0,
+        needs="teacher",
+    )
     sampler: str = option(
         StageRecipe.sampler,
         "Subnets of a step of stage 2: uniform (one at random, as LightHuBERT), or sandwich (the largest, the smallest "
@@ -285,6 +304,8 @@ class TrainSettings(Settings):
         parse_teacher_layers(self.teacher_layers)
         if self.teacher is None and self.init is None:
             raise NasError("--teacher is missing: only a supernet given with --init can be its own teacher")
+        if self.layer_weights and not any(self.layer_weights):
+            raise NasError("--layer-weight: one at least must be over 0")
         for stage in (1, 2):
             self._recipe(stage, ())  # raises for values that no stage can have
 
@@ -311,6 +332,8 @@ class TrainSettings(Settings):
             in_place=self.in_place,
             ema=self.ema,
             budgets=budgeted,
+            layer_weights=self.layer_weights or StageRecipe.layer_weights,
+            disturb=self.disturb,
             kl=self.kl,
             ce=self.ce,
             precision=self.precision,

@@ -36,7 +36,15 @@ from supernet.weights import checked
 
 __all__ = ["train_stage", "validate"]
 
-_ADDED_LATER: Mapping[str, object] = {"loss": "mse", "in_place": 0.0, "ema": 0.0, "budgets": (), "kl": 0.0, "ce": 0.0}
+_ADDED_LATER: Mapping[str, object] = {
+    "loss": "mse",
+    "in_place": 0.0,
+    "ema": 0.0,
+    "budgets": (),
+    "disturb": 0.0,
+    "kl": 0.0,
+    "ce": 0.0,
+}
 """Settings that the first checkpoints lack, with what they were trained with."""
 _MAY_CHANGE = ("validate_every", "checkpoint_every", "batch_seconds")  # less may be all that memory holds
 _ON_CPU = RunContext()

@@ -1,9 +1,11 @@
+import dataclasses
 import json
 from contextlib import closing
 from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 
 from search_spaces import AudioError
 from supernet.training.batches import load_batch, read_splits, training_batches
@@ -79,3 +81,22 @@ def test_processes_share_a_batch_and_one_without_a_share_repeats_the_first_utter
     assert [batch.ids for _, batch in shares] == [alone[1].ids[0::2], alone[1].ids[1::2]]
     idle = first_batches(data, Processes(99, 100), 0, 1)[0]
     assert (idle[0], idle[1].ids) == (alone[0], alone[1].ids[:1])
+
+
+def test_disturbed_recordings_keep_their_targets_and_are_others_in_each_epoch(data):
+    recipe = dataclasses.replace(RECIPE, disturb=1.0)
+    with closing(training_batches(data, recipe, Processes(), 0)) as upcoming:
+        batches = [batch for _, batch in islice(upcoming, 40)]
+    clean = {u.id: load_batch([u], data.goal, recipe.target_clip, heard) for u in data.train}
+    seen = {}
+    for batch in batches:
+        for name, wav, length, targets in zip(batch.ids, batch.wav, batch.lengths, batch.targets, strict=True):
+            own = clean[name]
+            assert int(length) == int(own.lengths[0])
+            assert torch.equal(targets[: own.targets.shape[1]], own.targets[0])
+            seen.setdefault(name, []).append(wav[:length])
+    several = [waves for waves in seen.values() if len(waves) > 1]
+    assert several
+    assert all(not torch.equal(waves[0], waves[1]) for waves in several)
+    with closing(training_batches(data, recipe, Processes(), 5)) as upcoming:
+        assert torch.equal(next(upcoming)[1].wav, batches[5].wav)

@@ -128,6 +128,12 @@ def test_train_continues_from_init_and_stops_in_time(small_space, corpus, teache
     assert [recipe["stage"] for recipe in model.provenance["recipes"]] == [1, 2]
 
 
+def test_each_target_has_a_weight(corpus, teacher_folder, tmp_path):
+    settings = TrainSettings(corpus, tmp_path / "out", teacher_folder, teacher_layers="1,3", layer_weights=(1.0,))
+    with pytest.raises(NasError, match="2 targets need as many --layer-weight; got 1"):
+        train(settings)
+
+
 def test_budgets_are_checked_before_the_teacher_is_loaded(corpus, tmp_path):
     settings = TrainSettings(corpus, tmp_path / "out", tmp_path / "none", budgets=(Budget("params", 1000),))
     with pytest.raises(InfeasibleError, match="params<=1"):
