@@ -19,7 +19,6 @@ from tests.supernet.training.helpers import RECIPE
         ({"loss": "l3"}, "loss must be one of mse, l1"),
         ({"in_place": 2.0}, "in_place must be in 0..1"),
         ({"ema": 1.0}, "ema in 0..1"),
-        ({"layer_weights": (0.0, 0.0)}, "--layer-weight: one at least must be over 0"),
         ({"in_place": 0.5, "sampler": "uniform"}, "in_place needs the largest subnet"),
     ],
 )
@@ -72,6 +71,7 @@ def test_a_trained_supernet_leaves_stage_2_to_do():
         ({"precision": "fp8"}, "precision must be one of fp32, bf16, fp16; got 'fp8'"),
         ({"in_place": 0.5, "sampler": "uniform"}, "in_place needs the largest subnet"),
         ({"ema": 1.0}, "ema in 0..1"),
+        ({"layer_weights": (0.0, 0.0)}, "--layer-weight: one at least must be over 0"),
         ({"mask_prob": 1.5}, r"mask_prob must be a finite number in 0\.\.1; got 1.5"),
         ({"stage2_steps": 0}, r"stage2_steps must be a finite number in 1\.\.; got 0"),
         ({"teacher_layers": "2+last"}, r"such as 2,4,6 or 2\+4\+6; got '2\+last'"),
