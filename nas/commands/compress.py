@@ -39,7 +39,8 @@ _TOGETHER = 0.5  # of the time for training: for all subnets together, if they a
 _DECODER_TEACHES = 0.5  # weight of its divergence, where the search goes by the decoder
 _PASSES_A_STEP = {"train": 8.0, "specialise": 6.0}  # in forward passes of the original: backward passes are two more
 _HELD_OUT = 20  # candidates that are scored once more, at most
-_SEARCH_SECONDS, _SECONDS_A_RECORDING = 300.0, 45.0  # an evaluation, and a transcription, in seconds of forward passes
+_SEARCH_SECONDS = {True: 300.0, False: 30.0}  # of forward passes an evaluation takes, if the decoder scores and if not
+_SECONDS_A_RECORDING = 45.0  # of forward passes a transcription takes
 
 
 @dataclass(frozen=True)
@@ -203,8 +204,8 @@ class _Work:
         score = self._score(model)
         _check_budgets(model, settings.budgets)
         _note_languages(settings.audio)
-        pass_, decoded = _seconds_a_pass(model, settings.batch_seconds), model.source is not None
-        steps = self._steps(pass_, decoded)
+        pass_ = _seconds_a_pass(model, settings.batch_seconds)
+        steps = self._steps(pass_, score in ("kl", "ce"), model.source is not None)
         plan = {
             "train_steps": steps["train"],
             "specialise_steps": steps["specialise"],
@@ -215,13 +216,13 @@ class _Work:
         write_json(file, plan)
         return plan
 
-    def _steps(self, pass_: float, decoded: bool) -> dict[str, int]:
+    def _steps(self, pass_: float, decoder_scores: bool, transcribed: bool) -> dict[str, int]:
         """The steps of each training that there is time for; says how long what will take."""
         settings = self.settings
         steps = {"train": settings.train_steps, "specialise": settings.specialise_steps}
         times = {"train": 1, "specialise": len(settings.budgets) * settings.finalists}
         seconds = {name: _PASSES_A_STEP[name] * pass_ * times[name] for name in steps}
-        searches, tests = self._other_seconds(pass_, decoded)
+        searches, tests = self._other_seconds(pass_, decoder_scores, transcribed)
         if settings.minutes is not None:
             left = 60 * settings.minutes - (time.monotonic() - self._began) - searches - tests
             together = _TOGETHER if steps["train"] else 0.0
@@ -240,12 +241,12 @@ class _Work:
         )
         return steps
 
-    def _other_seconds(self, pass_: float, decoded: bool) -> tuple[float, float]:
+    def _other_seconds(self, pass_: float, decoder_scores: bool, transcribed: bool) -> tuple[float, float]:
         """About how long the searches and the evaluations take, by the time of a pass over a batch."""
         settings, batches = self.settings, pass_ / self.settings.batch_seconds
-        searches = len(settings.budgets) * (settings.evals + _HELD_OUT) * _SEARCH_SECONDS * batches
+        searches = len(settings.budgets) * (settings.evals + _HELD_OUT) * _SEARCH_SECONDS[decoder_scores] * batches
         rows = 1 + 3 * len(settings.budgets)
-        return searches, rows * settings.recordings * _SECONDS_A_RECORDING * batches if decoded else 0.0
+        return searches, rows * settings.recordings * _SECONDS_A_RECORDING * batches if transcribed else 0.0
 
     def _train(self, steps: int) -> None:
         if self.trained.exists() or not steps:
