@@ -135,27 +135,37 @@ def _recognise(rows: list[_Row], kept: Callable[..., JsonObject], record: JsonOb
 
 
 def show(record: JsonMapping) -> None:
-    """The results as a table for each budget, of what was measured."""
+    """The results of each budget, of what was measured: a table of sizes and scores, and one of error rates."""
     for each in record["budgets"]:
-        rows = [_cells(row, each.get("dev_measure", "")) for row in each["rows"]]
-        heads = [head for head in rows[0] if any(cells[head] for cells in rows)]
-        shown = table(f"{record['model']} within {each['budget']}", ["", *heads])
-        for row, cells in zip(each["rows"], rows, strict=True):
-            shown.add_row(row["name"], *(cells[head] or "—" for head in heads))
-        out.print(shown)
+        title = f"{record['model']} within {each['budget']}"
+        for parts in (_sizes, _errors):
+            rows = [parts(row, each) for row in each["rows"]]
+            heads = [head for head in rows[0] if any(cells[head] for cells in rows)]
+            if not heads:
+                continue
+            shown = table(title, ["", *heads])
+            for row, cells in zip(each["rows"], rows, strict=True):
+                shown.add_row(row["name"], *(cells[head] or "—" for head in heads))
+            out.print(shown)
+            title = ""
         if "not_evaluated" in each:
             out.print(f"not evaluated: {each['not_evaluated']}", soft_wrap=True)
 
 
-def _cells(row: JsonMapping, measure: str) -> dict[str, str]:
-    """What the table shows of a row, by its heads; empty if it was not measured."""
-    results = row.get("results", {})
+def _sizes(row: JsonMapping, of: JsonMapping) -> dict[str, str]:
+    """Cells by their heads; empty if it was not measured."""
     return {
         "params": f"{row['params'] / 1e6:.2f}M",
         "MACs": f"{row['macs'] / 1e9:.2f}G",
         "ms": _number(row.get("latency_ms"), 1),
         "score": _number(row["score"], 4),
-        f"dev {measure}": _number(row.get("dev"), 4),
+        f"dev {of.get('dev_measure', '')}": _number(row.get("dev"), 4),
+    }
+
+
+def _errors(row: JsonMapping, of: JsonMapping) -> dict[str, str]:
+    results = row.get("results", {})
+    return {
         "WER": _figure(results.get("wer")),
         "CER": _figure(results.get("cer")),
         "CER over the original": _figure(row.get("over_original", {}).get("cer")),
@@ -167,4 +177,4 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _figure(figure: JsonMapping | None) -> str:
-    return "" if figure is None else interval_text(figure)
+    return "" if figure is None else interval_text(figure).replace(" (", "\n(")
