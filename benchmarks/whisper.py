@@ -215,7 +215,9 @@ def main() -> None:
     whole = Candidate("original", "whole", args.converted, load_supernet(args.converted).space.largest, 0, 0.0)
     named = {run: candidates(run, args) for run in args.run}
     everything = dict.fromkeys([*(each for own in named.values() for each in own), whole])  # long ones first
-    order = sorted(everything, key=lambda each: -each.steps)
+    files = {each: [args.out / each.folder / f"{test.stem}.json" for test in args.test] for each in everything}
+    left = [each for each in everything if not all(file.exists() for file in files[each])]
+    order = sorted(left, key=lambda each: -each.steps)
     with ProcessPoolExecutor(args.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
         for future in as_completed([pool.submit(done, each, args) for each in order]):
             future.result()
