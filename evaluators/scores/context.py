@@ -19,7 +19,7 @@ MAX_RECORDING_SECONDS = 30.0
 """Longer recordings are cut: attention over one of ten minutes costs more than all the others together."""
 
 MIN_TO_HOLD_OUT = 8
-"""Of at least so many utterances, one in four is set apart from the search."""
+"""Of at least so many utterances, some are set apart from the search: one in four, or half if there are enough."""
 
 
 @dataclass(frozen=True)
