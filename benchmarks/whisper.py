@@ -119,14 +119,19 @@ def done(candidate: Candidate, args: Namespace) -> None:
         if not (out / "specialised.json").exists():
             specialise(candidate.source, [candidate.subnet], out, settings)
         supernet = out / "supernet"
-    left = [test for test in args.test if not (out / f"{test.stem}.json").exists()]
-    if candidate.kind == "low rank" and left:
+    if candidate.kind == "low rank":
         recogniser = _of_low_rank(candidate, args)
         out.mkdir(parents=True, exist_ok=True)
-        for test in left:
+        for test in missing(candidate, args):
             write_json(out / f"{test.stem}.json", recognition(recogniser, test))
-    for test in left:
+        return
+    for test in missing(candidate, args):
         kept_recognition(out / f"{test.stem}.json", supernet, candidate.subnet, test, "test", args.device)
+
+
+def missing(candidate: Candidate, args: Namespace) -> list[Path]:
+    """The test sets without a result of this candidate."""
+    return [test for test in args.test if not (args.out / candidate.folder / f"{test.stem}.json").exists()]
 
 
 def _of_low_rank(candidate: Candidate, args: Namespace) -> Recogniser:
@@ -215,9 +220,7 @@ def main() -> None:
     whole = Candidate("original", "whole", args.converted, load_supernet(args.converted).space.largest, 0, 0.0)
     named = {run: candidates(run, args) for run in args.run}
     everything = dict.fromkeys([*(each for own in named.values() for each in own), whole])  # long ones first
-    files = {each: [args.out / each.folder / f"{test.stem}.json" for test in args.test] for each in everything}
-    left = [each for each in everything if not all(file.exists() for file in files[each])]
-    order = sorted(left, key=lambda each: -each.steps)
+    order = sorted((each for each in everything if missing(each, args)), key=lambda each: -each.steps)
     with ProcessPoolExecutor(args.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
         for future in as_completed([pool.submit(done, each, args) for each in order]):
             future.result()

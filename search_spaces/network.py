@@ -121,6 +121,10 @@ class Network:
         """Whether the front end begins with a mel spectrogram. Such networks hear padding as silence."""
         return self.front_end == "mel"
 
+    def outer(self, embed_dim: int) -> int:
+        """Embed dims before and after the layers of a subnet that has `embed_dim` between them."""
+        return self.width if self.rotated else embed_dim
+
     @property
     def conv_channels(self) -> int:
         """Channels that the whole front end passes on."""

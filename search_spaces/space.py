@@ -129,7 +129,7 @@ class Space:
     @property
     def output_dims(self) -> tuple[int, ...]:
         """The dims that the last hidden state can have: a rotated network always gives all."""
-        return (self.network.width,) if self.network.rotated else self.embed_dims
+        return tuple(dict.fromkeys(self.network.outer(embed_dim) for embed_dim in self.embed_dims))
 
     @property
     def elastic_front_end(self) -> bool:

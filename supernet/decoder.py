@@ -102,9 +102,22 @@ class TextDecoder(nn.Module):
         return torch.tensor([tokens])
 
     def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Log probabilities (B, L - P, vocabulary) of tokens (B, L) after the prompt of P, from states (B, T, D)."""
+        """Log probabilities (B, L - P, vocabulary) of tokens (B, L) after the prompt of P, from states (B, T, D).
+
+        Tokens may be -1 after the end of a text.
+        """
+        tokens = tokens.clamp(min=0)
         states = self.decoder(tokens[:, :-1].to(hidden.device), encoder_hidden_states=hidden.float())
         return F.linear(states.last_hidden_state[:, self.prompt_length - 1 :], self.head).log_softmax(-1)
+
+    def counted(self, tokens: Tensor) -> Tensor:
+        """(B, L - P), True for tokens of the texts of (B, L): not of the prompt of P, nor after the end (-1)."""
+        return tokens[:, self.prompt_length :] >= 0
+
+    def surprise(self, log_probs: Tensor, tokens: Tensor) -> Tensor:
+        """-log p (B, L - P) of the tokens (B, L), from what `forward` gives of them; 0 after the end."""
+        true = tokens[:, self.prompt_length :].to(log_probs.device)
+        return -log_probs.gather(2, true.clamp(min=0)[..., None])[..., 0] * (true >= 0)
 
 
 @lru_cache(maxsize=1)

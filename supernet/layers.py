@@ -112,7 +112,7 @@ def front_channels(network: Network, subnet: Subnet) -> tuple[int, ...]:
 
 
 def _outer(network: Network, dim: int) -> int:
-    """Embed dims before and after the layers, if there are `dim` between them."""
+    """As `Network.outer`: exports have this file and plain values of a network, without its methods."""
     return network.width if _rotated(network) else dim
 
 

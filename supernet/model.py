@@ -227,7 +227,7 @@ class HubertSupernet(nn.Module):
         `mask` (B, T): True for frames of speech; `masked` (B, T): True for frames hidden from the student in training.
         """
         subnet = self._subnet
-        dim = self.space.network.width if self.space.network.rotated else subnet.embed_dim
+        dim = self.space.network.outer(subnet.embed_dim)
         embedding = None if masked is None else self.mask_embedding[:dim]
         hidden = functional_call(
             _skeleton(self.space.network, subnet),

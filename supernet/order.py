@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import CheckFailed, Space, SpaceError
-from search_spaces.proposals import proposed_space
 from supernet.audio import RATE, Utterance, load_audio, read_manifest
 from supernet.calibration import save_calibration
 from supernet.checkpoint import load_supernet, save_supernet
@@ -25,7 +23,7 @@ from supernet.companion import save_rest
 from supernet.importance import compensate, measure_importance, plain
 from supernet.layers import EncoderLayer
 from supernet.model import WINDOWS, HubertSupernet
-from supernet.rotation import check_rotatable, rotated
+from supernet.rotation import rotated
 from supernet.slicing import ffn_segments
 
 __all__ = ["convert", "order_by_importance", "order_channels"]
@@ -52,10 +50,9 @@ def convert(
     own = None if rotate else space
     before, model = load_supernet(source, space=own), load_supernet(source, space=own)
     _check_whole(model.space)
-    waves = [] if audio is None else _waves(model, read_manifest(audio), max_recordings)
+    waves = [] if audio is None or not (sort or rotate) else _waves(model, read_manifest(audio), max_recordings)
     if rotate:
-        check_rotatable(model)
-        model = rotated(model, waves, space or proposed_space(replace(model.space.network, rotated=True), "fine"))
+        model = rotated(model, waves, space)
     if sort:
         order_by_importance(model, waves)
     save_supernet(model, out)

@@ -22,14 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces import NasError, Space
+from search_spaces.proposals import proposed_space
 from supernet.importance import plain
 from supernet.layers import EncoderLayer, Hubert
 from supernet.model import HubertSupernet
 
-__all__ = ["check_rotatable", "principal_directions", "rotated"]
+__all__ = ["principal_directions", "rotated"]
 
 
-def check_rotatable(model: HubertSupernet) -> None:
+def _check(model: HubertSupernet) -> None:
     """Raises `NasError` for a network whose stream cannot be rotated."""
     network = model.space.network
     if network.rotated:
@@ -43,14 +44,18 @@ def check_rotatable(model: HubertSupernet) -> None:
         raise NasError("a supernet with prediction heads cannot be rotated: leave --rotate out")
 
 
-def rotated(model: HubertSupernet, waves: Sequence[Tensor], space: Space) -> HubertSupernet:
-    """The same network in the coordinates of `principal_directions`, as a supernet of `space`: of its rotated network.
+def rotated(model: HubertSupernet, waves: Sequence[Tensor], space: Space | None = None) -> HubertSupernet:
+    """The same network in the coordinates of `principal_directions`, as a supernet of `space`.
+
+    That is one of the rotated network, by default the fine one.
 
     `waves` (S,): some speech as the model takes it. Raises `NasError` for a network that cannot be rotated.
     """
-    check_rotatable(model)
+    _check(model)
     plain(model)
-    if space.network != replace(model.space.network, rotated=True):
+    network = replace(model.space.network, rotated=True)
+    space = space or proposed_space(network, "fine")
+    if space.network != network:
         raise NasError(f"space '{space.name}' must be of the rotated network")
     basis = principal_directions(model.extract(model.space.largest).eval(), waves)
     new = HubertSupernet(space, frame_rule=model.frame_rule, provenance=model.provenance, prepare=model.prepare)

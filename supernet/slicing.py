@@ -89,7 +89,7 @@ def slice_front_end(stored: Mapping[str, Tensor], channels: Sequence[int]) -> di
 
 def slice_start(stored: Mapping[str, Tensor], network: Network, embed_dim: int, channels: int) -> dict[str, Tensor]:
     """The weights before and after the layers: of the features' projection, the positions and the norm."""
-    D, groups = network.width if network.rotated else embed_dim, network.pos_conv_groups
+    D, groups = network.outer(embed_dim), network.pos_conv_groups
     sliced = {}
     for name, value in stored.items():
         part = name.split(".")[0]

@@ -72,12 +72,12 @@ def params(space_or_supernet: Space | HasSpace, convention: str = "lighthubert")
             total += channels[i] * channels[i + 1] * kernel + network.conv_bias * channels[i + 1]
         normed = {"group": channels[1:2], "layer": channels[1:], "none": ()}[network.conv_norm]
         C = channels[-1]
-        D = _outer(network, D)
+        D = network.outer(D)
         projection = 0 if network.mel else 2 * C * network.input_norm + C * D + D
         return total + 2 * sum(normed) + projection
 
     def constant(D: int, depth: int) -> int:
-        outer = _outer(network, D)
+        outer = network.outer(D)
         convolution = outer * (outer // network.pos_conv_groups) * network.pos_conv_kernel + outer
         table = network.max_frames * outer
         positions = table if network.positions == "table" else network.pos_conv_depth * convolution
@@ -142,13 +142,13 @@ def macs(space_or_supernet: Space | HasSpace, seconds: float = 1.0) -> AnalyticC
         convolutions = sum(
             outputs[i] * channels[i] * channels[i + 1] * kernel for i, (_, kernel, _) in enumerate(network.conv_layers)
         )
-        return spectrum + convolutions + (0 if network.mel else T * channels[-1] * _outer(network, D))
+        return spectrum + convolutions + (0 if network.mel else T * channels[-1] * network.outer(D))
 
     def constant(D: int, depth: int) -> int:
         ends = 2 * T * D * network.width if network.rotated else 0
         if network.positions == "table":
             return ends
-        D = _outer(network, D)
+        D = network.outer(D)
         padded = T + 2 * (network.pos_conv_kernel // 2) - network.pos_conv_kernel + 1
         return ends + network.pos_conv_depth * padded * D * (D // network.pos_conv_groups) * network.pos_conv_kernel
 
@@ -163,12 +163,7 @@ def macs(space_or_supernet: Space | HasSpace, seconds: float = 1.0) -> AnalyticC
 
 def _channels(network: Network, D: int, profile: tuple[int, ...]) -> tuple[int, ...]:
     """Inputs of the first convolution, then outputs of each; those of a mel's last are the embed dim."""
-    return (network.mels, *profile[:-1], _outer(network, D)) if network.mel else (1, *profile)
-
-
-def _outer(network: Network, D: int) -> int:
-    """Embed dims before and after the layers."""
-    return network.width if network.rotated else D
+    return (network.mels, *profile[:-1], network.outer(D)) if network.mel else (1, *profile)
 
 
 def _space(cost: str, space_or_supernet: Space | HasSpace) -> Space:

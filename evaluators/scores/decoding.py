@@ -133,8 +133,7 @@ class DecodingScore:
         values = []
         for i, log_probs in enumerate(self._predictions(hidden)):
             if self._whole is None:
-                goal = self._tokens[i][-len(log_probs) :].to(log_probs.device)
-                nats = -log_probs.gather(1, goal[:, None])
+                nats = self._decoder.surprise(log_probs[None], self._tokens[i][None])
             else:
                 nats = (self._whole[i].exp() * (self._whole[i] - log_probs)).sum(1)
             values.append(nats.double().sum())

@@ -102,12 +102,10 @@ class Recogniser:
             tokens = self.net.generate(
                 input_features=mel, encoder_outputs=output, max_new_tokens=most, do_sample=False, num_beams=1, **options
             )
-        own = pad_sequence([self.decoder.tokens(text, language)[0] for text in texts], True, -1).to(self.device)
-        goal = own[:, self.decoder.prompt_length :]
-        log_probs = self.decoder(output[0], own.clamp(min=0))
-        nats = -log_probs.gather(2, goal.clamp(min=0)[..., None])[..., 0].double()
-        sums, counts = (nats * (goal >= 0)).sum(1).tolist(), (goal >= 0).sum(1).tolist()
-        return [Heard(*each) for each in zip(self.decoder.texts(tokens), sums, counts, strict=True)]
+        own = pad_sequence([self.decoder.tokens(text, language)[0] for text in texts], True, -1)
+        nats = self.decoder.surprise(self.decoder(output[0], own), own).double().sum(1).tolist()
+        counts = self.decoder.counted(own).sum(1).tolist()
+        return [Heard(*each) for each in zip(self.decoder.texts(tokens), nats, counts, strict=True)]
 
 
 @contextmanager

@@ -216,7 +216,7 @@ def described(model: HubertSupernet, subnet: Subnet) -> dict[str, dict[str, obje
 
 def _encoder(model: HubertSupernet, subnet: Subnet, stock: bool) -> Any:
     """An encoder for waveforms, with the mask embedding, which training uses."""
-    dim = model.space.network.width if model.space.network.rotated else subnet.embed_dim
+    dim = model.space.network.outer(subnet.embed_dim)
     mask = model.mask_embedding.detach()[:dim].clone().cpu()
     if not stock:
         from supernet.export.modeling_subnet import SubnetConfig, SubnetModel

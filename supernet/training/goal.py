@@ -113,21 +113,19 @@ class OwnOutput(nn.Module):
     def decoded(self, states: Tensor, tokens: Tensor) -> Tensor:
         """The decoder's log probabilities (B, L - P, vocabulary) of tokens (B, L), from states (B, T, D) as above."""
         assert self.decoder is not None
-        log_probs: Tensor = self.decoder(states * self.std, tokens.clamp(min=0))
+        log_probs: Tensor = self.decoder(states * self.std, tokens)
         return log_probs
 
     def nats(self, own: Tensor, whole: Tensor, tokens: Tensor) -> Tensor:
         """(2, B): sums over tokens of the divergence of `own` from `whole`, as `decoded` gives them; and of -log p."""
         assert self.decoder is not None
-        true = tokens[:, self.decoder.prompt_length :].to(own.device)
-        apart = (whole.exp() * (whole - own)).sum(-1)
-        surprise = -own.gather(2, true.clamp(min=0)[..., None])[..., 0]
-        return (torch.stack([apart, surprise]) * (true >= 0)).sum(-1)
+        apart = (whole.exp() * (whole - own)).sum(-1) * self.decoder.counted(tokens).to(own.device)
+        return torch.stack([apart, self.decoder.surprise(own, tokens)]).sum(-1)
 
     def counts(self, tokens: Tensor) -> Tensor:
         """(B,): how many tokens the sums are over."""
         assert self.decoder is not None
-        return (tokens[:, self.decoder.prompt_length :] >= 0).sum(1)
+        return self.decoder.counted(tokens).sum(1)
 
 
 def _has_text(utterance: Utterance) -> bool:
