@@ -52,17 +52,32 @@ def step_subnets(
     return [space.largest, smallest, drawn]
 
 
-def distillation_loss(predictions: list[Tensor], targets: Tensor, mask: Tensor | None, form: str = "mse") -> Tensor:
+def distillation_loss(
+    predictions: list[Tensor], targets: Tensor, mask: Tensor | None, form: str = "mse", voice: float = 0.0
+) -> Tensor:
     """The loss of each head against its standardised target, a mean over speech frames: (K,).
 
     `targets` (B, T, K, dim) have variance 1, so predicting their mean gives a squared error of 1.0.
     `form`: "mse", "l1", or "l1+cosine", which adds -log sigmoid(cosine) as DistilHuBERT does (its equation 1).
+    `voice`: how much more the mean error of each recording counts, which is small beside that of its frames and holds
+    who speaks.
     """
     losses = []
+    size = torch.abs if form != "mse" else torch.square
     for k, prediction in enumerate(predictions):
         guess, truth = prediction.float(), targets[:, :, k]
-        error = (guess - truth).square().mean(-1) if form == "mse" else (guess - truth).abs().mean(-1)
+        difference = guess - truth
+        error = size(difference).mean(-1)
         if form == "l1+cosine":
             error = error - F.logsigmoid(F.cosine_similarity(guess, truth, dim=-1))
+        if voice:
+            error = error + voice * size(_recording_means(difference, mask)).mean(-1)[:, None]
         losses.append(error.mean() if mask is None else error[mask].mean())
     return torch.stack(losses)
+
+
+def _recording_means(values: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, dim): means of values (B, T, dim) over the frames in mask (B, T)."""
+    if mask is None:
+        return values.mean(1)
+    return (values * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)

@@ -85,9 +85,9 @@ class StageRecipe:
     which is what is validated and saved; 0: no mean. `budgets`: stage 2 draws its random subnet from those near one of
     them (`budgeted_subnets`), chosen at random in each step; without budgets each of its choices is uniform.
     `target_clip`: largest absolute value of a standardised target. `layer_weights`: weights of the heads in the loss,
-    the last head last. `disturb`: the share of recordings that the student hears disturbed. `kl`, `ce`: weights of what
-    the decoder makes of the output, given the text: its divergence from what it makes of the teacher's, and the
-    cross-entropy, in nats a token.
+    the last head last. `disturb`: the share of recordings that the student hears disturbed. `voice`: the extra weight
+    of each recording's mean error (`distillation_loss`). `kl`, `ce`: weights of what the decoder makes of the output,
+    given the text: its divergence from what it makes of the teacher's, and the cross-entropy, in nats a token.
     """
 
     stage: int
@@ -107,6 +107,7 @@ class StageRecipe:
     target_clip: float = 4.0
     layer_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     disturb: float = 0.0
+    voice: float = 0.0
     kl: float = 0.0
     ce: float = 0.0
     precision: str = "bf16"
@@ -239,6 +240,14 @@ class TrainSettings(Settings):
         maximum=1,
         needs="teacher",
     )
+    voice: float = option(
+        StageRecipe.voice,
+        "How much more the mean error of each recording counts than its share of the frames' errors: it holds who "
+        "speaks.",
+        group=OPTIMISATION,
+        minimum=0,
+        needs="teacher",
+    )
     layer_weights: tuple[float, ...] = option(
         (),
         "Weight of a target in the loss, repeatable: one for each of --teacher-layers. Default: all alike.",
@@ -334,6 +343,7 @@ class TrainSettings(Settings):
             budgets=budgeted,
             layer_weights=self.layer_weights or StageRecipe.layer_weights,
             disturb=self.disturb,
+            voice=self.voice,
             kl=self.kl,
             ce=self.ce,
             precision=self.precision,

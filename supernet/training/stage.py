@@ -42,6 +42,7 @@ _ADDED_LATER: Mapping[str, object] = {
     "ema": 0.0,
     "budgets": (),
     "disturb": 0.0,
+    "voice": 0.0,
     "kl": 0.0,
     "ce": 0.0,
 }

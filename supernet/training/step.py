@@ -73,7 +73,7 @@ class _Losses(nn.Module):
         losses, truth, recipe = [], compared.targets, self.recipe
         for i, subnet in enumerate(subnets):
             predictions = compared.predictions(subnet)
-            loss = distillation_loss(predictions, truth, compared.mask, recipe.loss)
+            loss = distillation_loss(predictions, truth, compared.mask, recipe.loss, recipe.voice)
             if recipe.kl or recipe.ce:
                 kl, ce = compared.nats(predictions[0]).sum(1) / max(1, int(compared.counts.sum()))
                 loss = loss + recipe.kl * kl + recipe.ce * ce

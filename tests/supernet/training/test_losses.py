@@ -17,6 +17,20 @@ def test_losses_are_what_their_names_say():
     assert losses["l1+cosine"] == pytest.approx(2 + np.log(1 + np.exp(-cosine)))
 
 
+@pytest.mark.parametrize("form", ["mse", "l1"])
+def test_the_mean_error_of_each_recording_counts_as_much_more_as_asked(form):
+    rng = np.random.default_rng(0)
+    guess, truth = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 5, 3))
+    frames = (5, 3)  # the second recording is padded
+    errors = [(guess - truth)[row, :count] for row, count in enumerate(frames)]
+    size = np.abs if form == "l1" else np.square
+    each = np.concatenate([size(error).mean(-1) for error in errors]).mean()
+    means = sum(count * size(error.mean(0)).mean() for count, error in zip(frames, errors, strict=True)) / sum(frames)
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    own = distillation_loss([torch.from_numpy(guess)], torch.from_numpy(truth)[:, :, None], mask, form, voice=7.0)
+    assert float(own) == pytest.approx(each + 7 * means, rel=1e-6)
+
+
 def test_spans_hide_about_as_much_as_asked_and_no_padding():
     rng = np.random.default_rng(0)
     mask = span_mask(rng, [400, 200], 400, prob=0.65)
