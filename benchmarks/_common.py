@@ -12,7 +12,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["command_line", "header", "milliseconds", "spread"]
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["CONSOLE", "command_line", "header", "markdown_table", "milliseconds", "spread"]
+
+CONSOLE = Console(width=400, highlight=False)
+"""Wide enough that no row of a table is broken."""
 
 
 def command_line(description: str | None) -> argparse.ArgumentParser:
@@ -33,6 +40,14 @@ def header() -> str:
 
 def _module() -> str:
     return f"benchmarks.{Path(sys.argv[0]).stem}"
+
+
+def markdown_table(title: str, *columns: str) -> Table:
+    """A table that is printed as Markdown, as documents hold it."""
+    table = Table(title=title, title_justify="left", title_style="none", box=box.MARKDOWN)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    return table
 
 
 def milliseconds(call: Callable[[], object], repeats: int = 7) -> list[float]:

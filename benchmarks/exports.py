@@ -18,10 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks._common import command_line, header
+from benchmarks._common import CONSOLE, command_line, header, markdown_table
 from evaluators import scores
 from search_spaces import Subnet, get_space
 from supernet import HubertSupernet, load_supernet
@@ -126,15 +124,13 @@ def main() -> None:
         return write(arguments.folder, arguments.audio, arguments.teacher)
     torch.set_num_threads(arguments.threads)
     losses = json.loads((arguments.folder / "scores.json").read_text(encoding="utf-8"))
-    console = Console(width=120)
     wav = torch.randn(1, round(arguments.seconds * 16_000), generator=torch.Generator().manual_seed(0))
     for name, (model, subnet) in cases().items():
         with model.active(subnet):
             runs = forms(arguments.folder / name, model, subnet, wav, arguments.threads)
             times = measure({form: run for form, (run, _) in runs.items()}, arguments.rounds)
-        table = Table(title=f"{name} ({subnet.id}), {arguments.seconds:g} s, {arguments.threads} threads")
-        for column in ("form", "ms", "ratio to sliced", "MB", "loss in score"):
-            table.add_column(column)
+        title = f"{name} ({subnet.id}), {arguments.seconds:g} s, {arguments.threads} threads"
+        table = markdown_table(title, "form", "ms", "ratio to sliced", "MB", "loss in score")
         sliced = next(iter(times.values()))
         for form, own in times.items():
             ratios = [a / b for a, b in zip(own, sliced, strict=True)]
@@ -142,8 +138,8 @@ def main() -> None:
             size = f"{runs[form][1] / 1e6:.1f}"
             loss_text = "" if loss is None else f"{loss:+.5f}"
             table.add_row(form, median_text(own, ".1f"), median_text(ratios, ".2f"), size, loss_text)
-        console.print(table)
-    console.print(header())
+        CONSOLE.print(table)
+    CONSOLE.print(header())
 
 
 if __name__ == "__main__":

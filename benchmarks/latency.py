@@ -20,11 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
-from benchmarks._common import command_line, header
+from benchmarks._common import CONSOLE, command_line, header, markdown_table
 from evaluators.costs import macs
 from evaluators.costs.latency.calibration import LatencyCalibration, calibrate_latency, design
 from evaluators.costs.latency.cost import VerifiedLatencyCost
@@ -35,8 +33,6 @@ from search_spaces import CheckFailed, Space, Subnet, get_space
 from supernet import load_supernet
 from supernet.layers import Encoder, EncoderLayer, FrontEnd
 from supernet.model import HubertSupernet
-
-CONSOLE = Console(width=120)
 
 
 def supernet_of(space: str) -> HubertSupernet:
@@ -151,9 +147,8 @@ def _timed(call: Callable[[], Any]) -> Callable[[], float]:
 
 def fitted(options: argparse.Namespace) -> None:
     """Every predictor on the same measurements: fitted on the calibration, judged on the held-out subnets."""
-    table = Table(title="held-out subnets, exported", title_justify="left")
-    for column in ("space, target", "predictor", "MAPE", "P95", "tau", "over the bound", "bound"):
-        table.add_column(column, justify="left" if column in ("space, target", "predictor") else "right")
+    columns = ("space, target", "predictor", "MAPE", "P95", "tau", "over the bound", "bound")
+    table = markdown_table("held-out subnets, exported", *columns)
     for file in options.files:
         record = json.loads(file.read_text(encoding="utf-8"))
         timings, n, space = Timings.from_dict(record["timings"]), record["calibration"], get_space(record["space"])
@@ -176,7 +171,7 @@ def fitted(options: argparse.Namespace) -> None:
             table.add_row("", rival, f"{row['mape']:.2%}", f"{row['p95']:.2%}", f"{row['tau']:.3f}", "", "")
         noise = float(np.median(timings.error))
         low, high = truth.min(), truth.max()
-        table.add_row("", f"(held out: {low:.1f} – {high:.1f} ms, each ± {noise:.2%})", end_section=True)
+        table.add_row("", f"(held out: {low:.1f} – {high:.1f} ms, each ± {noise:.2%})")
     CONSOLE.print(table)
     CONSOLE.print(header())
 
@@ -253,9 +248,8 @@ def searched(options: argparse.Namespace) -> None:
     fresh = measure(
         model, [best.subnet for _, best in found], target, held.reference, held.reference_ms, 30.0, 4, True, 99
     )
-    table = Table(title=f"{len(limits)} searches under latency budgets, {target}", title_justify="left")
-    for column in ("budget", "predicted", "bound", "at verification", "afresh", "of the budget", "plain median"):
-        table.add_column(column, justify="right")
+    columns = ("budget", "predicted", "bound", "at verification", "afresh", "of the budget", "plain median")
+    table = markdown_table(f"{len(limits)} searches under latency budgets, {target}", *columns)
     over = beyond = plain_over = 0
     for (limit, _), result, ms, error, raw in zip(
         found, filter(None, winners), fresh.ms, fresh.error, fresh.raw_ms, strict=True
@@ -299,9 +293,8 @@ def formed(options: argparse.Namespace) -> None:
     rows = np.array(
         list(rounds_of(list(runners.values()), range(len(runners)), 60, len(runners), np.random.default_rng(0)))
     )
-    table = Table(title=f"the middle subnet of {options.space}, {options.seconds:g} s, 1 thread", title_justify="left")
-    for column in ("form", "ms (median)", "of exported torch", "quartiles"):
-        table.add_column(column, justify="left" if column == "form" else "right")
+    title = f"the middle subnet of {options.space}, {options.seconds:g} s, 1 thread"
+    table = markdown_table(title, "form", "ms (median)", "of exported torch", "quartiles")
     for i, name in enumerate(runners):
         ratio = np.quantile(rows[:, i] / rows[:, 1], [0.25, 0.5, 0.75])
         table.add_row(name, f"{np.median(rows[:, i]):.2f}", f"{ratio[1]:.3f}", f"{ratio[0]:.3f} – {ratio[2]:.3f}")

@@ -17,12 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 import nas
-from benchmarks._common import command_line, header
+from benchmarks._common import CONSOLE, command_line, header, markdown_table
 from evaluators import scores
 from evaluators.costs import macs, params
 from evaluators.scores.successive import SuccessiveScore
@@ -278,13 +276,13 @@ def processes_rows(turns: int, n: int = 32) -> Iterator[Row]:
     yield Row(work, f"one process of {cores} threads", "", ratios, f"{one:.0f} -> {many:.0f} ms a subnet")
 
 
-def cuda_rows(audio: Path, turns: int, device: str = "cuda", n: int = 64) -> Iterator[Row]:
+def cuda_rows(wav: Tensor, turns: int, device: str = "cuda", n: int = 64) -> Iterator[Row]:
     """64 subnets of the small space on 64 s of speech, the reference in fp16 autocast on the same GPU."""
     if device == "cuda" and not torch.cuda.is_available():
         yield Row(f"score {n} random small-space subnets, CUDA", THEIRS, ">= 10x", [], "not measured: no GPU")
         return
     reference, model = (each.to(device) for each in pair("small"))
-    wav = speech(audio, 64.0).to(device)
+    wav = wav.to(device)
     fast = {name: score.to(device) for name, score in scores_of(model, wav).items()}
     plain = reference_score(reference, model, wav)
     half = torch.float16 if device == "cuda" else torch.bfloat16
@@ -328,18 +326,16 @@ def main() -> None:
         "sharing": sharing_rows,
         "successive": successive_rows,
         "processes": lambda: processes_rows(args.turns),
-        "cuda": lambda: cuda_rows(args.audio, args.turns),
+        "cuda": lambda: cuda_rows(speech(args.audio, 64.0), args.turns),
     }
-    console = Console(width=200)
-    table = Table(title=f"{args.seconds:g} s of speech, {torch.get_num_threads()} threads", title_justify="left")
-    for column in ("work", "against", "goal", "median (least – most)", "note"):
-        table.add_column(column, overflow="fold")
+    title = f"{args.seconds:g} s of speech, {torch.get_num_threads()} threads"
+    table = markdown_table(title, "work", "against", "goal", "median (least – most)", "note")
     for part in args.only:
         for row in makers[part]():
             table.add_row(row.work, row.against, row.goal, row.summary, row.note)
-            console.print(f"{row.work}: {row.summary}; {row.note}")
-    console.print(table)
-    console.print(header())
+            CONSOLE.print(f"{row.work}: {row.summary}; {row.note}")
+    CONSOLE.print(table)
+    CONSOLE.print(header())
 
 
 if __name__ == "__main__":

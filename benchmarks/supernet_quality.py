@@ -19,15 +19,16 @@ import torch
 
 from benchmarks._common import command_line, header
 from evaluators.scores.probes import pooled, ridge_probe
-from search_spaces import get_space
+from search_spaces import Subnet, get_space
 from supernet import load_supernet
 from supernet.audio import Utterance, load_audio, read_manifest
 from supernet.model import HubertSupernet
 from supernet.preprocessor import Preprocessor
 from supernet.teacher import TargetCache, load_teacher
+from supernet.training.batches import TrainingData
 from supernet.training.distil import untrained
 from supernet.training.goal import HeadTargets
-from supernet.training.recipe import StageRecipe
+from supernet.training.recipe import StageRecipe, parse_teacher_layers
 from supernet.training.stage import validate
 
 
@@ -67,16 +68,23 @@ def moments(states: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([pooled(states), *(state.double().std(0) for state in states)])
 
 
+def landmarks(model: HubertSupernet) -> dict[str, Subnet]:
+    """The subnets of the table; a smallest one without layers knows only the front end, and is left out."""
+    space = model.space
+    named = {"smallest": space.smallest, "middle": space.middle, "largest": space.largest}
+    return {name: subnet for name, subnet in named.items() if any((*subnet.heads, *subnet.ffn_dims))}
+
+
 @torch.no_grad()
 def subnet_vectors(model: HubertSupernet, utterances: list[Utterance]) -> dict[str, dict[str, torch.Tensor]]:
-    space = model.space
-    subnets = {"smallest": space.smallest, "middle": space.middle, "largest": space.largest}
+    subnets = landmarks(model)
     vectors: dict[str, dict[str, torch.Tensor]] = {name: {} for name in subnets}
     for u in utterances:
-        features = model.front_end(torch.from_numpy(Preprocessor()(load_audio(u.audio)))[None])
+        wav = torch.from_numpy(Preprocessor()(load_audio(u.audio)))[None]
         for name, subnet in subnets.items():
             with model.active(subnet):
-                vectors[name][u.id] = moments([state[0] for state in model.encode(features).hidden_states])
+                states = model.encode(model.features(wav, subnet.front_end)).hidden_states
+            vectors[name][u.id] = moments([state[0] for state in states])
     return vectors
 
 
@@ -91,11 +99,13 @@ def main() -> None:
     args = parser.parse_args()
 
     space = get_space("hubert-tiny")
-    teacher = load_teacher(args.teacher, [int(layer) for layer in args.layers.split(",")])
+    layers = parse_teacher_layers(args.layers)
+    assert layers is not None
+    teacher = load_teacher(args.teacher, layers)
     cache = TargetCache(args.targets, teacher, space.network.frames)
     train, dev = read_manifest(args.audio, "train"), read_manifest(args.audio, "dev")
     cache.fill([*dev, *train])
-    targets = HeadTargets.of(cache, train)
+    goal = HeadTargets.of(cache, train)
     probes = Probes(args.audio, args.per_label)
     rows: list[tuple[str, str, str, dict[str, float]]] = []
 
@@ -114,7 +124,7 @@ def main() -> None:
         name, _, path = spec.partition("=")
         model = (load_supernet(path) if path else untrained(space, (4, 8, 12), teacher.dim, 0)).eval()
         recipe = StageRecipe(stage=1, steps=1, batch_seconds=32.0, precision="fp32")
-        distance = validate(model, dev, targets, recipe)
+        distance = validate(model, TrainingData(train, dev, goal, model.heard), recipe)["dev"]
         for subnet, vectors in subnet_vectors(model, probes.utterances).items():
             per_layer = distance[subnet]
             by_head = " / ".join(f"{value:.3f}" for value in per_layer)

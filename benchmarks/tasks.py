@@ -2,12 +2,11 @@
 
     python -m benchmarks.tasks table --audio speech/manifest.jsonl --teacher TEACHER --out runs/tasks
     python -m benchmarks.tasks diarization --audio speech/manifest.jsonl --teacher TEACHER --out runs/tasks
-    python -m benchmarks.tasks correlation --audio speech/manifest.jsonl --out runs/tasks --subnets 60
 
-`table`: log-mel, the teacher, the largest subnet, and at 71 % and 29 % of its parameters the search's winner
-(`exact`, teacher distance), a hand-made subnet with equal layers, and a random one; `--also` adds slices of other
-supernets. `diarization`: the same upstreams on mixtures of two speakers. `correlation`: Kendall's tau of each score
-with each task's test result over random subnets. All store their results in OUT and continue from there.
+`table`: log-mel, the teacher, the largest and the middle subnet, and at 71 % and 29 % of its parameters the search's
+winner (`exact`, teacher distance) and the best uniform subnet of the same search; `--also` adds slices of other
+supernets. `diarization`: the same upstreams on mixtures of two speakers. Both store their results in OUT and continue
+from there. How much search gains over uniform and random subnets: `benchmarks.within_budget`.
 
 The tasks are small ones made from the manifest, whose ids start with "queen-" or "asterisk-":
 speaker       characters of the acted dialogue
@@ -25,7 +24,6 @@ import hashlib
 import json
 import re
 import shutil
-import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,15 +36,10 @@ import torch
 import nas
 from benchmarks._common import command_line, header
 from evaluators import costs, scores
-from evaluators.scores.probes import ridge
 from evaluators.tasks import evaluate
-from evaluators.tasks.data import check_classes, read_dataset
-from evaluators.tasks.features import Frozen, HiddenStates
-from evaluators.tasks.fit import fit
+from evaluators.tasks.features import Frozen
 from evaluators.tasks.settings import FitSettings
-from evaluators.tasks.utterance import Classification
-from nas.trust import kendall_tau
-from search_spaces import Space, Subnet
+from search_spaces import Subnet
 from supernet import load_supernet
 from supernet.audio import load_audio
 from supernet.teacher import load_teacher
@@ -54,7 +47,6 @@ from supernet.teacher import load_teacher
 ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
 SPLITS = ("train", "dev", "test")
 SIZES = {"speaker": (10, 4, 30), "language": (16, 8, 60), "keyword": (5, 2, 3)}
-SMALL = {"speaker": (6, 3, 30), "language": (10, 5, 60), "keyword": (5, 2, 3)}
 RECIPES = {
     "asr": FitSettings((1e-2,), 3, epochs=15, patience=3, batch=16),
     "diarization": FitSettings((1e-3,), 3, epochs=15, patience=3, batch=16),
@@ -191,56 +183,36 @@ class WholeTeacher:
 
 
 class SharedFront:
-    """Subnets of one supernet as upstreams; front-end features are the same for all and computed once."""
+    """Subnets of one supernet as upstreams; the features of each front end are computed once for each recording."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.known = model, {}
 
     def of(self, subnet: Subnet) -> Any:
         upstream = Frozen(self.model.extract(subnet), name="hubert-tiny")
-        front = self.model.front_end
 
         def once(wav: torch.Tensor) -> torch.Tensor:
-            key = hash(wav.numpy().tobytes())
+            key = hash(wav.numpy().tobytes()), subnet.front_end
             if key not in self.known:
-                self.known[key] = front(wav).half()
+                self.known[key] = self.model.features(wav, subnet.front_end).half()
             return self.known[key].float()
 
         upstream.net.front_end.forward = once
         return upstream
 
 
-def by_hand(space: Space, budget: float) -> Subnet:
-    """The largest subnet within the budget, by embed dim first, that has full depth and equal layers."""
-    params, candidates = costs.params(space), []
-    for D in space.embed_dims:
-        for heads in space.heads[0]:
-            for ratio in space.ffn_ratios[0]:
-                subnet = Subnet(D, (heads,) * space.network.num_layers, (ratio,) * space.network.num_layers)
-                if params.of(subnet) <= budget:
-                    candidates.append((D, params.of(subnet), subnet))
-    return max(candidates, key=lambda row: row[:2])[2]
-
-
 def chosen_subnets(model: Any, evals: int, out: Path) -> dict[str, Subnet]:
     file = out / "subnets.json"
     if file.exists():
         return {name: Subnet.from_dict(fields) for name, fields in json.loads(file.read_text()).items()}
-    space, table = model.space, costs.params(model.space).table
-    largest = table.range()[1]
-    subnets = {"largest": space.largest}
+    space = model.space
+    subnets = {"largest": space.largest, "middle": space.middle}
     for name, share in SHARES.items():
-        budget = f"params<={int(share * largest)}"
+        budget = f"params<={share:.0%}"
         result = nas.search(
-            space, scores.distillation(model), costs={"params": table}, budgets=(budget,), evals=evals, seed=0
+            space, scores.distillation(model), costs={"params": costs.params(space)}, budgets=(budget,), evals=evals
         )
-        subnets[f"search, {name}"] = result.best.subnet
-        subnets[f"uniform by hand, {name}"] = by_hand(space, share * largest)
-        # random among the subnets that use at least 95 % of the budget
-        rng, drawn = np.random.default_rng(0), space.smallest
-        while costs.params(space).of(drawn) < 0.95 * share * largest:
-            drawn = table.sample(int(share * largest), rng, 1)[0]
-        subnets[f"random, {name}"] = drawn
+        subnets |= {f"search, {name}": result.best.subnet, f"best uniform, {name}": result.uniform.subnet}
     file.write_text(json.dumps({key: subnet.to_dict() for key, subnet in subnets.items()}))
     return subnets
 
@@ -307,93 +279,9 @@ def show(rows: Sequence[dict[str, Any]], tasks: Sequence[str]) -> None:
     print(f"{sum(row['seconds'] for row in rows) / 60:.1f} minutes of evaluation\n{header()}", flush=True)
 
 
-# -------------------------------------------------------------------- correlation of scores and tasks
-
-
-def correlation(args: argparse.Namespace) -> None:
-    manifests = prepare(args.audio, args.out / "small", SMALL, 2.5)
-    model = load_supernet(args.supernet)
-    shared, rng = SharedFront(model), np.random.default_rng(args.seed)
-    parameters, macs = costs.params(model.space), costs.macs(model.space)
-    distance = scores.distillation(model)
-    labels = ("speaker", "language", "keyword")
-    data = {label: read_dataset(manifests[label], label) for label in labels}
-    classes = {label: check_classes(manifests[label], data[label], label) for label in labels}
-    file = args.out / "correlation.jsonl"
-    done = {r["id"]: r for r in map(json.loads, file.read_text().splitlines())} if file.exists() else {}
-    rows = []
-    for subnet in (model.space.sample(rng) for _ in range(args.subnets)):
-        if subnet.id not in done:
-            start, upstream = time.monotonic(), shared.of(subnet)
-            row: dict[str, Any] = {"id": subnet.id, "params": parameters.of(subnet), "macs": macs.of(subnet)}
-            row["distillation"] = -distance([subnet])[0]
-            for label in labels:
-                states = HiddenStates(upstream, True, args.out / "small" / "states")
-                states.fill(data[label].examples)
-                problem = Classification(data[label], classes[label], states)
-                row |= judged(label, problem)
-            for task in ("verification", "asr"):
-                row |= judged_whole(task, upstream, manifests[task], args.out / "small" / "states")
-            row["seconds"] = time.monotonic() - start
-            shutil.rmtree(args.out / "small" / "states")
-            done[subnet.id] = row
-            with file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
-        rows.append(done[subnet.id])
-        if len(rows) % 20 == 0 or len(rows) == args.subnets:
-            show_correlation(rows, labels)
-
-
-def judged(label: str, problem: Classification) -> dict[str, float]:
-    """Test accuracy of SUPERB's head, and the results of a ridge probe on dev, both on the same mean states."""
-    head, _ = fit(problem, 1e-2, 0, FitSettings(seeds=1), print)
-    x = {part: problem.means[part].double().flatten(1) for part in ("train", "dev")}
-    y = {part: torch.nn.functional.one_hot(problem.labels[part], len(problem.classes)).double() for part in x}
-    guess = ridge(x["train"], y["train"], x["dev"])
-    explained = 1 - (y["dev"] - guess).square().sum() / (y["dev"] - y["train"].mean(0)).square().sum()
-    return {
-        f"task:{label}": problem.test([head])["accuracy"]["value"],
-        f"probe:{label}": float(explained),
-        f"probe accuracy:{label}": float((guess.argmax(1) == problem.labels["dev"]).double().mean()),
-    }
-
-
-def judged_whole(task: str, upstream: Any, manifest: Path, cache: Path) -> dict[str, float]:
-    """The test result of a head with one seed, negated so that greater is better."""
-    options = OPTIONS.get(task, {})
-    recipe = FitSettings((1e-2,), 1, epochs=15, patience=3, batch=16) if task == "asr" else FitSettings((1e-2,), 1)
-    result = evaluate(upstream, task, manifest, recipe, cache=cache, **options)
-    return {f"task:{task}": -result["results"][METRICS[task]]["value"]}
-
-
-def show_correlation(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
-    column = {name: np.array([row[name] for row in rows]) for name in rows[0] if name not in ("id", "seconds")}
-    tasks = [name for name in column if name.startswith("task:")]
-    ranks = [column[name].argsort().argsort() for name in tasks]
-    column["task:mean rank"] = np.mean(ranks, axis=0)
-    probes = [column[f"probe:{label}"] for label in labels]
-    column["mean of the probes"] = np.mean([(p - p.mean()) / p.std() for p in probes], axis=0)
-    z = (column["distillation"] - column["distillation"].mean()) / column["distillation"].std()
-    column["probes + distillation"] = column["mean of the probes"] + z
-    print(f"| score | {' | '.join(name.removeprefix('task:') for name in [*tasks, 'mean rank'])} |")
-    print("|---|" + "---|" * (len(tasks) + 1))
-    for name, values in column.items():
-        if not name.startswith("task:"):
-            taus = [kendall_tau(values, column[task], np.random.default_rng(0)) for task in [*tasks, "task:mean rank"]]
-            print(f"| {name} | {' | '.join(tau_text(tau) for tau in taus)} |")
-    for name in tasks:
-        print(f"{name}: {column[name].min():.3f} to {column[name].max():.3f}, mean {column[name].mean():.3f}")
-    seconds = np.median([row["seconds"] for row in rows])
-    print(f"{len(rows)} subnets, {seconds:.1f} s each (median)\n{header()}", flush=True)
-
-
-def tau_text(tau: dict[str, Any]) -> str:
-    return f"{tau['tau']:.2f} ({tau['low']:.2f}–{tau['high']:.2f})" if "low" in tau else str(tau)
-
-
 def main() -> None:
     parser = command_line(__doc__)
-    parser.add_argument("part", choices=("table", "diarization", "correlation"))
+    parser.add_argument("part", choices=("table", "diarization"))
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, help="Folder of Whisper, for `table` and `diarization`.")
     parser.add_argument("--supernet", default="hubert-tiny")
@@ -401,13 +289,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="Names of the upstreams to evaluate.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--evals", type=int, default=48, help="Evaluations of each search.")
-    parser.add_argument("--subnets", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    {"table": table, "diarization": diarization, "correlation": correlation}[args.part](args)
+    {"table": table, "diarization": diarization}[args.part](args)
 
 
 if __name__ == "__main__":

@@ -71,18 +71,23 @@ class Transcription:
         return -total / sum(len(e.label) for e in self._dev)
 
     @torch.no_grad()
-    def test(self, heads: Sequence[nn.Module]) -> JsonObject:
-        message: list[list[str]] = []
+    def hypotheses(self, heads: Sequence[nn.Module]) -> list[list[str]]:
+        """The text of each test recording by each of `heads`."""
+        result: list[list[str]] = []
         for head in heads:
-            inputs = {}
+            texts = {}
             for chosen in self._batches(self._test):
                 log_probs, lengths = self._run(head, chosen)
                 for example, row, length in zip(chosen, log_probs.cpu(), lengths.tolist(), strict=True):
-                    inputs[example.id] = decode(row[:length], self.alphabet, self.beam)
-            message.append([inputs[example.id] for example in self._test])
-        result = edit_rates([example.label for example in self._test], message)
-        pairs = zip(self._test[:5], message[0], strict=False)
-        first = [{"text": self._spelled(e.label), "heard": self._spelled(inputs)} for e, inputs in pairs]
+                    texts[example.id] = decode(row[:length], self.alphabet, self.beam)
+            result.append([texts[example.id] for example in self._test])
+        return result
+
+    def test(self, heads: Sequence[nn.Module]) -> JsonObject:
+        guesses = self.hypotheses(heads)
+        result = edit_rates([example.label for example in self._test], guesses)
+        pairs = zip(self._test[:5], guesses[0], strict=False)
+        first = [{"text": self._spelled(e.label), "heard": self._spelled(guess)} for e, guess in pairs]
         rates = {"per": result["cer"]} if self.names else result
         return {**rates, "examples": first}
 
