@@ -32,7 +32,7 @@ from supernet.layers import (
 from supernet.preprocessor import Preprocessor
 from supernet.slicing import slice_front_end, slice_weights
 
-__all__ = ["COMPENSATIONS", "HubertSupernet", "WINDOWS"]
+__all__ = ["COMPENSATIONS", "HubertSupernet", "WINDOWS", "check_compensation"]
 
 COMPENSATIONS = ("none", "mean", "regression")
 """What stays of what a slice drops: nothing, its mean, or what the kept inputs of the same layer predict of it."""
@@ -53,6 +53,12 @@ class _StoredPositionalConv(nn.Module):
         nn.init.normal_(self.weight_v, std=math.sqrt(4 / (kernel * width)))
         with torch.no_grad():
             self.weight_g.copy_(self.weight_v.norm(dim=(0, 1), keepdim=True))
+
+
+def check_compensation(kind: str) -> None:
+    """Raises `SpaceError` for what is none of `COMPENSATIONS`."""
+    if kind not in COMPENSATIONS:
+        raise SpaceError(f"compensation must be one of {', '.join(COMPENSATIONS)}; got {kind!r}")
 
 
 class HubertSupernet(nn.Module):
@@ -79,8 +85,7 @@ class HubertSupernet(nn.Module):
         compensation: str = "none",
     ) -> None:
         super().__init__()
-        if compensation not in COMPENSATIONS:
-            raise SpaceError(f"compensation must be one of {', '.join(COMPENSATIONS)}; got {compensation!r}")
+        check_compensation(compensation)
         if frame_rule not in FRAME_MASKS:
             raise SpaceError(f"frame_rule must be one of {', '.join(FRAME_MASKS)}; got {frame_rule!r}")
         network = space.network

@@ -22,7 +22,7 @@ from supernet.checkpoint import load_supernet, save_supernet
 from supernet.companion import save_rest
 from supernet.importance import compensate, measure_importance, plain
 from supernet.layers import EncoderLayer
-from supernet.model import WINDOWS, HubertSupernet
+from supernet.model import WINDOWS, HubertSupernet, check_compensation
 from supernet.rotation import rotated
 from supernet.slicing import ffn_segments
 
@@ -39,14 +39,17 @@ def convert(
     sort: bool = True,
     max_recordings: int = 96,
     rotate: bool = False,
+    compensation: str = "regression",
 ) -> HubertSupernet:
     """Writes the model at `source` as a supernet of ours, in order of importance, and reads it back.
 
-    `audio`: a manifest; importance is measured on at most `max_recordings` evenly spaced recordings of it, and what is
-    dropped leaves what the kept ones predict of it. Without audio, importance is read off the weights alone. `rotate`:
-    the width becomes elastic, in directions that matter most on `audio`; `space` is then one of the rotated network.
+    `audio`: a manifest; importance is measured on at most `max_recordings` evenly spaced recordings of it, and
+    `compensation` says what stays of dropped heads and units. Without audio, importance is read off the weights alone.
+    `rotate`: the width becomes elastic, in directions that matter most on `audio`; `space` is then one of the rotated
+    network.
     Raises `CheckFailed` if the largest subnet's outputs differ from the model's.
     """
+    check_compensation(compensation)
     own = None if rotate else space
     before, model = load_supernet(source, space=own), load_supernet(source, space=own)
     _check_whole(model.space)
@@ -54,7 +57,7 @@ def convert(
     if rotate:
         model = rotated(model, waves, space)
     if sort:
-        order_by_importance(model, waves)
+        order_by_importance(model, waves, compensation)
     save_supernet(model, out)
     if model.calibration is not None:
         save_calibration(model.calibration, out / "calibration.safetensors")
@@ -106,6 +109,7 @@ def order_by_importance(
     times the norm of the outgoing weights (for heads: of the values and of the output projection, the sum of the
     squares over the head's dims).
     """
+    check_compensation(compensation)
     elastic = model.space.elastic_front_end
     plain(model)
     measured = measure_importance(model, waves, elastic) if len(waves) else None

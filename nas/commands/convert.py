@@ -40,6 +40,13 @@ def convert(
         Path | None, typer.Option(help="Speech on which importance is measured; default: by magnitude.")
     ] = None,
     sort: Annotated[bool, typer.Option(help="Put heads and FFN units in order of importance.")] = True,
+    compensation: Annotated[
+        str | None,
+        typer.Option(
+            help="What stays of dropped heads and FFN units: regression (what the kept ones predict of them; default), "
+            "mean (half the size of the file), or none."
+        ),
+    ] = None,
     rotate: Annotated[
         bool, typer.Option(help="Make the width elastic too, by the directions that matter on --audio (norms first).")
     ] = False,
@@ -49,10 +56,20 @@ def convert(
 
     if audio is not None and not sort:
         raise NasError("--audio has no effect with --no-sort: importance is measured to sort by it")
+    if compensation is not None and (audio is None or not sort):
+        raise NasError("--compensation has no effect without --audio, and none with --no-sort")
     if rotate and (audio is None or not sort):
         raise NasError("--rotate needs speech on which importance is measured: give --audio, and no --no-sort")
     with new_folder(out_) as written:
-        model = converted(source, written, space_of(source, space, rotate), audio, sort, rotate=rotate)
+        model = converted(
+            source,
+            written,
+            space_of(source, space, rotate),
+            audio,
+            sort,
+            rotate=rotate,
+            compensation=compensation or "regression",
+        )
     ordered = "yes" if sort else "no"
     out.print(
         f"wrote {out_}: space {model.space.name}, {model.space.size:,} subnets, ordered: {ordered}", soft_wrap=True

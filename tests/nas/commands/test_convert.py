@@ -25,6 +25,19 @@ def test_the_width_becomes_elastic(tmp_path, manifest):
     assert len(model.space.embed_dims) == 5
 
 
+def test_what_stays_of_dropped_units_can_be_their_mean(tmp_path, manifest):
+    done = nas("convert", "hubert-tiny", "--audio", manifest, "--compensation", "mean", "--out", tmp_path / "ours")
+    assert done.returncode == 0, done.stderr
+    assert load_supernet(tmp_path / "ours").compensation == "mean"
+    for arguments, said in (
+        (("--audio", manifest, "--compensation", "median"), "must be one of none, mean, regression; got 'median'"),
+        (("--compensation", "mean"), "--compensation has no effect without --audio"),
+    ):
+        done = nas("convert", "hubert-tiny", *arguments, "--out", tmp_path / "other")
+        assert done.returncode == 2, done.stderr
+        assert said in done.stderr
+
+
 def test_what_cannot_be_rotated_is_one_line(tmp_path, manifest):
     saved("hubert-base", tmp_path / "theirs")
     for arguments, said in (
