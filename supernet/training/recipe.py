@@ -19,6 +19,7 @@ from search_spaces.settings import Settings, option
 __all__ = [
     "BudgetedSubnets",
     "LOSSES",
+    "OPTIMISERS",
     "PRECISIONS",
     "SAMPLERS",
     "SpecialiseSettings",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 LOSSES = ("mse", "l1", "l1+cosine")
+OPTIMISERS = ("adamw", "muon")
 PRECISIONS = ("fp32", "bf16", "fp16")
 SAMPLERS = ("uniform", "sandwich")
 NEAR = 0.9
@@ -93,6 +95,7 @@ class StageRecipe:
     stage: int
     steps: int
     batch_seconds: float = 20.0
+    optimiser: str = "adamw"
     learning_rate: float = 1e-3
     warmup: float = 0.1
     weight_decay: float = 0.01
@@ -120,6 +123,7 @@ class StageRecipe:
             raise NasError(
                 f"a recipe needs stage 1 or 2 and at least one step; got stage={self.stage}, steps={self.steps}"
             )
+        _check_choice("optimiser", self.optimiser, OPTIMISERS)
         _check_choice("sampler", self.sampler, SAMPLERS)
         _check_choice("loss", self.loss, LOSSES)
         _check_choice("precision", self.precision, PRECISIONS)
@@ -200,6 +204,11 @@ class TrainSettings(Settings):
     stage2_steps: int = option(1700, "Steps of stage 2, which trains all subnets.", group=OPTIMISATION, minimum=1)
     batch_seconds: float = option(
         StageRecipe.batch_seconds, "Seconds of speech in a batch, with padding.", group=OPTIMISATION, minimum=1
+    )
+    optimiser: str = option(
+        StageRecipe.optimiser,
+        "adamw, or muon for the matrices of the layers: from scratch it needs about half of the steps.",
+        group=OPTIMISATION,
     )
     learning_rate: float = option(
         StageRecipe.learning_rate, "Peak learning rate of stage 1.", group=OPTIMISATION, minimum=0, conflicts="init"
@@ -333,6 +342,7 @@ class TrainSettings(Settings):
             stage=stage,
             steps=self.stage1_steps if stage == 1 else self.stage2_steps,
             batch_seconds=self.batch_seconds,
+            optimiser=self.optimiser,
             learning_rate=self.learning_rate if stage == 1 else self.stage2_learning_rate,
             mask_prob=0.0 if self.teacher is None else self.mask_prob,
             mask_from=self.mask_from,

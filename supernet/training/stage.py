@@ -42,6 +42,7 @@ _ADDED_LATER: Mapping[str, object] = {
     "ema": 0.0,
     "budgets": (),
     "disturb": 0.0,
+    "optimiser": "adamw",
     "voice": 0.0,
     "kl": 0.0,
     "ce": 0.0,
@@ -209,7 +210,7 @@ class _State:
     out: Path
     recipe: StageRecipe
     model: HubertSupernet
-    optimiser: torch.optim.AdamW
+    optimiser: torch.optim.Optimizer
     average: HubertSupernet | None
 
     def save(self, step: int) -> None:

@@ -20,6 +20,7 @@ from supernet.training.batches import Batch
 from supernet.training.context import TrainingRecord
 from supernet.training.goal import Goal, OwnOutput
 from supernet.training.losses import distillation_loss, span_mask, step_subnets
+from supernet.training.muon import Muon
 from supernet.training.processes import Processes
 from supernet.training.recipe import StageRecipe
 
@@ -35,7 +36,7 @@ class Learner:
 
     model: HubertSupernet
     recipe: StageRecipe
-    optimiser: torch.optim.AdamW
+    optimiser: torch.optim.Optimizer
     losses: nn.Module
     group: Processes
     device: str
@@ -45,7 +46,7 @@ class Learner:
         cls,
         model: HubertSupernet,
         recipe: StageRecipe,
-        optimiser: torch.optim.AdamW,
+        optimiser: torch.optim.Optimizer,
         group: Processes,
         device: str,
         goal: Goal | None = None,
@@ -153,18 +154,26 @@ class Comparison:
         return self.goal, self.tokens
 
 
-def optimiser_of(model: HubertSupernet, recipe: StageRecipe) -> torch.optim.AdamW:
-    """AdamW, fused into one pass over each weight; norms, biases and the mask embedding do not decay."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
+def optimiser_of(model: HubertSupernet, recipe: StageRecipe) -> torch.optim.Optimizer:
+    """AdamW, fused into one pass over each weight, or Muon for the matrices of the layers and AdamW for the rest.
+
+    Norms, biases and the mask embedding do not decay.
+    """
+    layers = {p for p in model.encoder.layers.parameters() if p.ndim == 2} if recipe.optimiser == "muon" else set()
+    decayed = [p for p in model.parameters() if p.ndim > 1 and p not in layers]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    adamw = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    if not layers:
+        return adamw
+    matrices = [p for p in model.parameters() if p in layers]
+    return Muon(matrices, adamw, recipe.learning_rate, recipe.weight_decay)
 
 
 def train_step(
     model: HubertSupernet,
     recipe: StageRecipe,
-    optimiser: torch.optim.AdamW,
+    optimiser: torch.optim.Optimizer,
     step: int,
     batch: Batch,
     device: str,

@@ -48,7 +48,7 @@ def test_the_command_line_and_python_have_the_same_defaults():
 def test_every_setting_of_both_reaches_the_recipes():
     values = {
         "batch_seconds": 5.0, "mask_prob": 0.5, "mask_from": 0.25, "loss": "l1", "in_place": 0.5, "ema": 0.9,
-        "precision": "fp32", "seed": 7, "disturb": 0.25, "voice": 2.0, "layer_weights": (2.0, 1.0),
+        "precision": "fp32", "seed": 7, "disturb": 0.25, "voice": 2.0, "optimiser": "muon", "layer_weights": (2.0, 1.0),
     }  # fmt: skip
     first, second = settings(
         **values, stage1_steps=3, stage2_steps=4, learning_rate=0.5, stage2_learning_rate=0.25
@@ -67,6 +67,7 @@ def test_a_trained_supernet_leaves_stage_2_to_do():
     ("changes", "message"),
     [
         ({"loss": "l3"}, "loss must be one of mse, l1, l1\\+cosine; got 'l3'"),
+        ({"optimiser": "sgd"}, "optimiser must be one of adamw, muon; got 'sgd'"),
         ({"sampler": "all"}, "sampler must be one of uniform, sandwich; got 'all'"),
         ({"precision": "fp8"}, "precision must be one of fp32, bf16, fp16; got 'fp8'"),
         ({"in_place": 0.5, "sampler": "uniform"}, "in_place needs the largest subnet"),
