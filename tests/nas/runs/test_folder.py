@@ -46,7 +46,7 @@ def started(evaluations):
 out, resume = sys.argv[1], "--resume" in sys.argv
 try:
     nas.search(space, Slow(), {"params": params_of(space)}, ["params<=500K"], "evolution", 120, batch=2, seed=3,
-               out=out, resume=resume, on_progress=started)
+               out=out, resume=resume, callbacks=[started])
 except nas.runs.folder.RunError as error:
     sys.exit(f"RunError: {error}")
 """
