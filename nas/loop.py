@@ -105,7 +105,7 @@ def search(
     plan.check_with(problem)
     evaluator = SubnetEvaluator(problem, executor or LocalExecutor(score))
     known = [] if warm_start is None else evaluator.imported(_trials(warm_start, problem))
-    plan = replace(plan, evals=evals + (_known_before(out) if resume else len(known)))
+    plan = replace(plan, evals=evals + (_count_started_with(read_settings(str(out))) if resume else len(known)))
     with ExitStack() as stack:
         about = _described(problem, plan, settings or {}, known, warm_start)
         run = None if out is None else stack.enter_context(RunFolder(out, about, resume))
@@ -161,15 +161,15 @@ def _trials(study: optuna.Study, problem: Problem) -> list[Evaluation]:
     return cast("list[Evaluation]", module.evaluations_of(study, problem.space, problem.objective.maximize))
 
 
-def _known_before(out: str | os.PathLike[str] | None) -> int:
-    """How many evaluations the run in `out` was started with."""
-    return int((read_settings(str(out)).get("warm_start") or {}).get("evaluations", 0))
+def _count_started_with(settings: JsonMapping) -> int:
+    """How many evaluations a run was started with, by its run.json."""
+    return int(settings.get("warm_start", {"evaluations": 0})["evaluations"])
 
 
 def _count_known(ledger: Ledger, settings: JsonMapping) -> int:
     """How many evaluations of the ledger, its first ones, were known beforehand."""
     count = sum(evaluation.origin is not None for evaluation in ledger.evaluations)
-    wanted = (settings.get("warm_start") or {}).get("evaluations", 0)
+    wanted = _count_started_with(settings)
     if count != wanted:
         raise RunError(f"{ledger.path} holds {count} of {wanted} evaluations of the warm start: start another run")
     return count

@@ -138,13 +138,12 @@ class ExactSearcher(Searcher):
         """The model also learns from subnets over the budgets."""
         super().start_from(known)
         self._design_noise = _KNOWN_NOISE if known else 0.0
-        over = [evaluation for evaluation in known if not self.feasible.contains(evaluation.subnet)]
-        self.told += over
-        self._over |= {evaluation.subnet for evaluation in over}
+        self.told += [evaluation for evaluation in known if not self.feasible.contains(evaluation.subnet)]
+        self._over |= {evaluation.subnet for evaluation in known if not evaluation.ok}
 
     @cached_property
     def _over(self) -> set[Subnet]:
-        """Known subnets over the budgets."""
+        """Known subnets that cannot be the best: over the budgets, or ruled out."""
         return set()
 
     @property
@@ -154,7 +153,7 @@ class ExactSearcher(Searcher):
 
     @property
     def _within(self) -> list[Evaluation]:
-        """Those of subnets within the budgets."""
+        """Those of subnets that can be the best."""
         return [evaluation for evaluation in self._known if evaluation.subnet not in self._over]
 
     @cached_property

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 import nas
 from evaluators.scores import synthetic
 from nas import Objective
+from nas.runs.folder import read_settings
 from nas.study import as_study, distributions_of, evaluations_of, parameters_of, quietly, subnet_of, write_study
 from nas.testing.worlds import Counting, content, evaluation, params_of, tiny_space
 from search_spaces import NasError, RunError, Space, Subnet
@@ -180,7 +181,11 @@ def test_what_is_known_is_in_the_ledger_and_not_evaluated_again(study, tmp_path)
     assert len(score.scored) == 24
     assert not set(score.scored) & {e.subnet for e in known}
     assert result.best.costs["params"] <= 400_000
-    assert json.loads((tmp_path / "run.json").read_text())["warm_start"] == {"study": "mine", "evaluations": len(known)}
+    assert read_settings(tmp_path)["warm_start"] == {"study": "mine", "evaluations": len(known)}
+    trust = read_settings(tmp_path)["trust"]
+    assert trust["evaluations"] == sum(e.ok for e in result.evaluations), "what is over the budget is no evidence"
+    assert trust["proposals"]["new"] == 24
+    assert trust["proposals"]["ruled_out"] == 0
     lines = (tmp_path / "ledger.jsonl").read_text().splitlines()
     assert [json.loads(line).get("origin") for line in lines] == [e.origin for e in result.evaluations]
 
