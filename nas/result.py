@@ -93,6 +93,7 @@ class SearchResult:
         """
         plotly = extra_module("plotly.graph_objects", "plot_front()", "report")
         from nas.report.figures import PALETTES, paint
+        from nas.report.figures.base import plain
         from nas.report.figures.search import front_figures
 
         cost = cost or self._cost()
@@ -106,7 +107,7 @@ class SearchResult:
             marker = {"color": "#2f9e62", "size": 12, "symbol": "diamond"}
             place = {"x": [self.uniform.costs[cost]], "y": [self.uniform.score], "hovertext": [_text(self.uniform)]}
             figure.add_scatter(**place, mode="markers", name="best uniform", marker=marker, hoverinfo="text")
-        return figure.update_layout(title=title, margin_t=60)
+        return figure.update_layout(title=plain(title), margin_t=60)
 
     def to_optuna(self) -> optuna.Study:
         """A study of the evaluations, in memory: a trial for each, with its choices as parameters. Needs Optuna.
