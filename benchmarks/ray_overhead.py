@@ -66,7 +66,7 @@ def search(executor: Any, evals: int, batch: int, asynchronous: bool = False) ->
         nas.search(
             SPACE, executor.score, {"params": params(SPACE)}, ("params<=2.5M",), "random", evals, batch=batch,
             out=Path(folder) / "run", executor=executor, asynchronous=asynchronous,
-            on_progress=progress,
+            callbacks=[progress],
         )  # fmt: skip
         return last - start
 

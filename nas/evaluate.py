@@ -62,6 +62,20 @@ class SubnetEvaluator:
         if waiting:
             yield waiting
 
+    def imported(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+        """Evaluations that were made elsewhere, with the costs of this problem, numbered from 0.
+
+        Those of subnets that this search may not choose are "ruled out".
+        """
+        return [self._imported(evaluation, index) for index, evaluation in enumerate(evaluations)]
+
+    def _imported(self, evaluation: Evaluation, index: int) -> Evaluation:
+        costed = self._costed(evaluation.subnet, index)
+        if costed.status == "failed":
+            return replace(costed, origin=evaluation.origin)
+        chosen = costed.ok and self.problem.feasible.contains(evaluation.subnet)
+        return replace(evaluation, index=index, costs=costed.costs, status=evaluation.status if chosen else "ruled out")
+
     def check_replay(self, subnet: Subnet, evaluation: Evaluation) -> None:
         """Raises `RunError` if the ledger holds another subnet, or a table gives it other costs now."""
         held = evaluation.subnet

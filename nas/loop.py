@@ -1,57 +1,65 @@
-"""The search loop: ask the searcher, evaluate, write the ledger, tell the searcher."""
+"""The search loop: ask the searcher, evaluate, write the ledger, tell the searcher.
+
+Every fourth evaluation is of a uniform subnet that may be the best of its kind, as long as there are some (at most 32):
+the winner is never worse than these, the gain of freedom is known, and the searcher learns from them.
+
+Costs are an `AdditiveTable`, an `AdditiveCost` or a plain `Cost`; what budgets and objectives name beside those of the
+caller is looked up in `COSTS`, as far as a space alone determines it. Budgets on tables are kept by construction. A
+plain cost is measured for each proposal, which is not scored if it is over. On a `PredictedCost` the best candidates
+are measured again at the end, and the first that keeps its budgets is the best (see `nas.verify`).
+
+A score says which direction is better by its attribute `higher_is_better` (default: True). A `SuccessiveScore` may rule
+subnets out early: such a subnet is "ruled out", and its score an estimate that only the searcher learns from. Where a
+score raises or gives NaN, the evaluation is "failed", and the search goes on.
+
+An interruption can lose no more than one batch. The ledger of an asynchronous run is in the order of completion, which
+no seed repeats. The evaluations of a warm start come first in the ledger, with their origin, and beside `evals`.
+
+A search raises `InfeasibleError` before the first evaluation if no subnet keeps the budgets; `NothingScored` if no
+evaluation has a score, and `CheckFailed` if no candidate keeps its budgets when measured again, both with the run kept;
+`RunError` for a folder that cannot be used; `NasError` for other mistakes in the arguments.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from rich.console import Console
 
 from nas.evaluate import SubnetEvaluator, utc_now
 from nas.executors import Concurrent, Executor, LocalExecutor
+from nas.extras import extra_module
 from nas.holdout import held_out_finalists, summed_up_finalists
 from nas.objective import best_and_front, hypervolume_of
-from nas.problem import Problem, Score
-from nas.runs.folder import RunFolder, summed_up
+from nas.problem import Problem, Score, SubnetScore
+from nas.progress import Callback, SearchProgress, StopSearch
+from nas.result import SearchResult, refuse_failures
+from nas.runs.folder import RunFolder, read_settings, summed_up
 from nas.runs.ledger import Evaluation, Ledger
 from nas.searchers import Searcher, get_searcher
 from nas.trust import assess
 from nas.uniform import WithUniform
 from nas.verify import missed, verify
-from search_spaces import AdditiveTable, Budget, CheckFailed, Cost, NasError, RunError, Space
+from search_spaces import AdditiveTable, Budget, CheckFailed, Cost, HasSpace, NasError, RunError, Space
+from search_spaces.types import JsonMapping, JsonObject
 
-__all__ = ["SearchResult", "search"]
+if TYPE_CHECKING:
+    import optuna
 
-Progress = Callable[[Sequence[Evaluation]], None]
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """The outcome of a search.
-
-    `best` has the best score within the budgets (None if nothing could be scored). `front` is the score against the
-    objective's cost or, with the score alone as objective, against the first budget's. `uniform` is the best of the
-    subnets that are alike in all layers (None if none fits).
-    `verification` holds what `nas.verify` measured, if a budget is on a predicted cost.
-    """
-
-    best: Evaluation | None
-    front: list[Evaluation]
-    evaluations: list[Evaluation]
-    folder: Path | None = None
-    verification: Mapping[str, object] | None = None
-    uniform: Evaluation | None = None
+__all__ = ["search"]
 
 
 def search(
-    space: Space,
-    score: Score,
+    space: Space | HasSpace | str | os.PathLike[str],
+    score: Score | SubnetScore,
     costs: Mapping[str, Cost | AdditiveTable] | None = None,
     budgets: Sequence[str | Budget] = (),
     searcher: str = "exact",
@@ -61,77 +69,113 @@ def search(
     resume: bool = False,
     batch: int = 16,
     objectives: Sequence[str] = ("score",),
-    on_progress: Progress | None = None,
+    callbacks: Sequence[Callback] = (),
     settings: Mapping[str, object] | None = None,
     executor: Executor | None = None,
     asynchronous: bool = False,
     uniform: bool = False,
     holdout: bool = False,
+    progress: bool = False,
+    warm_start: optuna.Study | None = None,
 ) -> SearchResult:
-    """The best subnet of `space` by `score` within `budgets`, from `evals` evaluations.
+    """The best subnet of `space` by `score` within `budgets`, from `evals` evaluations; more in `nas.loop`.
 
-    Every fourth of them is of a uniform subnet that may be the best of its kind, as long as there are some (at most
-    32), so that the winner is never worse than these and the gain of freedom is known; the searcher learns from them.
+    >>> result = nas.search("hubert-tiny", lambda subnet: subnet.depth, budgets=("params<=2.5M",), evals=32)
 
     Args:
-        score: a function from a list of subnets to one number for each; greater is better unless its attribute
-            `higher_is_better` is False. A `SuccessiveScore` may rule subnets out early: such a subnet is "ruled out",
-            and its score an estimate that only the searcher learns from.
-        costs: by name. Budgets on an `AdditiveTable` or `AdditiveCost` are kept by construction; a plain `Cost` is
-            measured for each proposal, which is not scored if it is over. The best candidates are measured again at the
-            end on a `PredictedCost`, and the first that keeps its budgets is the best (see `nas.verify`).
+        space: a Space, its name, a .toml file, or a supernet.
+        score: a function of a list of subnets (one number for each), or of one subnet.
+        costs: by name; params, macs and memory_bytes are known without.
         budgets: hard limits such as 'params<=27M'.
-        out: folder of the run (see `nas.runs`); `resume` continues the one in it. The same seed gives the same run,
-            interrupted or not.
-        batch: subnets asked for and scored at a time; an interruption can lose no more.
+        out: folder of the run; `resume` continues the one in it. The same seed gives the same run, interrupted or not.
+        batch: subnets asked for and scored at a time.
         objectives: ("score",), or ("score", a cost) for a Pareto front.
-        on_progress: called with all evaluations so far, after each chunk.
+        callbacks: called with all evaluations so far, after each chunk; `nas.StopSearch` ends the search.
         settings: kept in run.json unchanged.
         executor: calls `score`, here or on a cluster (`nas.executors.ray.RayExecutor`); the result is the same.
-        asynchronous: for executors with many evaluators: new subnets are asked for as others are finished, up to
-            `batch` at a time. The ledger is then in the order of completion, which no seed repeats.
+        asynchronous: for executors with many evaluators: new subnets are asked for as others are finished.
         uniform: only subnets that are alike in all layers.
-        holdout: the best is the best of the last candidates on speech that the score sets apart (see `nas.holdout`).
-
-    Raises:
-        InfeasibleError: before the first evaluation, if no subnet keeps the budgets.
-        CheckFailed: if no candidate keeps them when measured again; the run is kept.
-        RunError: for a folder that cannot be used.
-        NasError: for other mistakes in the arguments.
-
-    Where the score raises or gives NaN, the evaluation is "failed", and the search goes on.
+        holdout: the best is the best of the last candidates on speech that the score sets apart (`nas.holdout`).
+        progress: shows a progress bar, in terminals and notebooks.
+        warm_start: an Optuna study over the choices of the space, whose trials are known beforehand (`nas.study`).
     """
     plan = _Plan(searcher, evals, seed, batch, asynchronous, holdout)
-    plan.check(resume, out, executor)
-    problem = Problem.of(space, score, costs or {}, budgets, objectives, uniform)
+    plan.check(resume, out, executor, callbacks, warm_start is not None)
+    problem = Problem.of(space, score, costs, budgets, objectives, uniform)
     plan.check_with(problem)
+    evaluator = SubnetEvaluator(problem, executor or LocalExecutor(score))
+    known = [] if warm_start is None else evaluator.imported(_trials(warm_start, problem))
+    plan = replace(plan, evals=evals + (_count_started_with(read_settings(str(out))) if resume else len(known)))
     with ExitStack() as stack:
-        about = _described(problem, plan, settings or {})
+        about = _described(problem, plan, settings or {}, known, warm_start)
         run = None if out is None else stack.enter_context(RunFolder(out, about, resume))
-        return _search(problem, plan, run, executor or LocalExecutor(score), on_progress)
+        bar = [stack.enter_context(_bar(problem, plan))] if progress else []
+        result = _search(evaluator, plan, run or about, known, [*bar, *callbacks])
+    refuse_failures(result)
+    return result
 
 
 def _search(
-    problem: Problem, plan: _Plan, run: RunFolder | None, executor: Executor, on_progress: Progress | None
+    evaluator: SubnetEvaluator,
+    plan: _Plan,
+    run: RunFolder | JsonObject,
+    known: Sequence[Evaluation],
+    callbacks: Sequence[Callback],
 ) -> SearchResult:
-    """The search of a checked problem, in an open run folder or in memory."""
-    ledger = run.ledger if run else Ledger()
-    planned = run.settings["planned_evals"] if run else plan.evals
+    """The search of a checked problem, in an open run folder or, if it is only described, in memory."""
+    problem, settings = evaluator.problem, run.settings if isinstance(run, RunFolder) else run
+    ledger = run.ledger if isinstance(run, RunFolder) else Ledger()
+    if known:
+        ledger.append(known)
+    first = _count_known(ledger, settings)
     # a replay needs the same draws again; asynchronous runs are not replayed
     entropy = [plan.seed, len(ledger.evaluations)] if plan.asynchronous else plan.seed
     make = get_searcher(plan.searcher)
-    own = make(problem.feasible, problem.objective, np.random.default_rng(entropy), planned)
+    own = make(problem.feasible, problem.objective, np.random.default_rng(entropy), settings["planned_evals"])
     proposer = WithUniform(own)
-    evaluator = SubnetEvaluator(problem, executor)
     chunks = _chunks_as_completed if plan.asynchronous else _chunks
     try:
-        for _ in chunks(proposer, ledger, evaluator, plan.batch, plan.evals):
-            if on_progress:
-                on_progress(ledger.evaluations)
+        for _ in chunks(proposer, ledger, evaluator, plan.batch, first, plan.evals):
+            for callback in callbacks:
+                callback(ledger.evaluations)
+    except StopSearch:
+        pass
     except KeyboardInterrupt:
         _finish_interrupted(problem, ledger, run)
         raise
     return _finish(problem, plan, proposer, ledger, run)
+
+
+def _bar(problem: Problem, plan: _Plan) -> SearchProgress:
+    bar = SearchProgress(plan.evals, Console(stderr=True))
+    bar.maximize = problem.objective.maximize
+    return bar
+
+
+# -------------------------------------------------------------------- what is known beforehand
+
+
+def _trials(study: optuna.Study, problem: Problem) -> list[Evaluation]:
+    """The evaluations in a study, without costs."""
+    module = extra_module("nas.study", "warm_start", "optuna", package="optuna")
+    return cast("list[Evaluation]", module.evaluations_of(study, problem.space, problem.objective.maximize))
+
+
+def _count_started_with(settings: JsonMapping) -> int:
+    """How many evaluations a run was started with, by its run.json."""
+    return int(settings.get("warm_start", {"evaluations": 0})["evaluations"])
+
+
+def _count_known(ledger: Ledger, settings: JsonMapping) -> int:
+    """How many evaluations of the ledger, its first ones, were known beforehand."""
+    count = sum(evaluation.origin is not None for evaluation in ledger.evaluations)
+    wanted = _count_started_with(settings)
+    if count != wanted:
+        raise RunError(f"{ledger.path} holds {count} of {wanted} evaluations of the warm start: start another run")
+    return count
+
+
+# -------------------------------------------------------------------- the plan
 
 
 @dataclass(frozen=True)
@@ -145,13 +189,17 @@ class _Plan:
     asynchronous: bool
     holdout: bool = False
 
-    def check(self, resume: bool, out: object, executor: Executor | None) -> None:
+    def check(self, resume: bool, out: object, executor: Executor | None, callbacks: object, warm: bool) -> None:
         """Raises `NasError` for arguments that make no search."""
         for name, value, least in (("evals", self.evals, 0), ("seed", self.seed, 0), ("batch", self.batch, 1)):
             if type(value) is not int or value < least:
                 raise NasError(f"{name} must be a whole number, {least} or more; got {value!r}")
         if resume and out is None:
             raise NasError("resume=True needs out: the folder of the run to continue")
+        if not isinstance(callbacks, (tuple, list)) or not all(map(callable, callbacks)):
+            raise NasError(f"callbacks must be a list of functions of all evaluations so far; got {callbacks!r:.80}")
+        if resume and warm:
+            raise NasError("resume=True continues with what the run was started with: leave warm_start out")
         get_searcher(self.searcher)  # raises for an unknown one before a folder is made
         if self.asynchronous and not isinstance(executor, Concurrent):
             raise NasError("asynchronous=True needs an executor of many evaluators: nas.executors.ray.RayExecutor")
@@ -162,8 +210,15 @@ class _Plan:
             raise NasError(f"holdout=True needs a score with speech set apart; {problem.info.name} has none")
 
 
-def _described(problem: Problem, plan: _Plan, settings: Mapping[str, object]) -> dict[str, object]:
+def _described(
+    problem: Problem,
+    plan: _Plan,
+    settings: Mapping[str, object],
+    known: Sequence[Evaluation],
+    warm_start: optuna.Study | None,
+) -> JsonObject:
     """The contents of run.json at the start."""
+    warm = {} if warm_start is None else {"study": warm_start.study_name, "evaluations": len(known)}
     return {
         "space": problem.space.to_dict(),
         "searcher": plan.searcher,
@@ -177,6 +232,7 @@ def _described(problem: Problem, plan: _Plan, settings: Mapping[str, object]) ->
         "asynchronous": plan.asynchronous,
         **({"only_uniform": True} if problem.feasible.uniform else {}),
         **({"held_out_winner": True} if plan.holdout else {}),
+        **({"warm_start": warm} if warm else {}),
         "evals": plan.evals,
         "planned_evals": plan.evals,
         "front_cost": problem.front_cost,
@@ -201,15 +257,16 @@ def _versions() -> dict[str, str]:
 
 
 def _chunks(
-    searcher: Searcher, ledger: Ledger, evaluator: SubnetEvaluator, batch: int, evals: int
+    searcher: Searcher, ledger: Ledger, evaluator: SubnetEvaluator, batch: int, known: int, evals: int
 ) -> Iterator[Sequence[Evaluation]]:
     """Runs the search; yields each chunk of new evaluations once it is in the ledger.
 
-    Evaluations that the ledger held at the start are replayed: reported to the searcher instead of made again, after a
-    check that the searcher asks for them again. It is always asked for whole batches, so that a resumed run may raise
-    `evals`.
+    The searcher starts from the first `known` evaluations. The others that the ledger holds at the start are replayed:
+    reported to the searcher instead of made again, after a check that the searcher asks for them again. It is always
+    asked for whole batches, so that a resumed run may raise `evals`.
     """
-    held, done = list(ledger.evaluations), 0
+    held, done = list(ledger.evaluations), known
+    searcher.start_from(held[:known])
     while done < evals and (asked := searcher.ask(batch)):
         asked = asked[: evals - done]
         replayed = held[done : done + len(asked)]
@@ -225,15 +282,13 @@ def _chunks(
 
 
 def _chunks_as_completed(
-    searcher: Searcher, ledger: Ledger, evaluator: SubnetEvaluator, batch: int, evals: int
+    searcher: Searcher, ledger: Ledger, evaluator: SubnetEvaluator, batch: int, known: int, evals: int
 ) -> Iterator[Sequence[Evaluation]]:
     """Runs the search with `batch` subnets under way at any time; yields each chunk once it is in the ledger.
 
-    Nothing is replayed on resume: the searcher learns from the ledger, and continues from there.
+    Nothing is replayed on resume: the searcher starts from all that the ledger holds.
     """
-    for held in ledger.evaluations:
-        searcher.take(held.subnet)
-    searcher.tell(ledger.evaluations[:])
+    searcher.start_from(ledger.evaluations[:])
     while True:
         done, under_way = len(ledger.evaluations), evaluator.under_way
         room = min(batch, evals - done) - under_way
@@ -251,7 +306,7 @@ def _chunks_as_completed(
 
 
 def _finish(
-    problem: Problem, plan: _Plan, searcher: WithUniform, ledger: Ledger, run: RunFolder | None
+    problem: Problem, plan: _Plan, searcher: WithUniform, ledger: Ledger, run: RunFolder | JsonObject
 ) -> SearchResult:
     """Verifies the best candidates, assesses the run and writes it. Raises `CheckFailed` if no candidate holds."""
     evaluations, objective = ledger.evaluations, problem.objective
@@ -266,21 +321,23 @@ def _finish(
     if verification:
         winner = verification["winner"]
         best = None if winner is None else evaluations[winner]
-    if run:
+    results = {"verification": verification, "uniform": summed_up(uniform)}
+    results |= {"holdout": holdout} if plan.holdout else {}
+    if isinstance(run, RunFolder):
         own = searcher.searcher
         proposals = {"repeated": own.repeated, "repaired": own.repaired}
         trust = assess(evaluations, objective, problem.feasible, problem.held_out, proposals)
         volume = hypervolume_of(evaluations, objective, problem.front_cost, problem.budgets)
-        results = {"hypervolume": volume, "verification": verification, "uniform": summed_up(uniform)}
-        run.finish(best, front, {**results, **({"holdout": holdout} if plan.holdout else {}), **trust})
+        run.finish(best, front, {"hypervolume": volume, **results, **trust})
     if verification and best is None:
         raise CheckFailed(missed(verification))
-    return SearchResult(best, front, list(evaluations), run.path if run else None, verification, uniform)
+    folder, settings = (run.path, run.settings) if isinstance(run, RunFolder) else (None, {**run, **results})
+    return SearchResult(best, front, list(evaluations), folder, verification, uniform, settings)
 
 
-def _finish_interrupted(problem: Problem, ledger: Ledger, run: RunFolder | None) -> None:
+def _finish_interrupted(problem: Problem, ledger: Ledger, run: RunFolder | JsonObject) -> None:
     """Writes the best and the front so far."""
-    if run:
+    if isinstance(run, RunFolder):
         evaluations, objective = ledger.evaluations, problem.objective
         best, front = best_and_front(evaluations, objective, problem.front_cost)
         volume = hypervolume_of(evaluations, objective, problem.front_cost, problem.budgets)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from search_spaces import (
     Budget,
     Cost,
     Feasible,
+    HasSpace,
     HeldOutScore,
     NasError,
     PredictedCost,
@@ -22,13 +25,19 @@ from search_spaces import (
     SpaceError,
     Subnet,
     SuccessiveScore,
+    as_space,
 )
 from search_spaces.types import Number
 
-__all__ = ["Costs", "Problem", "Score", "ScoreInfo"]
+__all__ = ["Costs", "Problem", "Score", "ScoreInfo", "SubnetScore"]
 
 Score = Callable[[list[Subnet]], Sequence[object]]
 """Any function of a list of subnets; its optional attributes are those of `search_spaces.protocols`."""
+
+SubnetScore = Callable[[Subnet], object]
+"""Any function of one subnet: executors recognise it when they first call it."""
+
+_ALWAYS = ("params", "macs")
 
 
 @dataclass(frozen=True)
@@ -40,10 +49,10 @@ class ScoreInfo:
     settings: Mapping[str, object]
 
     @classmethod
-    def of(cls, score: Score) -> ScoreInfo:
+    def of(cls, score: Score | SubnetScore) -> ScoreInfo:
         """From the attributes of a score, which plain functions lack. Raises `NasError` if it is not callable."""
         if not callable(score):
-            raise NasError(f"score must be a function of a list of subnets; got {score!r}")
+            raise NasError(f"score must be a function of a list of subnets, or of one subnet; got {score!r}")
         name = getattr(score, "name", None) or getattr(score, "__qualname__", type(score).__qualname__)
         return cls(str(name), bool(getattr(score, "higher_is_better", True)), getattr(score, "settings", {}))
 
@@ -52,11 +61,17 @@ class ScoreInfo:
 
 
 class Costs:
-    """The costs of a search by name: `tables` are solved ahead of the search, the others are measured."""
+    """The costs of a search by name: `tables` are solved ahead of the search, the others are measured.
 
-    def __init__(self, space: Space, costs: Mapping[str, Cost | AdditiveTable]) -> None:
-        if not isinstance(costs, Mapping):
+    `costs` are the caller's; None: params and macs. What is `named` beside them is made from the space.
+    """
+
+    def __init__(
+        self, space: Space, costs: Mapping[str, Cost | AdditiveTable] | None, named: Sequence[str] = ()
+    ) -> None:
+        if not isinstance(costs, Mapping | None):
             raise NasError(f"costs must map names to costs, as in {{'params': table}}; got {type(costs).__name__}")
+        costs = {**(costs or {}), **_of_space(space, costs or {}, (*(_ALWAYS if costs is None else ()), *named))}
         self.space, self.names = space, tuple(costs)
         self.tables = {name: table for name, cost in costs.items() if (table := _table(cost)) is not None}
         for name, table in self.tables.items():
@@ -86,9 +101,6 @@ class Costs:
         """
         tightest: dict[str, Number] = {}
         for budget in budgets:
-            if budget.cost not in self.names:
-                known = ", ".join(self.names) or "none"
-                raise NasError(f"unknown cost '{budget.cost}' in budget '{budget}'; known here: {known}")
             tightest[budget.cost] = min(budget.limit, tightest.get(budget.cost, budget.limit))
         limits = [(self.tables[c], limit) for c, limit in tightest.items() if c in self.tables]
         return Feasible(self.space, limits, uniform)
@@ -108,6 +120,22 @@ class Costs:
         return {name: table.of(subnet) for name, table in self.tables.items()}
 
 
+def _of_space(space: Space, given: Mapping[str, object], named: Sequence[str]) -> dict[str, Cost]:
+    """The costs `named` that are not `given`, as far as the space determines them.
+
+    They come from evaluators/, which nas/ does not import: by name, when they are needed.
+    """
+    made: dict[str, Cost] = {}
+    for name in dict.fromkeys(named):
+        if name not in given:
+            costs = import_module("evaluators.costs")
+            if str(name).partition("@")[0] not in costs.COSTS:
+                known = ", ".join(dict.fromkeys((*given, *costs.COSTS)))
+                raise NasError(f"unknown cost '{name}' in budgets or objectives; known here: {known}")
+            made[name] = costs.of_space(name, space)
+    return made
+
+
 def _table(cost: object) -> AdditiveTable | None:
     if isinstance(cost, AdditiveTable):
         return cost
@@ -122,7 +150,7 @@ class Problem:
     """
 
     space: Space
-    score: Score
+    score: Score | SubnetScore
     info: ScoreInfo
     costs: Costs
     budgets: tuple[Budget, ...]
@@ -138,18 +166,18 @@ class Problem:
     @classmethod
     def of(
         cls,
-        space: Space,
-        score: Score,
-        costs: Mapping[str, Cost | AdditiveTable],
+        space: Space | HasSpace | str | os.PathLike[str],
+        score: Score | SubnetScore,
+        costs: Mapping[str, Cost | AdditiveTable] | None,
         budgets: Sequence[str | Budget],
         objectives: Sequence[str],
         uniform: bool = False,
     ) -> Problem:
         """Raises `NasError` for a user's mistake, and `InfeasibleError` if no subnet keeps the budgets."""
-        if not isinstance(space, Space):
-            raise NasError(f"space must be a Space, as get_space() gives it; got {space!r}")
-        info, known = ScoreInfo.of(score), Costs(space, costs)
-        limits = tuple(known.absolute(budget) for budget in _parsed(budgets, known.names))
+        space, info, parsed = as_space(space), ScoreInfo.of(score), _parsed(budgets)
+        named = objectives[1:] if isinstance(objectives, (tuple, list)) else ()
+        known = Costs(space, costs, (*(budget.cost for budget in parsed), *named))
+        limits = tuple(known.absolute(budget) for budget in parsed)
         feasible = known.feasible(limits, uniform)
         feasible.sample(np.random.default_rng(0))  # raises if nothing fits
         objective = Objective.parse(objectives, info.higher_is_better, known.names, known.tables)
@@ -161,7 +189,7 @@ class Problem:
         return cls(space, score, info, known, limits, feasible, objective, front_cost)
 
 
-def _parsed(budgets: Sequence[str | Budget], known: Sequence[str]) -> tuple[Budget, ...]:
+def _parsed(budgets: Sequence[str | Budget]) -> tuple[Budget, ...]:
     if not isinstance(budgets, (tuple, list)) or not all(isinstance(each, (str, Budget)) for each in budgets):
         raise NasError(f"budgets must be a tuple like ('params<=27M',); got {budgets!r}")
-    return tuple(Budget.parse(each, known) if isinstance(each, str) else each for each in budgets)
+    return tuple(Budget.parse(each, known=None) if isinstance(each, str) else each for each in budgets)

@@ -43,9 +43,9 @@ def assess(
     winners scored again on other speech, if the score has `held_out`; and the effect of each choice. `proposals` counts
     the searcher's "repeated" and "repaired" proposals.
     """
-    known = [e for e in evaluations if e.scored]
+    known = [e for e in evaluations if e.ok or (e.scored and e.origin is None)]  # what this search may choose
     trust: JsonObject = {"evaluations": len(known), "model": None, "by_cost": {}, "certificate": None}
-    counts = {"new": len(evaluations), **(proposals or {})}
+    counts = {"new": sum(e.origin is None for e in evaluations), **(proposals or {})}
     counts |= {"failed": sum(e.status == "failed" for e in evaluations), "ruled_out": sum(not e.ok for e in known)}
     trust["proposals"] = counts
     effects = None

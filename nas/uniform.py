@@ -93,5 +93,8 @@ class WithUniform(Searcher):
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         self.searcher.tell(evaluations)
 
+    def start_from(self, known: Sequence[Evaluation]) -> None:
+        self.searcher.start_from(known)
+
     def take(self, subnet: Subnet) -> bool:
         return self.searcher.take(subnet)

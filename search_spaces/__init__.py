@@ -33,9 +33,9 @@ from search_spaces.errors import (
     RunError,
     SpaceError,
 )
-from search_spaces.hubert import SPACES, get_space, space_from_dict
+from search_spaces.hubert import SPACES, as_space, get_space, space_from_dict
 from search_spaces.network import Network
-from search_spaces.protocols import AdditiveCost, Cost, HeldOutScore, PredictedCost, Score, SuccessiveScore
+from search_spaces.protocols import AdditiveCost, Cost, HasSpace, HeldOutScore, PredictedCost, Score, SuccessiveScore
 from search_spaces.space import Space
 from search_spaces.subnet import Subnet, ffn_ratio
 
@@ -50,6 +50,7 @@ __all__ = [
     "Cost",
     "Feasible",
     "FrontPoint",
+    "HasSpace",
     "HeldOutScore",
     "IdentityError",
     "InfeasibleError",
@@ -63,6 +64,7 @@ __all__ = [
     "SpaceError",
     "Subnet",
     "SuccessiveScore",
+    "as_space",
     "ffn_ratio",
     "get_space",
     "space_from_dict",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,6 +13,7 @@ from typing import TypeVar
 from search_spaces.errors import SpaceError
 from search_spaces.files import read_text
 from search_spaces.network import Network
+from search_spaces.protocols import HasSpace
 from search_spaces.space import Space
 from search_spaces.types import JsonMapping, JsonObject
 
@@ -20,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DEPTH_MAP", "SPACES", "get_space", "space_from_dict", "to_toml"]
+__all__ = ["DEPTH_MAP", "SPACES", "as_space", "get_space", "space_from_dict", "to_toml"]
 
 T = TypeVar("T")
 
@@ -89,6 +91,19 @@ def get_space(name: str) -> Space:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpaceError(f"{path} is not a TOML file: {error}") from None
     return space_from_dict({"name": path.stem, **fields})
+
+
+def as_space(source: Space | HasSpace | str | os.PathLike[str]) -> Space:
+    """A space itself, that of a supernet, or the one that `get_space` has under a name or path.
+
+    Raises `SpaceError` for anything else.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return get_space(os.fspath(source))
+    space = source if isinstance(source, Space) else getattr(source, "space", None)
+    if not isinstance(space, Space):
+        raise SpaceError(f"space must be a Space, its name, a path to a .toml file, or a supernet; got {source!r:.80}")
+    return space
 
 
 def to_toml(space: Space) -> str:

@@ -7,6 +7,8 @@ Cost             of(subnet)                            computed or measured for 
 Score            __call__(subnets)                     one number for each subnet; name, direction, settings
 SuccessiveScore  + against(subnets, best, score)       rules out subnets on part of the data
 HeldOutScore     + held_out                            the same score on data that the search does not use
+
+HasSpace         space                                 a supernet, as far as exact costs and searches need to know it
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from search_spaces.additive import AdditiveTable
+from search_spaces.space import Space
 from search_spaces.subnet import Subnet
 
-__all__ = ["AdditiveCost", "Cost", "HeldOutScore", "PredictedCost", "Score", "SuccessiveScore"]
+__all__ = ["AdditiveCost", "Cost", "HasSpace", "HeldOutScore", "PredictedCost", "Score", "SuccessiveScore"]
 
 
 @runtime_checkable
@@ -93,3 +96,10 @@ class HeldOutScore(Protocol):
     def held_out(self) -> Score | None:
         """The same score on that data; None if there is too little."""
         ...
+
+
+class HasSpace(Protocol):
+    """A supernet, whose `space` holds its subnets."""
+
+    @property
+    def space(self) -> Space: ...

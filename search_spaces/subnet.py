@@ -19,7 +19,7 @@ _KEYS = ("embed_dim", "heads", "ffn_ratios", "front_end")
 _LIGHTHUBERT_KEYS = ("atten_dim", "embed_dim", "ffn_embed", "heads_num", "layer_num", "slide_wsz")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Subnet:
     """One architecture: embed dim D, and heads H and FFN ratio for each KEPT layer, in order.
 
@@ -45,6 +45,11 @@ class Subnet:
                 f"heads and ffn_ratios need one entry for each kept layer; got {len(self.heads)} and "
                 f"{len(self.ffn_ratios)}"
             )
+
+    def __repr__(self) -> str:
+        """A call that makes it, short where layers are alike: Subnet(192, (4,) * 12, (2.5,) * 12)."""
+        front_end = f", {_tuple_text(self.front_end)}" if self.front_end else ""
+        return f"Subnet({self.embed_dim}, {_tuple_text(self.heads)}, {_tuple_text(self.ffn_ratios)}{front_end})"
 
     def _plain(self) -> bool:
         """Whether all values are in range and of the final types: nearly always, and ledgers hold thousands."""
@@ -193,6 +198,10 @@ class Subnet:
 
 
 _EXAMPLE = '{"embed_dim":384,"heads":[6,6],"ffn_ratios":[4.0,3.5]}'
+
+
+def _tuple_text(values: tuple[float, ...]) -> str:
+    return f"({values[0]!r},) * {len(values)}" if len(values) > 3 and len(set(values)) == 1 else repr(values)
 
 
 def ffn_ratio(ffn_dim: int, embed_dim: int) -> float:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces.hubert import tomllib
+
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "search_spaces": set(),
@@ -148,3 +150,11 @@ def test_every_module_with_logic_has_a_mirrored_test(path):
 
 def _is_stub(body):
     return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_type_checkers_of_users_see_our_types(room):
+    """PEP 561: a marker in every package, which the wheel holds too."""
+    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert "py.typed" in shipped[room]
+    assert (ROOT / room / "py.typed").is_file()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from evaluators.costs.analytic import AnalyticCost, macs, memory_bytes, params
 from evaluators.costs.context import CostContext, Progress
-from search_spaces import NasError
+from search_spaces import NasError, Space
 from search_spaces.protocols import Cost
 from search_spaces.registry import Registry
 
@@ -34,6 +34,7 @@ __all__ = [
     "latency_ms",
     "macs",
     "memory_bytes",
+    "of_space",
     "params",
 ]
 
@@ -60,6 +61,14 @@ def get_cost(name: str, context: CostContext) -> Cost:
     if not isinstance(cost, Cost):
         raise NasError(f"cost '{kind}' must make something with .of(subnet); got a {type(cost).__name__}")
     return cost
+
+
+def of_space(name: str, space: Space) -> Cost:
+    """The cost `name`, if the space alone determines it: `nas.search` looks up here what budgets name.
+
+    Raises `NasError` for an unknown name, and for a cost that has to be measured.
+    """
+    return get_cost(name, CostContext(space))
 
 
 def latency_ms(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from dataclasses import dataclass
-from typing import Protocol
 
 from evaluators.costs.context import CostContext, refuse_argument
-from search_spaces import AdditiveTable, NasError, Network, Space, Subnet
+from search_spaces import AdditiveTable, HasSpace, NasError, Network, Space, Subnet, as_space
 from search_spaces.network import MEL_WINDOW
 
 __all__ = [
@@ -26,10 +26,8 @@ CONVENTIONS = ("lighthubert", "exported")
 BYTES_OF_FLOAT32 = 4
 
 
-class HasSpace(Protocol):
-    """A supernet, as far as exact costs need to know it."""
-
-    space: Space
+Source = Space | HasSpace | str | os.PathLike[str]
+"""What exact costs are known for: a space, its name or TOML file, or a supernet."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class AnalyticCost:
         return int(self.table.of(subnet))
 
 
-def params(space_or_supernet: Space | HasSpace, convention: str = "lighthubert") -> AnalyticCost:
+def params(space_or_supernet: Source, convention: str = "lighthubert") -> AnalyticCost:
     """Parameters of a subnet.
 
     "lighthubert": as `calc_sampled_param_num` counts: front end, projection, the whole mask embedding (`width`; Whisper
@@ -60,7 +58,7 @@ def params(space_or_supernet: Space | HasSpace, convention: str = "lighthubert")
     "exported": parameters of the exported model: the same without the mask embedding. Relative positions are counted
     for each layer, which has its own copy.
     """
-    space = _space("params", space_or_supernet)
+    space = as_space(space_or_supernet)
     network = space.network
     if convention not in CONVENTIONS:
         raise NasError(f"convention must be one of {', '.join(CONVENTIONS)}; got {convention!r}")
@@ -98,12 +96,12 @@ def params(space_or_supernet: Space | HasSpace, convention: str = "lighthubert")
     return AnalyticCost(AdditiveTable.build(space, "params", "params", constant, layer, front_end), convention)
 
 
-def memory_bytes(space_or_supernet: Space | HasSpace) -> AnalyticCost:
+def memory_bytes(space_or_supernet: Source) -> AnalyticCost:
     """Bytes of the exported weights in float32: four for each parameter of the convention "exported".
 
     Not counted: activations, and whatever a runtime allocates beside the weights.
     """
-    table = params(_space("memory_bytes", space_or_supernet), "exported").table
+    table = params(as_space(space_or_supernet), "exported").table
     scaled = AdditiveTable(
         table.space,
         "memory_bytes",
@@ -114,14 +112,14 @@ def memory_bytes(space_or_supernet: Space | HasSpace) -> AnalyticCost:
     return AnalyticCost(scaled, "exported weights in float32")
 
 
-def macs(space_or_supernet: Space | HasSpace, seconds: float = 1.0) -> AnalyticCost:
+def macs(space_or_supernet: Source, seconds: float = 1.0) -> AnalyticCost:
     """Multiply-adds of one forward pass over `seconds` of 16 kHz audio, batch 1, front end included.
 
     1 MAC is one multiply-add of a convolution, linear layer or attention product (q k^T and the mix of v).
     Not counted: biases, norms, softmax, activations, weight norm, the Fourier transform of a mel spectrogram. The
     positional convolution is counted as computed: T + 1 frames for an even kernel, of which the last is dropped.
     """
-    space = _space("macs", space_or_supernet)
+    space = as_space(space_or_supernet)
     network = space.network
     if not isinstance(seconds, numbers.Real) or isinstance(seconds, bool) or not 0 < seconds < math.inf:
         raise NasError(f"seconds must be a positive, finite number; got {seconds!r}")
@@ -164,13 +162,6 @@ def macs(space_or_supernet: Space | HasSpace, seconds: float = 1.0) -> AnalyticC
 def _channels(network: Network, D: int, profile: tuple[int, ...]) -> tuple[int, ...]:
     """Inputs of the first convolution, then outputs of each; those of a mel's last are the embed dim."""
     return (network.mels, *profile[:-1], network.outer(D)) if network.mel else (1, *profile)
-
-
-def _space(cost: str, space_or_supernet: Space | HasSpace) -> Space:
-    space = space_or_supernet if isinstance(space_or_supernet, Space) else getattr(space_or_supernet, "space", None)
-    if not isinstance(space, Space):
-        raise NasError(f"{cost} takes a Space or a supernet; got {space_or_supernet!r:.80}")
-    return space
 
 
 # -------------------------------------------------------------------- for budgets and objectives

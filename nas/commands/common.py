@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.settings import WHERE
-from search_spaces import AdditiveTable, Budget, CheckFailed, NasError, Space, Subnet
+from search_spaces import AdditiveTable, Budget, NasError, Space, Subnet
 from search_spaces.files import read_text
 from search_spaces.proposals import space_for
 
 if TYPE_CHECKING:
-    from nas import SearchResult
     from supernet import HubertSupernet
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "limits",
     "load_model",
     "read_subnet",
-    "refuse_failures",
     "require_device",
     "weights_of",
     "write_page",
@@ -109,13 +107,6 @@ def limits(tables: Mapping[str, AdditiveTable], budgets: Iterable[str]) -> list[
             raise NasError(f"budget on {budget.cost}: a space alone determines {', '.join(tables)}")
     owned = [(tables[budget.cost], budget) for budget in parsed]
     return [(table, budget.of_largest(table.of(table.space.largest)).limit) for table, budget in owned]
-
-
-def refuse_failures(result: SearchResult) -> None:
-    """Raises `CheckFailed` if subnets were evaluated and none of them could be scored."""
-    if result.evaluations and result.best is None:
-        count, first = len(result.evaluations), result.evaluations[0].error
-        raise CheckFailed(f"all {count} evaluations failed; the first: {first}")
 
 
 def write_page(runs: Sequence[Path], file: Path) -> Path | None:

@@ -15,11 +15,12 @@ import typer
 
 from nas.commands.common import command_line, require_device
 from nas.commands.compress_report import show, summed_up
-from nas.commands.console import SearchProgress, TrainingProgress, counting, err, out
+from nas.commands.console import TrainingProgress, counting, err, out
 from nas.commands.convert import space_of
 from nas.commands.options import verb
 from nas.commands.search import run_search
 from nas.commands.specialise import finalists_of
+from nas.progress import SearchProgress
 from nas.settings import SearchSettings, parse_budget
 from search_spaces import Budget, NasError, Subnet
 from search_spaces.files import new_folder, read_text, write_json
@@ -304,7 +305,7 @@ class _Work:
             device=settings.device,
         )
         search = SearchSettings.from_dict(search.to_dict())
-        with self._stage(f"search: {budget}"), SearchProgress(settings.evals, False, lambda: None) as progress:
+        with self._stage(f"search: {budget}"), SearchProgress(settings.evals, err) as progress:
             run_search(search, folder, (folder / "run.json").exists(), progress)
 
     def _specialise(self, place: Path, steps: int, score: str) -> None:

@@ -21,7 +21,6 @@ from search_spaces.errors import NasError, RunError
 from search_spaces.text import visible
 
 __all__ = [
-    "SearchProgress",
     "TrainingProgress",
     "counting",
     "err",
@@ -118,56 +117,6 @@ class _LineOfProgress:
             self._said = now
             left = (now - self._began) * (total - done) / done
             err.print(f"{self._label}: {done} of {total}, about {left:.0f} s left")
-
-
-class SearchProgress:
-    """A bar of evaluations on a terminal, a line every ten seconds elsewhere; silent if `quiet`.
-
-    `maximize`: whether the best score is the greatest. `alive`, if set, gives the number of evaluators. `then` is
-    called after each update.
-    """
-
-    def __init__(self, total: int, quiet: bool, then: Callable[[], None]) -> None:
-        self.maximize = False
-        self.alive: Callable[[], int] | None = None
-        self._total, self._then = total, then
-        self._plain = not quiet and not err.is_terminal
-        columns = (TextColumn("searching"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(
-            *columns, TextColumn("{task.fields[status]}", markup=False), console=err, disable=quiet or self._plain
-        )
-        self._task = self._bar.add_task("searching", total=total, status="")
-
-    def __enter__(self) -> SearchProgress:
-        self._bar.start()
-        self._started = self._logged = time.monotonic()
-        self._resumed_with: int | None = None
-        return self
-
-    def __call__(self, scores: Sequence[float | None]) -> None:
-        """Takes one entry for each evaluation so far: its score, or None if it has none that counts."""
-        done, now = len(scores), time.monotonic()
-        if self._resumed_with is None:
-            self._resumed_with, self._started = done, now
-        status = self._status(done, now, [score for score in scores if score is not None])
-        self._bar.update(self._task, completed=done, status=status)
-        if self._plain and now - self._logged > LOG_EVERY_SECONDS:
-            self._logged = now
-            err.print(f"{done} of {self._total} evaluations, {status}", highlight=False, soft_wrap=True)
-        self._then()
-
-    def _status(self, done: int, now: float, scores: Sequence[float]) -> str:
-        best = max if self.maximize else min
-        status = f"best {best(scores):.5f}" if scores else "best —"
-        first = self._resumed_with or 0
-        if done > first:
-            status = f"{(done - first) / (now - self._started):.2g}/s, {status}"
-        return status if self.alive is None else f"{status}, {self.alive()} evaluators"
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
 
 class TrainingProgress:

@@ -50,7 +50,7 @@ def report(
 def _study(run: Path, file: Path) -> Path:
     from nas.objective import Objective
     from nas.runs.folder import read_run
-    from nas.searchers.optuna_samplers import write_study
+    from nas.study import write_study
 
     settings, evaluations = read_run(run)
     objective = Objective(settings["maximize"], *settings["objectives"][1:])

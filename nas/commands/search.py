@@ -17,12 +17,13 @@ from nas.commands.common import (
     command_line,
     confine,
     load_model,
-    refuse_failures,
     write_page,
 )
-from nas.commands.console import SearchProgress, counting, err, out, print_json, read_json
+from nas.commands.console import counting, err, out, print_json, read_json
 from nas.commands.identity import check_identity, identify
 from nas.commands.options import Given, flag_of, verb
+from nas.progress import SearchProgress
+from nas.result import NothingScored, refuse_failures
 from nas.settings import ClusterSettings, SearchSettings
 from search_spaces import Budget, Cost, NasError, PredictedCost, RunError, Score, Space
 from search_spaces.settings import Settings, option, option_of
@@ -60,7 +61,7 @@ def search(
         calibrations: JsonMapping = {}
         if run.resume is not None:
             settings, calibrations = _resumed(mirror.folder, settings, given)
-        with SearchProgress(settings.evals, json, mirror.sync) as progress:
+        with SearchProgress(settings.evals, err, json, mirror.sync) as progress:
             try:
                 result = run_search(settings, mirror.folder, run.resume is not None, progress, cluster, calibrations)
             except KeyboardInterrupt:
@@ -158,25 +159,28 @@ def run_search(
         costs = _costs(settings, space, model, calibrations or {}, cluster if on_cluster else None)
         latencies = {name: cost for name, cost in costs.items() if name.startswith("latency_ms")}
         kept = {name: cost.calibration.to_dict() for name, cost in latencies.items()}  # type: ignore[attr-defined]
-        result = nas.search(
-            space,
-            score,
-            costs=costs,
-            budgets=settings.budgets,
-            searcher=settings.searcher,
-            evals=settings.evals,
-            seed=settings.seed,
-            out=folder,
-            resume=resume,
-            batch=settings.batch,
-            objectives=settings.objectives,
-            on_progress=lambda evaluations: progress([e.score if e.ok else None for e in evaluations]),
-            settings={**settings.to_dict(), "calibrations": kept, "command": command_line(), "identity": identity},
-            executor=executor,
-            asynchronous=settings.asynchronous,
-            uniform=settings.uniform,
-            holdout=settings.holdout,
-        )
+        try:
+            result = nas.search(
+                space,
+                score,
+                costs=costs,
+                budgets=settings.budgets,
+                searcher=settings.searcher,
+                evals=settings.evals,
+                seed=settings.seed,
+                out=folder,
+                resume=resume,
+                batch=settings.batch,
+                objectives=settings.objectives,
+                callbacks=[progress],
+                settings={**settings.to_dict(), "calibrations": kept, "command": command_line(), "identity": identity},
+                executor=executor,
+                asynchronous=settings.asynchronous,
+                uniform=settings.uniform,
+                holdout=settings.holdout,
+            )
+        except NothingScored as error:
+            result = error.result  # refused once its report is written
     _warn_unverified(settings.budgets, costs, result, folder)
     return result
 

@@ -13,10 +13,13 @@ from pathlib import Path
 import typer
 
 from nas.cluster.sweep import read_jobs
-from nas.commands.common import JsonOption, command_line, costs_line, refuse_failures, write_page
-from nas.commands.console import SearchProgress, err, out, print_json, table
+from nas.commands.common import JsonOption, command_line, costs_line, write_page
+from nas.commands.console import err, out, print_json, table
 from nas.commands.options import Given, verb
 from nas.commands.search import run_search, run_settings
+from nas.progress import SearchProgress
+from nas.result import refuse_failures
+from nas.runs.ledger import Evaluation
 from nas.settings import WHERE, SearchSettings, parse_budget
 from search_spaces import CheckFailed, NasError, RunError
 from search_spaces.settings import Settings, option
@@ -157,16 +160,16 @@ class _TrialProgress(SearchProgress):
     """Reports to Ray Tune now and then, in place of a bar."""
 
     def __init__(self, total: int, then: Callable[[], None], report: Callable[[JsonObject], None]) -> None:
-        super().__init__(total, True, then)
+        super().__init__(total, err, True, then)
         self._sync, self._report, self._reported = then, report, 0.0
 
-    def __call__(self, scores: Sequence[float | None]) -> None:
+    def __call__(self, evaluations: Sequence[Evaluation]) -> None:
         self._sync()
         if time.monotonic() - self._reported > REPORT_EVERY_SECONDS:
             self._reported = time.monotonic()
-            known = [score for score in scores if score is not None]
+            known = [e.score for e in evaluations if e.ok and e.score is not None]
             best = (max if self.maximize else min)(known) if known else None
-            self._report({"evaluations": len(scores), "score": best})
+            self._report({"evaluations": len(evaluations), "score": best})
 
 
 def _write_page(place: str, names: Sequence[str]) -> str | None:

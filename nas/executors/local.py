@@ -6,12 +6,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from nas.runs.ledger import Evaluation
 from search_spaces import NasError, Subnet
 
 __all__ = ["LocalExecutor", "Outcome", "one_line"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,16 @@ class Outcome:
 
 
 class LocalExecutor:
-    """Calls `score` (list of subnets -> one number for each) on whole batches.
+    """Calls `score` on whole batches (list of subnets -> one number for each), or on each subnet alone.
 
-    If a batch raises, its subnets are scored one by one, so that only the faulty ones fail. KeyboardInterrupt is
-    never caught.
+    If a batch raises, its subnets are scored one by one, so that only the faulty ones fail. A score of one subnet is
+    recognised as long as no list could be scored: it raises for a list, or gives one number for it, and it gives a
+    number for a subnet. KeyboardInterrupt is never caught.
     """
 
-    def __init__(self, score: Callable[[list[Subnet]], Sequence[Any]]) -> None:
-        self.score = score
+    def __init__(self, score: Callable[[list[Subnet]], Sequence[Any]] | Callable[[Subnet], Any]) -> None:
+        self.score: Callable[..., Any] = score
+        self._of_one: bool | None = None  # whether it is a score of one subnet, once that is known
 
     def run(self, subnets: Sequence[Subnet], best: Evaluation | None = None) -> Iterator[list[Outcome]]:
         """Outcomes in the order of `subnets`, in the chunks in which they become known.
@@ -44,32 +48,61 @@ class LocalExecutor:
         """
         if not subnets:
             return
-        try:
-            yield self._scored(subnets, best)
+        if self._of_one:
+            for subnet in subnets:
+                yield [self._alone(subnet)]
             return
+        try:
+            outcomes = self._scored(subnets, best)
+            self._of_one = False
         except _ScoreError as error:
-            if len(subnets) == 1:
-                yield [Outcome(None, str(error), error.seconds)]
+            if len(subnets) > 1:
+                for subnet in subnets:
+                    yield from self.run([subnet], best)
                 return
-        for subnet in subnets:
-            yield from self.run([subnet], best)
+            outcomes = [self._failed(subnets[0], error)]
+        yield outcomes
 
     def _scored(self, subnets: Sequence[Subnet], best: Evaluation | None) -> list[Outcome]:
-        start = time.perf_counter()
-        try:
-            values = list(self._called(list(subnets), best))
-        except Exception as error:  # any exception of a user's score is recorded, and the search continues
-            raise _ScoreError(one_line(error), time.perf_counter() - start) from error
-        seconds = (time.perf_counter() - start) / len(subnets)
+        values, seconds = _timed(lambda: list(self._called(list(subnets), best)))
         if len(values) != len(subnets):
             raise NasError(f"a score must give one number for each subnet; got {len(values)} for {len(subnets)}")
         compared = best is not None
-        return [_outcome(value, seconds, compared) for value in values]
+        return [_outcome(value, seconds / len(subnets), compared) for value in values]
 
     def _called(self, subnets: list[Subnet], best: Evaluation | None) -> Sequence[Any]:
         if best is None:
-            return self.score(subnets)
+            return cast(Sequence[Any], self.score(subnets))
         return cast(Any, self.score).against(subnets, best.subnet, best.score)  # type: ignore[no-any-return]
+
+    def _failed(self, subnet: Subnet, error: _ScoreError) -> Outcome:
+        """The outcome of a subnet whose list was not scored; that of the subnet alone, if the score takes one."""
+        if self._of_one is None:
+            try:
+                value, seconds = _timed(lambda: self.score(subnet))
+            except _ScoreError as alone:
+                if "'list'" in str(error):  # 'list' object has no attribute ...: it may want one subnet
+                    return Outcome(None, f"{alone} (and for a list: {error})", error.seconds)
+            else:
+                self._of_one = _number(value) is not None or None
+                return _outcome(value, seconds, compared=False)
+        return Outcome(None, str(error), error.seconds)
+
+    def _alone(self, subnet: Subnet) -> Outcome:
+        try:
+            value, seconds = _timed(lambda: self.score(subnet))
+        except _ScoreError as error:
+            return Outcome(None, str(error), error.seconds)
+        return _outcome(value, seconds, compared=False)
+
+
+def _timed(score: Callable[[], T]) -> tuple[T, float]:
+    """The result and the seconds it took. Any exception of a user's score is a `_ScoreError`: the search goes on."""
+    start = time.perf_counter()
+    try:
+        return score(), time.perf_counter() - start
+    except Exception as error:
+        raise _ScoreError(one_line(error), time.perf_counter() - start) from error
 
 
 class _ScoreError(Exception):
@@ -83,15 +116,21 @@ def _outcome(value: Any, seconds: float, compared: bool) -> Outcome:
     ruled_out = False
     if compared and isinstance(value, tuple) and len(value) == 2:
         value, ruled_out = value[0], bool(value[1])
-    try:
-        score = float(value)
-    except (TypeError, ValueError):
+    score = _number(value)
+    if score is None:
         return Outcome(None, f"score is not a number but {type(value).__name__}", seconds)
-    except OverflowError:
-        score = math.inf
     if not math.isfinite(score):
         return Outcome(None, f"score is {'NaN' if math.isnan(score) else 'infinite'}", seconds)
     return Outcome(score, None, seconds, ruled_out)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):  # the last from a tensor of several numbers
+        return None
+    except OverflowError:
+        return math.inf
 
 
 def one_line(error: BaseException) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "measurements",
     "run_names",
     "short",
+    "thinned",
 ]
 
 _COSTS = {
@@ -116,3 +117,10 @@ def alike_text(uniform: Evaluation) -> str:
 def interval_text(figure: JsonMapping) -> str:
     """A figure with its interval: 0.102 (0.081 – 0.125)."""
     return f"{figure['value']:.3f} ({figure['low']:.3f} – {figure['high']:.3f})"
+
+
+def thinned(points: Sequence[Evaluation], length: int) -> Sequence[Evaluation]:
+    """At most `length` of the points, evenly spaced, with both ends."""
+    if len(points) <= length:
+        return points
+    return [points[round(i * (len(points) - 1) / (length - 1))] for i in range(length)]

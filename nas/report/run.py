@@ -14,8 +14,9 @@ from nas.runs.folder import read_run
 from nas.runs.ledger import Evaluation
 from search_spaces import NasError, RunError, Space, space_from_dict
 from search_spaces.budget import Budget
+from search_spaces.types import JsonObject
 
-__all__ = ["RunReport", "checked", "differences", "read_report"]
+__all__ = ["RunReport", "checked", "differences", "read_report", "report_of"]
 
 Added = TypeVar("Added")
 
@@ -101,7 +102,11 @@ def read_report(folder: str | os.PathLike[str]) -> RunReport:
 
     Raises `RunError` if the folder holds no run, or if its run.json or ledger is damaged.
     """
-    settings, evaluations = read_run(folder)
+    return report_of(folder, *read_run(folder))
+
+
+def report_of(folder: str | os.PathLike[str], settings: JsonObject, evaluations: Sequence[Evaluation]) -> RunReport:
+    """The same from the contents of run.json and the ledger."""
     objective = Objective(settings["maximize"], *settings["objectives"][1:])
     best, front = best_and_front(evaluations, objective, settings["front_cost"])
     verification = _added(settings, "verification", Verification)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nas.report.formatting import alike_text, gain_of_freedom, measurements
+from nas.report.formatting import alike_text, gain_of_freedom, measurements, thinned
 from nas.report.run import RunReport, checked, read_report
 from nas.report.run_json import Holdout, Trust, Verification
 from nas.runs.ledger import Evaluation
@@ -164,7 +164,7 @@ def _verification(verification: Verification) -> Table:
 
 def _front(run: RunReport, best: Evaluation) -> Table:
     """The front, or an even choice of its points that includes both ends."""
-    shown = _thinned(run.front, _MAX_FRONT_ROWS)
+    shown = thinned(run.front, _MAX_FRONT_ROWS)
     title = f"Front: score against {run.front_cost}, {len(run.front)} subnets"
     title = escape(title) + (f" ({len(shown)} shown)" if len(shown) < len(run.front) else "")
     table = Table(title=title, title_justify="left")
@@ -175,13 +175,6 @@ def _front(run: RunReport, best: Evaluation) -> Table:
         costs = (_number(point.costs[name]) for name in best.costs)
         table.add_row(point.subnet.id, _number(point.score), *costs)
     return table
-
-
-def _thinned(points: Sequence[Evaluation], length: int) -> Sequence[Evaluation]:
-    """At most `length` of the points, evenly spaced, with both ends."""
-    if len(points) <= length:
-        return points
-    return [points[round(i * (len(points) - 1) / (length - 1))] for i in range(length)]
 
 
 def _convergence(run: RunReport, width: int = 24) -> Text:

@@ -177,6 +177,9 @@ def _wrong(settings: Any) -> str | None:
     for key in ("budgets", "objectives", "costs"):
         if not all(isinstance(each, str) for each in settings[key]):
             return f"its {key} are {settings[key]!r}"
+    known = settings.get("warm_start", {"evaluations": 0})
+    if not isinstance(known, dict) or type(known.get("evaluations")) is not int:
+        return f"its warm_start is {known!r}"
     named = [*settings["objectives"][1:], settings.get("front_cost", "")]
     unknown = [cost for cost in named if cost is not None and cost not in settings["costs"]]
     return f"it names the cost {unknown[0]!r}, and has {settings['costs']}" if unknown else None

@@ -32,18 +32,20 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "error": (str, type(None)),
     "seconds": (int, float),
     "at": str,
+    "origin": str,
 }
 _CHECKSUM = "crc"
 _KEYS = ("index", "id", "subnet", "costs", "score", "status", "error", "seconds", "at")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """A subnet with its costs and score, and how and when they were obtained.
 
-    `status` is "ok"; "ruled out", for a subnet that could not be the best when it was compared: its score is an
-    estimate; "failed" (`error` has the reason, in one line); or "over budget", for a subnet whose measured cost was
-    over: it has no score. `at` is the UTC time, ISO 8601; `seconds` the duration.
+    `status` is "ok"; "ruled out", for a subnet that cannot be the best, but whose score the searcher learns from: it is
+    an estimate, or of a warm start and over a budget; "failed" (`error` has the reason, in one line); or "over budget",
+    for a subnet whose measured cost was over: it has no score. `at` is the UTC time, ISO 8601; `seconds` the duration.
+    `origin` names where the evaluation was made, if it came with a warm start; None for one of this search.
     """
 
     index: int
@@ -54,6 +56,14 @@ class Evaluation:
     error: str | None = None
     seconds: float = 0.0
     at: str = ""
+    origin: str | None = None
+
+    def __repr__(self) -> str:
+        """A call that makes it, without when and how long: Evaluation(3, Subnet(...), {'params': 2498112}, 0.51)."""
+        more = {"status": self.status, "error": self.error, "origin": self.origin}
+        more = {name: value for name, value in more.items() if value not in (None, "ok")}
+        words = "".join(f", {name}={value!r}" for name, value in more.items())
+        return f"Evaluation({self.index}, {self.subnet!r}, {dict(self.costs)}, {self.score!r}{words})"
 
     @property
     def ok(self) -> bool:
@@ -68,12 +78,12 @@ class Evaluation:
     def to_dict(self) -> JsonObject:
         """Plain containers, with the subnet's id."""
         fields = {**vars(self), "id": self.subnet.id, "subnet": self.subnet.to_dict(), "costs": dict(self.costs)}
-        return {key: fields[key] for key in _KEYS}
+        return {key: fields[key] for key in (*_KEYS, *([] if self.origin is None else ["origin"]))}
 
     @classmethod
     def from_dict(cls, fields: JsonMapping) -> Evaluation:
         """The evaluation that `to_dict` wrote; raises ValueError, KeyError or TypeError for anything else."""
-        if set(fields) != set(_KEYS) or fields["status"] not in _STATUSES:
+        if set(fields) - {"origin"} != set(_KEYS) or fields["status"] not in _STATUSES:
             raise ValueError(f"an evaluation has the keys {', '.join(_KEYS)}")
         subnet = Subnet.from_dict(fields["subnet"])
         if subnet.id != fields["id"]:
@@ -81,12 +91,12 @@ class Evaluation:
         if (fields["score"] is None) is (fields["status"] in _SCORED):
             raise ValueError("an evaluation has a score when its status is ok or ruled out, and only then")
         for name, kind in _KINDS.items():
-            if not isinstance(fields[name], kind):
+            if name in fields and not isinstance(fields[name], kind):
                 raise ValueError(f"its {name} is {fields[name]!r}")
         for name, value in (*fields["costs"].items(), ("score", fields["score"]), ("seconds", fields["seconds"])):
             if value is not None and not _is_number(value):
                 raise ValueError(f"its {name} is {value!r}, not a finite number")
-        return cls(**{**{key: fields[key] for key in _KEYS if key != "id"}, "subnet": subnet})
+        return cls(**{**{key: fields[key] for key in fields if key != "id"}, "subnet": subnet})
 
 
 class Ledger:

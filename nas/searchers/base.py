@@ -20,11 +20,11 @@ MAX_DRAWS = 4096
 class Searcher(ABC):
     """Proposes subnets that keep the budgets, each once.
 
-    Call order: the loop makes the searcher once, with the set of subnets it may propose. Then, until the evaluations
-    are spent, it calls `ask(n)`, has the proposals evaluated, and calls `tell` with the evaluations, in the order in
-    which they were asked for. A searcher may propose fewer than `n`, to learn from them first or because few are left;
-    an empty list ends the search. `tell` may not be called for the end of the last batch, and some evaluations may have
-    failed: see `Evaluation.status`.
+    Call order: the loop makes the searcher once, with the set of subnets it may propose, and gives it what is known
+    beforehand (`start_from`). Then, until the evaluations are spent, it calls `ask(n)`, has the proposals evaluated,
+    and calls `tell` with the evaluations, in the order in which they were asked for. A searcher may propose fewer than
+    `n`, to learn from them first or because few are left; an empty list ends the search. `tell` may not be called for
+    the end of the last batch, and some evaluations may have failed: see `Evaluation.status`.
 
     A run is resumed by replaying it: the same calls, from the same seed, with evaluations from the ledger. So proposals
     may depend only on the arguments of the constructor and of `tell`; all randomness comes from `rng`.
@@ -47,6 +47,16 @@ class Searcher(ABC):
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Receives the evaluations of proposals, in the order in which they were asked for."""
         self.told += evaluations
+
+    def start_from(self, known: Sequence[Evaluation]) -> None:
+        """Receives what is known before the first `ask`, which is not proposed again.
+
+        Subnets over the budgets are passed over here.
+        """
+        within = [evaluation for evaluation in known if self.feasible.contains(evaluation.subnet)]
+        for evaluation in within:
+            self.take(evaluation.subnet)
+        self.tell(within)
 
     def draw(self, n: int) -> list[Subnet]:
         """Up to `n` new subnets, uniformly from those that keep the budgets and were not seen.

@@ -33,6 +33,7 @@ __all__ = ["ExactSearcher"]
 
 DESIGN = 16
 _POOL = 512
+_KNOWN_NOISE = 0.01  # more subnets may be known beforehand than there are features: without noise, nothing is left
 _SHAPE_ROUNDS = 2
 MIN_BATCH = 8
 MAX_CANDIDATES = 128
@@ -70,6 +71,7 @@ class ExactSearcher(Searcher):
     _model: ScoreModel | None = None
     _model_of, _variances_of = 0, 0
     _shape_rounds = 0
+    _design_noise = 0.0
 
     def ask(self, n: int) -> list[Subnet]:
         if self._design and (subnets := self._taken(self._design, n)):
@@ -91,11 +93,12 @@ class ExactSearcher(Searcher):
         """The candidates that promise most."""
         count = _DRAWS if self._quick is self.feasible else _DRAWS_OF_LARGE
         draws = [_Ranked(self._quick, model.draw(self.rng)) for _ in range(count)]
-        worth = np.array([self.objective.worth(evaluation) for evaluation in self._known])
+        least = min(map(self.objective.worth, self._known))
+        goal = max(map(self.objective.worth, self._within), default=least)
         vectors = self._candidates(best, draws)
         if len(vectors) > _CANDIDATES:
             vectors = vectors[np.argsort(-best.table.of_vectors(vectors), kind="stable")[:_CANDIDATES]]
-        rows = most_improving(model, vectors, float(worth.max()), n)[0] if len(vectors) else ()
+        rows = most_improving(model, vectors, goal, n)[0] if len(vectors) else ()
         subnets = self._first_new((self.space.decode(vectors[row]) for row in rows), n)
         subnets += self._first_new(best, n - len(subnets))
         return subnets + self.draw(n - len(subnets))
@@ -104,7 +107,7 @@ class ExactSearcher(Searcher):
         """Vectors of new subnets: the model's best, the best of each draw, and the neighbours of the best known."""
         found = [*islice(best, _RANKED), *(subnet for draw in draws for subnet in islice(draw, 2))]
         rows = [np.array([self.space.encode(subnet) for subnet in found])]
-        for evaluation in sorted(self._known, key=self.objective.worth, reverse=True)[:_INCUMBENTS]:
+        for evaluation in sorted(self._within, key=self.objective.worth, reverse=True)[:_INCUMBENTS]:
             near = neighbours(self.space, self.space.encode(evaluation.subnet))
             rows.append(near[self.feasible.keeps(near)])
         self._rows |= {subnet: self.space.encode(subnet).tobytes() for subnet in self.seen - self._rows.keys()}
@@ -131,10 +134,27 @@ class ExactSearcher(Searcher):
     def _quick(self) -> Feasible:
         return self.feasible.coarser(MAX_MOVES)
 
+    def start_from(self, known: Sequence[Evaluation]) -> None:
+        """The model also learns from subnets over the budgets."""
+        super().start_from(known)
+        self._design_noise = _KNOWN_NOISE if known else 0.0
+        self.told += [evaluation for evaluation in known if not self.feasible.contains(evaluation.subnet)]
+        self._over |= {evaluation.subnet for evaluation in known if not evaluation.ok}
+
+    @cached_property
+    def _over(self) -> set[Subnet]:
+        """Known subnets that cannot be the best: over the budgets, or ruled out."""
+        return set()
+
     @property
     def _known(self) -> list[Evaluation]:
         """The scored evaluations, in the order of `tell`."""
         return [evaluation for evaluation in self.told if evaluation.scored]
+
+    @property
+    def _within(self) -> list[Evaluation]:
+        """Those of subnets that can be the best."""
+        return [evaluation for evaluation in self._known if evaluation.subnet not in self._over]
 
     @cached_property
     def _vectors(self) -> list[npt.NDArray[np.int64]]:
@@ -147,15 +167,17 @@ class ExactSearcher(Searcher):
 
     @cached_property
     def _design(self) -> list[Subnet]:
-        """The rest of the design: those of a pool that say most beside what is known.
+        """The rest of the design: those of a pool that say most beside what is known; none if much is known.
 
         Those that are known come first.
         """
-        known = sorted(self.seen, key=Subnet.to_json)
+        known = sorted({*self.seen, *self._over}, key=Subnet.to_json)
+        if len(known) >= _POOL:
+            return []
         pool = list(dict.fromkeys([*known, *self.feasible.sample(self.rng, _POOL, balanced=True)]))
         x = self.features(np.array([self.space.encode(subnet) for subnet in pool]))
         wanted = max(len(known) + DESIGN // 2, min(DESIGN, max(4, self.evals // 3)))
-        chosen = most_uncertain(x, min(wanted, len(pool)), range(len(known)))
+        chosen = most_uncertain(x, min(wanted, len(pool)), range(len(known)), self._design_noise)
         return [pool[i] for i in chosen[len(known) :]]
 
     def _taken(self, subnets: list[Subnet], n: int) -> list[Subnet]:
@@ -186,7 +208,7 @@ class ExactSearcher(Searcher):
         if not points:
             return []
         points = [points[i] for i in np.unique(np.linspace(0, len(points) - 1, MAX_FRONT_POINTS).astype(int))]
-        known = self._known
+        known = self._within
         waiting = list(self.seen - {evaluation.subnet for evaluation in self.told})
         costs = [float(e.costs[str(self.objective.cost)]) for e in known] + [float(cost.of(s)) for s in waiting]
         worth = [self.objective.worth(e) for e in known] + [float(table.of(s)) for s in waiting]

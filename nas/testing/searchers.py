@@ -16,11 +16,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from nas.loop import SearchResult, search
+from nas.loop import search
 from nas.objective import Objective
+from nas.result import NothingScored, SearchResult
 from nas.runs.ledger import Evaluation
 from nas.searchers import get_searcher
-from nas.testing.worlds import Counting, Score, content, params_of, tiny_space
+from nas.testing.worlds import Counting, Score, content, evaluation, params_of, tiny_space
 from search_spaces import AdditiveTable, Cost, Feasible, Space, Subnet, get_space
 from search_spaces.synthetic import SyntheticScore
 
@@ -135,7 +136,10 @@ class SearcherContract:
     @pytest.mark.parametrize("objectives", [("score",), ("score", "params")])
     @pytest.mark.parametrize("value", [0.0, float("nan")])
     def test_a_score_that_says_nothing_ends_all_the_same(self, objectives: tuple[str, ...], value: float) -> None:
-        result = self.search(lambda subnets: [value] * len(subnets), objectives=objectives)
+        try:
+            result = self.search(lambda subnets: [value] * len(subnets), objectives=objectives)
+        except NothingScored as error:
+            result = error.result
         assert len(result.evaluations) == self.spent(40)
         assert (result.best is None) == (value != value)
 
@@ -170,6 +174,16 @@ class SearcherContract:
         assert [e.subnet for e in result.evaluations] == [e.subnet for e in mirrored.evaluations]
         assert best_of(result).subnet == best_of(mirrored).subnet
         assert [e.subnet for e in result.front] == [e.subnet for e in mirrored.front]
+
+    def test_what_is_known_beforehand_is_not_proposed_again(self) -> None:
+        feasible = Feasible(SPACE, [(PARAMS, BUDGET)])
+        made = get_searcher(self.searcher)(feasible, Objective(), np.random.default_rng(0), 20)
+        known = [evaluation(i, subnet, SCORE([subnet])[0]) for i, subnet in enumerate(list(SPACE)[::9])]
+        made.start_from(known)
+        subnets = made.ask(10)
+        assert subnets
+        assert not set(subnets) & {e.subnet for e in known}
+        assert all(feasible.contains(subnet) for subnet in subnets)
 
     def test_ask_goes_on_without_being_told(self) -> None:
         made = get_searcher(self.searcher)(Feasible(SPACE), Objective(), np.random.default_rng(0), 20)

@@ -1,11 +1,13 @@
 """Subnets to evaluations."""
 
+from dataclasses import replace
+
 import pytest
 
 from nas.evaluate import SubnetEvaluator, utc_now
 from nas.executors import LocalExecutor
 from nas.problem import Problem
-from nas.testing.worlds import Ruling, params_of, tiny_space
+from nas.testing.worlds import Ruling, evaluation, params_of, tiny_space
 from search_spaces import RunError
 from search_spaces.synthetic import SyntheticScore
 
@@ -51,6 +53,23 @@ def test_successive_scores_compare_with_the_best_of_the_batches_before():
     (second,) = evaluator(score).run(SUBNETS[3:], 3, first)
     best = max(e.score for e in first)
     assert [e.status for e in second] == ["ruled out" if s < best else "ok" for s in SCORE(SUBNETS[3:])]
+
+
+def test_evaluations_from_elsewhere_get_costs_and_cannot_win_over_a_budget():
+    class Broken:
+        def of(self, subnet):
+            raise OSError("no device")
+
+    dear = max(SUBNETS, key=PARAMS.of)
+    given = [evaluation(7, subnet, 0.5, params=0) for subnet in (SUBNETS[0], dear)]
+    made = evaluator(budgets=(f"params<={PARAMS.of(dear) - 1}",)).imported([replace(e, origin="there") for e in given])
+    assert [(e.index, e.status, e.score, e.origin) for e in made] == [
+        (0, "ok", 0.5, "there"),
+        (1, "ruled out", 0.5, "there"),
+    ]
+    assert [e.costs["params"] for e in made] == [PARAMS.of(SUBNETS[0]), PARAMS.of(dear)]
+    (failed,) = evaluator(costs={"ms": Broken()}).imported(given[:1])
+    assert (failed.status, failed.score, failed.error) == ("failed", None, "OSError: no device")
 
 
 def test_a_replay_of_something_else_is_refused():

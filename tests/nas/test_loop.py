@@ -6,15 +6,20 @@ from pathlib import Path
 import pytest
 
 import nas
+from evaluators import costs
 from evaluators.scores import synthetic
 from nas.report.summary import summary
 from nas.testing.worlds import Counting, Ruling, content, params_of, tiny_space
-from search_spaces import InfeasibleError, NasError, RunError, SpaceError
+from search_spaces import InfeasibleError, NasError, RunError, SpaceError, get_space
 
 SPACE = tiny_space()
 PARAMS = params_of(SPACE)
 LEAST, MOST = PARAMS.range()
 SCORE = synthetic(SPACE, seed=1)
+
+
+def depth(subnet):
+    return subnet.depth
 
 
 def never(subnets):
@@ -53,8 +58,42 @@ def test_several_budgets_on_one_cost_mean_the_tightest():
 
 
 def test_without_costs_the_front_is_the_best():
-    result = nas.search(SPACE, SCORE, evals=10)
+    result = nas.search(SPACE, SCORE, {}, evals=10)
     assert result.front == [result.best]
+
+
+def test_a_space_may_be_named_and_knows_its_costs(tmp_path):
+    class Supernet:
+        space = get_space("hubert-tiny")
+
+    (tmp_path / "mine.toml").write_text('base = "hubert-tiny"\ndepths = [12]')
+    budgets = ("params<=71%", "macs<=250M", "memory_bytes<=12MB")
+    results = [
+        nas.search(space, depth, budgets=budgets, evals=4)
+        for space in ("hubert-tiny", Supernet.space, Supernet(), tmp_path / "mine.toml")
+    ]
+    for result in results:
+        assert list(result.best.costs) == ["params", "macs", "memory_bytes"]
+        for name, of in (("params", costs.params), ("macs", costs.macs), ("memory_bytes", costs.memory_bytes)):
+            assert result.best.costs[name] == of("hubert-tiny").of(result.best.subnet)
+        assert result.best.costs["macs"] <= 250_000_000
+    assert content(results[0].evaluations) == content(results[1].evaluations) == content(results[2].evaluations)
+
+
+def test_costs_of_the_caller_win():
+    class Twice:
+        def of(self, subnet):
+            return 2 * PARAMS.of(subnet)
+
+    result = nas.search(SPACE, SCORE, {"params": Twice()}, ["params<=800K", "macs<=1T"], evals=8)
+    assert all(e.costs["params"] == 2 * PARAMS.of(e.subnet) for e in result.evaluations)
+    assert list(nas.search(SPACE, SCORE, evals=1).best.costs) == ["params", "macs"]
+
+
+def test_a_score_of_one_subnet_is_mapped_over_the_list():
+    result = nas.search(SPACE, lambda subnet: SCORE([subnet])[0], {"params": PARAMS}, ["params<=400K"], evals=30)
+    whole = nas.search(SPACE, SCORE, {"params": PARAMS}, ["params<=400K"], evals=30)
+    assert content(result.evaluations) == content(whole.evaluations)
 
 
 def test_an_impossible_budget_is_told_before_anything_is_scored_or_written(tmp_path):
@@ -67,16 +106,19 @@ def test_an_impossible_budget_is_told_before_anything_is_scored_or_written(tmp_p
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"budgets": ["macs<=3"]}, "unknown cost 'macs'.*known here: params"),
-        ({"budgets": [nas.Budget("macs", 3)]}, "unknown cost 'macs'.*known here: params"),
-        ({"budgets": ["params<=3"], "costs": {}}, "unknown cost 'params'.*known here: none"),
+        ({"budgets": ["watts<=3"]}, "unknown cost 'watts'.*known here: mine, params, macs, memory_bytes, latency_ms"),
+        ({"budgets": [nas.Budget("watts", 3)]}, "unknown cost 'watts'.*known here: mine, params"),
+        ({"budgets": ["watts<=3"], "costs": None}, "unknown cost 'watts'.*known here: params"),
+        ({"budgets": ["latency_ms<=3"]}, "latency_ms is measured on exported subnets: it needs a supernet"),
+        ({"budgets": ["params@cpu<=3"]}, "a budget is written like"),
         ({"costs": {"params": 3}}, r"must be an AdditiveTable or have \.of\(subnet\); got int"),
         ({"evals": -1}, "evals must be a whole number, 0 or more; got -1"),
         ({"evals": 1.5}, "evals must be a whole number"),
         ({"batch": 0}, "batch must be a whole number, 1 or more"),
         ({"seed": None}, "seed must be a whole number"),
         ({"searcher": "exhaustive"}, "unknown searcher"),
-        ({"objectives": ("score", "macs")}, "unknown cost 'macs' in objectives; known here: params"),
+        ({"objectives": ("score", "watts")}, "unknown cost 'watts'.*known here: mine, params"),
+        ({"objectives": ("score", 3)}, "unknown cost '3'"),
         ({"objectives": "score"}, "objectives must be"),
         ({"objectives": None}, "objectives must be"),
         ({"resume": True}, "resume=True needs out"),
@@ -85,13 +127,16 @@ def test_an_impossible_budget_is_told_before_anything_is_scored_or_written(tmp_p
         ({"budgets": None}, "budgets must be a tuple like"),
         ({"costs": [PARAMS]}, "costs must map names to costs.*got list"),
         ({"searcher": ["random"]}, "unknown searcher"),
-        ({"space": "hubert-tiny"}, r"space must be a Space, as get_space\(\) gives it; got 'hubert-tiny'"),
-        ({"score": None}, "score must be a function of a list of subnets; got None"),
+        ({"space": "hubert-huge"}, "unknown space 'hubert-huge'; known: .*hubert-tiny, or a path to a .toml file"),
+        ({"space": 3}, "space must be a Space, its name, a path to a .toml file, or a supernet; got 3"),
+        ({"score": None}, "score must be a function of a list of subnets, or of one subnet; got None"),
+        ({"resume": True, "out": "x", "warm_start": 3}, "leave warm_start out"),
+        ({"warm_start": 3}, "warm_start must be an Optuna study; got 3"),
     ],
 )
 def test_what_the_user_got_wrong_is_one_line(options, says):
     with pytest.raises(NasError, match=says) as caught:
-        nas.search(**{"space": SPACE, "score": never, "costs": {"params": PARAMS}, **options})
+        nas.search(**{"space": SPACE, "score": never, "costs": {"mine": PARAMS}, **options})
     assert "\n" not in str(caught.value)
 
 
@@ -156,7 +201,7 @@ def test_an_interrupt_keeps_what_was_done_and_writes_the_best_so_far(tmp_path):
 def test_progress_is_told_after_each_chunk():
     seen = []
     options = {"searcher": "random", "evals": 20, "batch": 8}
-    nas.search(SPACE, SCORE, **options, on_progress=lambda evaluations: seen.append(len(evaluations)))
+    nas.search(SPACE, SCORE, **options, callbacks=[lambda evaluations: seen.append(len(evaluations))])
     assert seen == [8, 16, 20]
 
 

@@ -58,9 +58,9 @@ def test_problems_are_checked():
     assert made.feasible.limits == ((PARAMS, 300_000),)
     assert made.front_cost == "params"
     for arguments, error, message in (
-        (("x", SCORE, {}, (), ("score",)), NasError, "space must be a Space"),
+        (("x", SCORE, {}, (), ("score",)), SpaceError, "unknown space 'x'"),
         ((SPACE, SCORE, {}, "params<=3", ("score",)), NasError, "budgets must be a tuple"),
-        ((SPACE, SCORE, {}, ("params<=3",), ("score",)), NasError, "unknown cost 'params'"),
+        ((SPACE, SCORE, {}, ("watts<=3",), ("score",)), NasError, "unknown cost 'watts'"),
         ((SPACE, SCORE, {"params": PARAMS}, ("params<=3",), ("score",)), InfeasibleError, "the smallest has"),
         ((SPACE, Ruling(SCORE), {"params": PARAMS}, (), ("score", "params")), NasError, "objective score alone"),
     ):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from search_spaces import SPACES, SpaceError, get_space
+from search_spaces import SPACES, SpaceError, as_space, get_space
+from search_spaces.hubert import to_toml
 
 PUBLISHED_SIZES = {"lighthubert-base": 6_530_347_008, "lighthubert-small": 951_892_141_473}
 
@@ -92,3 +93,17 @@ def test_unknown_spaces_name_the_known_ones(tmp_path):
         get_space("nothing")
     with pytest.raises(SpaceError, match="cannot read space file"):
         get_space(str(tmp_path / "missing.toml"))
+
+
+def test_a_space_is_known_by_itself_its_name_its_file_and_its_supernet(tmp_path):
+    class Supernet:
+        space = get_space("hubert-tiny")
+
+    (tmp_path / "mine.toml").write_text(to_toml(Supernet.space))
+    for source in (Supernet.space, Supernet(), "hubert-tiny"):
+        assert as_space(source) == Supernet.space
+    assert as_space(tmp_path / "mine.toml").embed_dims == Supernet.space.embed_dims
+    with pytest.raises(
+        SpaceError, match=r"space must be a Space, its name, a path to a \.toml file, or a supernet; got 3"
+    ):
+        as_space(3)

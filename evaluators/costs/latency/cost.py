@@ -131,7 +131,10 @@ def make_latency(context: CostContext, argument: str | None) -> LatencyCost:
         return LatencyCost(calibration)
     supernet = context.supernet
     if supernet is None:
-        raise NasError("latency_ms is measured on exported subnets: it needs a supernet, a space is not enough")
+        raise NasError(
+            "latency_ms is measured on exported subnets: it needs a supernet, a space is not enough (in Python: "
+            "costs={'latency_ms': evaluators.costs.latency_ms(model)})"
+        )
     target = Target.parse(words)
     if context.remote is not None:
         calibration = _kept(context) or context.remote(calibrate_latency, supernet, target)

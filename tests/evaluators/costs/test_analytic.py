@@ -31,9 +31,9 @@ def test_seconds_that_are_no_length_are_refused(seconds):
 
 
 @pytest.mark.parametrize("cost", [macs, params])
-@pytest.mark.parametrize("what", [3, None, "hubert-tiny", get_space])
+@pytest.mark.parametrize("what", [3, None, get_space])
 def test_what_has_no_space_is_refused(cost, what):
-    with pytest.raises(NasError, match=rf"^{cost.__name__} takes a Space or a supernet; got "):
+    with pytest.raises(NasError, match=r"^space must be a Space, its name, .* or a supernet; got "):
         cost(what)
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from nas.commands import console
-from nas.commands.console import SearchProgress, TrainingProgress, counting, print_json, read_json, read_text, table
+from nas.commands.console import TrainingProgress, counting, print_json, read_json, read_text, table
 from search_spaces import NasError, RunError
 
 
@@ -53,29 +53,6 @@ def test_json_files_hold_objects(tmp_path):
             read_json(file, "nothing here")
     file.write_text('{"a": 1}')
     assert read_json(file, "") == {"a": 1}
-
-
-def test_progress_prints_lines_where_there_is_no_terminal(stderr, monkeypatch):
-    synced = []
-    monkeypatch.setattr(console, "LOG_EVERY_SECONDS", -1.0)
-    with SearchProgress(8, False, lambda: synced.append(1)) as progress:
-        progress([])
-        progress([3.0, None])
-        progress.maximize, progress.alive = True, lambda: 5
-        progress([3.0, None, 4.0])
-    lines = stderr.getvalue().splitlines()
-    assert lines[0] == "0 of 8 evaluations, best —"
-    assert lines[1].startswith("2 of 8 evaluations, ")
-    assert lines[1].endswith("/s, best 3.00000")
-    assert lines[2].endswith("/s, best 4.00000, 5 evaluators")
-    assert len(synced) == 3
-
-
-def test_progress_is_silent_where_output_is_json(stderr, monkeypatch):
-    monkeypatch.setattr(console, "LOG_EVERY_SECONDS", -1.0)
-    with SearchProgress(8, True, lambda: None) as progress:
-        progress([1.0])
-    assert stderr.getvalue() == ""
 
 
 def test_training_prints_validations(stderr):

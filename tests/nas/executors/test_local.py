@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
+import torch
 
 from nas.executors import LocalExecutor
 from nas.testing.worlds import Counting, tiny_space
-from search_spaces import NasError
+from search_spaces import NasError, Subnet
 
 SUBNETS = list(tiny_space())[:4]
 
@@ -50,6 +54,54 @@ def test_what_is_not_a_finite_number_is_a_failure(value, error):
 def test_a_wrong_number_of_scores_is_refused():
     with pytest.raises(NasError, match="one number for each subnet; got 1 for 4"):
         outcomes(lambda subnets: [1.0])
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, torch.tensor, lambda value: torch.tensor([value])])
+def test_a_score_of_one_subnet_is_recognised(kind):
+    asked = []
+
+    def score(subnet):
+        value = kind(subnet.embed_dim / 2)  # a list has no embed_dim
+        asked.append(subnet)
+        return value
+
+    assert [o.score for o in outcomes(score)] == [subnet.embed_dim / 2 for subnet in SUBNETS]
+    assert asked == SUBNETS, "each is scored once"
+
+
+def test_a_score_of_one_subnet_that_takes_anything_is_recognised():
+    assert [o.score for o in outcomes(lambda subnet: 0.5)] == [0.5] * 4
+    assert [o.error for o in outcomes(lambda subnet: math.nan)] == ["score is NaN"] * 4
+    assert [o.error for o in outcomes(lambda subnet: None)] == ["score is not a number but NoneType"] * 4
+
+
+def test_a_score_of_one_subnet_is_recognised_by_the_first_that_it_can_score():
+    def score(subnet):
+        if subnet.depth == 2:
+            raise RuntimeError("no slice")
+        return 1.0
+
+    executor = LocalExecutor(score)
+    shallow, deep = Subnet(128, (2, 2), (1.5, 1.5)), Subnet(128, (2, 2, 2), (1.5,) * 3)
+    made = [outcome for chunk in executor.run([shallow, deep, shallow]) for outcome in chunk]
+    assert [o.score for o in made] == [None, 1.0, None]
+    assert made[0].error.startswith("RuntimeError: no slice")
+    assert made[2].error == "RuntimeError: no slice"
+    assert [o.score for chunk in executor.run([deep, deep]) for o in chunk] == [1.0, 1.0]
+
+
+def test_a_score_of_lists_is_not_mistaken_for_one_of_subnets():
+    calls = []
+
+    def score(subnets):
+        calls.append(subnets)
+        if len(calls) < 4:  # the first batch, and its first subnet, with both ways of calling
+            raise RuntimeError("out of memory")
+        return [float(len(subnets))] * len(subnets)
+
+    results = outcomes(score)
+    assert [o.error for o in results] == ["RuntimeError: out of memory", None, None, None]
+    assert [o.score for o in results[1:]] == [1.0] * 3
 
 
 def test_an_interrupt_is_never_caught():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -41,7 +42,8 @@ def width(subnets):
 
 def searched(folder, score=width, costs=("params",), budgets=("params<=400K",), evals=30, added=None, **more):
     """A run folder, with the entries of `added` put into its run.json."""
-    nas.search(SPACE, score, {name: params_of(SPACE) for name in costs}, budgets, evals=evals, out=folder, **more)
+    with suppress(nas.NothingScored):
+        nas.search(SPACE, score, {name: params_of(SPACE) for name in costs}, budgets, evals=evals, out=folder, **more)
     file = Path(folder) / "run.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **(added or {})}))
     return folder

@@ -57,7 +57,7 @@ def test_a_run_that_is_in_progress_can_be_read(tmp_path):
     seen = []
     nas.search(
         SPACE, width, {"params": params_of(SPACE)}, evals=32, out=tmp_path,
-        on_progress=lambda evaluations: seen.append((len(evaluations), read_report(tmp_path))),
+        callbacks=[lambda evaluations: seen.append((len(evaluations), read_report(tmp_path)))],
     )  # fmt: skip
     assert [run.counts["proposed"] for _, run in seen] == [number for number, _ in seen]
     assert all(run.trust is None for _, run in seen)

@@ -46,7 +46,7 @@ def started(evaluations):
 out, resume = sys.argv[1], "--resume" in sys.argv
 try:
     nas.search(space, Slow(), {"params": params_of(space)}, ["params<=500K"], "evolution", 120, batch=2, seed=3,
-               out=out, resume=resume, on_progress=started)
+               out=out, resume=resume, callbacks=[started])
 except nas.runs.folder.RunError as error:
     sys.exit(f"RunError: {error}")
 """
@@ -191,7 +191,7 @@ def test_run_json_of_a_continued_run_tells_what_was_planned_first_and_last(tmp_p
 
 @pytest.mark.parametrize("value", [None, "x", -0.5, [], {}, [3], "missing"])
 @pytest.mark.parametrize("key", ["space", "budgets", "objectives", "costs", "score", "evals", "planned_evals",
-                                 "front_cost", "space_size", "space_fits", "maximize"])  # fmt: skip
+                                 "front_cost", "space_size", "space_fits", "maximize", "warm_start"])  # fmt: skip
 def test_settings_changed_by_hand_are_refused_or_reported_but_never_a_traceback(tmp_path, key, value):
     params = params_of(SPACE)
     options = {"costs": {"params": params}, "budgets": ["params<=400K"], "evals": 3, "out": tmp_path}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +32,11 @@ def reopened(path):
 def test_an_evaluation_survives_its_json():
     for original in (evaluation(3, SUBNETS[3], 0.1 + 0.2, 10**18), evaluation(0, SUBNETS[0], None, status="failed")):
         assert Evaluation.from_dict(json.loads(json.dumps(original.to_dict()))) == original
+        assert "origin" not in original.to_dict()
+        known = replace(original, origin="optuna: trial 3 of mine")
+        assert Evaluation.from_dict(json.loads(json.dumps(known.to_dict()))) == known
+        with pytest.raises(ValueError, match="its origin is 3"):
+            Evaluation.from_dict({**known.to_dict(), "origin": 3})
 
 
 def test_what_was_appended_is_there_when_reopened(tmp_path):

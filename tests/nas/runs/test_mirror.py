@@ -27,7 +27,7 @@ def url(tmp_path):
 
 def searched(url, evals, resume=False):
     with Mirror(url) as mirror:
-        options = {"searcher": "random", "batch": 4, "on_progress": lambda evaluations: mirror.sync()}
+        options = {"searcher": "random", "batch": 4, "callbacks": [lambda evaluations: mirror.sync()]}
         return nas.search(SPACE, SCORE, evals=evals, out=mirror.folder, resume=resume, **options)
 
 

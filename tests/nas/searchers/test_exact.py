@@ -6,7 +6,7 @@ import pytest
 import nas
 from evaluators.costs import params
 from evaluators.scores import synthetic
-from nas.testing.worlds import params_of, tiny_space
+from nas.testing.worlds import evaluation, params_of, tiny_space
 from search_spaces import Feasible, get_space
 
 SPACE = get_space("hubert-tiny")
@@ -45,3 +45,19 @@ def test_a_front_against_a_measured_cost_is_searched_too():
     result = nas.search(SPACE, score, {"latency_ms": Measured}, (), "exact", 60, objectives=("score", "latency_ms"))
     assert len(result.evaluations) == 60
     assert len(result.front) > 5
+
+
+def test_it_learns_from_known_subnets_over_the_budget():
+    """Nothing within the budget is known, and yet the best within it is proposed right after the design."""
+    space = tiny_space()
+    cost, score = params_of(space), synthetic(space, seed=2)
+    feasible = Feasible(space, [(cost, 400_000)])
+    over = [subnet for subnet in space if not feasible.contains(subnet)]
+    known = [evaluation(i, s, value, status="ruled out") for i, (s, value) in enumerate(zip(over, score(over)))]
+    made = nas.get_searcher("exact")(feasible, nas.Objective(), np.random.default_rng(0), 100)
+    made.start_from(known)
+    design = made.ask(16)
+    shapes = len(space.embed_dims) * len(space.depths)
+    assert feasible.best(score.table) in made.ask(shapes)
+    assert len(design) == 8, "little is left to be learned"
+    assert all(feasible.contains(subnet) for subnet in design)

@@ -3,19 +3,15 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-from datetime import datetime
 
 import numpy as np
 import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import nas
 from evaluators.scores import synthetic
 from nas import Objective, get_searcher
-from nas.searchers.optuna_samplers import write_study
 from nas.testing.worlds import evaluation, params_of, tiny_space
 from search_spaces import Feasible, NasError, Subnet, get_space
 from tests.nas.test_import import ROOT
@@ -90,7 +86,8 @@ def test_the_verbosity_of_optuna_is_put_back():
 
 
 def test_without_optuna_one_line_says_what_to_install(monkeypatch):
-    monkeypatch.delitem(sys.modules, "nas.searchers.optuna_samplers")
+    for module in ("nas.searchers.optuna_samplers", "nas.study"):
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(NasError) as told:
         get_searcher("optuna-tpe")
@@ -104,50 +101,3 @@ def test_without_optuna_one_line_says_what_to_install(monkeypatch):
 def test_importing_is_lazy(code, kept_out):
     code = f"import sys; {code}; sys.exit({kept_out!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
-def loaded(path):
-    return optuna.load_study(study_name=SPACE.name, storage=JournalStorage(JournalFileBackend(str(path))))
-
-
-def test_a_written_study_is_read_back(tmp_path):
-    a, b, c = Subnet(128, (2, 4), (1.5, 3.5)), Subnet(192, (2, 4, 6), (1.5, 3.5, 1.5)), Subnet(128, (4, 4), (1.5, 3.5))
-    evaluations = [
-        evaluation(0, a, 0.25, 7, at="2026-05-04T10:00:00.500+00:00"),
-        evaluation(1, b, None, 8, status="failed", error="score is NaN"),
-        evaluation(2, c, None, 9, status="over budget"),
-    ]
-    path = tmp_path / "study.log"
-    path.write_text('{"op_code": 0, "worker_id": "of an earlier run"}\n')
-    write_study(evaluations, SPACE, Objective(maximize=False, cost="params"), path)
-    study = loaded(path)
-    assert [direction.name for direction in study.directions] == ["MINIMIZE", "MINIMIZE"]
-    assert study.metric_names == ["score", "params"]
-    ok, failed, over = study.trials
-    assert ok.values == [0.25, 7.0]
-    assert ok.params == {"embed_dim": 128, "depth": 2, "heads_0": 2, "ffn_0": 1.5, "heads_2": 4, "ffn_2": 3.5}
-    assert ok.datetime_complete.astimezone() == datetime.fromisoformat("2026-05-04T10:00:00.500+00:00")
-    assert ok.user_attrs == {"id": a.id, "costs": {"params": 7}, "error": None}
-    assert (failed.state, failed.user_attrs["error"]) == (TrialState.FAIL, "score is NaN")
-    assert (over.state, over.constraints) == (TrialState.PRUNED, {"budget": 1.0})
-    assert [subnet_of(trial) for trial in study.trials] == [a, b, c]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["study.log"]
-
-
-def test_the_study_of_a_run_finds_the_best_of_the_run(tmp_path):
-    result = nas.search(SPACE, synthetic(SPACE), {"params": PARAMS}, evals=20)
-    write_study(result.evaluations, SPACE, Objective(), tmp_path / "study.log")
-    study = loaded(tmp_path / "study.log")
-    assert (study.best_value, study.best_trial.number) == (result.best.score, result.best.index)
-
-
-def test_a_study_of_nothing_is_a_study(tmp_path):
-    write_study([], SPACE, Objective(), tmp_path / "study.log")
-    assert loaded(tmp_path / "study.log").trials == []
-
-
-def test_a_study_replaces_no_other_file(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(NasError, match="is not an Optuna journal"):
-        write_study([], tiny_space(), Objective(), tmp_path / "mine.txt")
-    assert (tmp_path / "mine.txt").read_text() == "mine"
