@@ -103,10 +103,6 @@ class SearchResult:
             raise NasError(f"cost must be one of {', '.join(self.best.costs)}; got {cost!r}")
         title, _, plot = next(iter(front_figures(replace(self._report(), front_cost=cost), self.best).values()))
         figure = plotly.Figure(paint(plot, PALETTES["light"]))
-        if self.uniform and not any("uniform" in str(trace.name) for trace in figure.data):
-            marker = {"color": "#2f9e62", "size": 12, "symbol": "diamond"}
-            place = {"x": [self.uniform.costs[cost]], "y": [self.uniform.score], "hovertext": [_text(self.uniform)]}
-            figure.add_scatter(**place, mode="markers", name="best uniform", marker=marker, hoverinfo="text")
         return figure.update_layout(title=plain(title), margin_t=60)
 
     def to_optuna(self) -> optuna.Study:

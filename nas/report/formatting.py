@@ -15,14 +15,15 @@ __all__ = [
     "alike_text",
     "budget_text",
     "budgets_text",
-    "cost_name",
     "cost_title",
     "duration",
     "gain_of_freedom",
     "interval_text",
     "measurements",
     "run_names",
+    "sentence",
     "short",
+    "spaced",
     "thinned",
 ]
 
@@ -44,24 +45,32 @@ def short(value: float | None, digits: int = 3) -> str:
     return f"{value:.{max(digits, 4)}g}"
 
 
-def cost_name(cost: str) -> str:
-    """A cost in words, with its unit; a cost without a word of its own, or with a target, is returned unchanged."""
-    return _COSTS.get(cost, cost)
+def cost_title(cost: str, macs_seconds: float | None, *, start: bool = True) -> str:
+    """A cost in words, with its unit; `macs_seconds` is the length of audio that the run's MACs are for.
 
-
-def cost_title(cost: str, macs_seconds: float | None) -> str:
-    """A cost as a title, with its unit; `macs_seconds` is the length of audio that the run's MACs are for."""
+    `start`: whether it starts a sentence.
+    """
     name, at, target = cost.partition("@")
+    title = _COSTS.get(name, name) + (f" on {spaced(target)}" if at else "")
     if cost == "macs" and macs_seconds:
-        return f"MACs for {macs_seconds:g} s of audio"
-    title = cost_name(name) + (f", {target}" if at else "")
-    return title[:1].upper() + title[1:]
+        title = f"MACs for {macs_seconds:g} s of audio"
+    return sentence(title) if start else title
+
+
+def sentence(text: str) -> str:
+    """`text` with a capital at its start and nowhere changed else: str.capitalize would make 2.5M 2.5m."""
+    return text[:1].upper() + text[1:]
+
+
+def spaced(target: str) -> str:
+    """The target of a latency with spaces, at which a line may break: onnxruntime, threads=1, seconds=2."""
+    return target.replace(",", ", ")
 
 
 def budget_text(budget: Budget) -> str:
-    """A budget as people write it: params ≤ 2.5M, latency_ms ≤ 20 on onnxruntime,threads=1."""
+    """A budget as people write it: params ≤ 2.5M, latency_ms ≤ 20 on onnxruntime, threads=1."""
     cost, at, target = budget.cost.partition("@")
-    return f"{cost} ≤ {short(budget.limit, 6)}" + (f" on {target}" if at else "")
+    return f"{cost} ≤ {short(budget.limit, 6)}" + (f" on {spaced(target)}" if at else "")
 
 
 def budgets_text(budgets: Sequence[Budget]) -> str:

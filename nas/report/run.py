@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 from nas.objective import Objective, best_and_front
@@ -16,9 +17,11 @@ from search_spaces import NasError, RunError, Space, space_from_dict
 from search_spaces.budget import Budget
 from search_spaces.types import JsonObject
 
-__all__ = ["RunReport", "checked", "differences", "read_report", "report_of"]
+__all__ = ["Folder", "RunReport", "checked", "differences", "read_report", "read_reports", "report_of"]
 
 Added = TypeVar("Added")
+T = TypeVar("T")
+Folder = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class RunReport:
     """What a run produced so far, rebuilt from its settings and ledger.
 
     `settings` is all of run.json. `uniform` is the best uniform subnet. `convergence` holds (evaluations, best score)
-    whenever the best score improved. `effects`, `trust`, `hypervolume` and `verification` were added to run.json by the
-    search, and are None if it has not ended.
+    whenever the best score improved. `largest` is the largest subnet, if it was scored. `effects`, `trust`,
+    `hypervolume` and `verification` were added to run.json by the search, and are None if it has not ended.
     """
 
     folder: str
@@ -52,6 +55,7 @@ class RunReport:
     verification: Verification | None
     holdout: Holdout | None
     uniform: Evaluation | None
+    largest: Evaluation | None
     macs_seconds: float | None
     command: str | None
     versions: Mapping[str, str]
@@ -97,7 +101,7 @@ class RunReport:
         return self.best.costs[budget.cost] / budget.limit if self.best and budget.limit else None
 
 
-def read_report(folder: str | os.PathLike[str]) -> RunReport:
+def read_report(folder: Folder) -> RunReport:
     """What the run in `folder` produced so far.
 
     Raises `RunError` if the folder holds no run, or if its run.json or ledger is damaged.
@@ -105,7 +109,7 @@ def read_report(folder: str | os.PathLike[str]) -> RunReport:
     return report_of(folder, *read_run(folder))
 
 
-def report_of(folder: str | os.PathLike[str], settings: JsonObject, evaluations: Sequence[Evaluation]) -> RunReport:
+def report_of(folder: Folder, settings: JsonObject, evaluations: Sequence[Evaluation]) -> RunReport:
     """The same from the contents of run.json and the ledger."""
     objective = Objective(settings["maximize"], *settings["objectives"][1:])
     best, front = best_and_front(evaluations, objective, settings["front_cost"])
@@ -116,6 +120,7 @@ def report_of(folder: str | os.PathLike[str], settings: JsonObject, evaluations:
     if verification:
         best = next((e for e in evaluations if e.index == verification.get("winner")), None)
     caller = _callers_settings(settings)
+    largest = space_from_dict(settings["space"]).largest
     return RunReport(
         folder=str(folder),
         settings=settings,
@@ -139,10 +144,40 @@ def report_of(folder: str | os.PathLike[str], settings: JsonObject, evaluations:
         verification=verification,
         holdout=holdout,
         uniform=objective.best([e for e in evaluations if e.subnet.uniform]),
+        largest=next((e for e in evaluations if e.ok and e.subnet == largest), None),
         macs_seconds=cast("float | None", caller.get("macs_seconds")),
         command=cast("str | None", caller.get("command", settings.get("command"))),
         versions=settings.get("versions", {}),
     )
+
+
+def read_reports(folders: Sequence[Folder], largest: Evaluation | None = None) -> list[RunReport]:
+    """The runs in `folders` for pages and figures: None for NaN and infinities, which neither JSON nor a plot can hold.
+
+    `largest`: the largest subnet of the first run, if it was scored outside the run.
+    """
+    if not folders:
+        raise NasError("a report needs at least one run folder; got none")
+    runs = [_finite(read_report(folder)) for folder in folders]
+    return [replace(runs[0], largest=largest or runs[0].largest), *runs[1:]]
+
+
+def _finite(run: RunReport) -> RunReport:
+    return replace(
+        run,
+        effects=_finite_value(run.effects),
+        trust=_finite_value(run.trust),
+        hypervolume=_finite_value(run.hypervolume),
+        verification=_finite_value(run.verification),
+    )
+
+
+def _finite_value(value: T) -> T:
+    if isinstance(value, dict):
+        return cast(T, {key: _finite_value(each) for key, each in value.items()})
+    if isinstance(value, (list, tuple)):
+        return cast(T, [_finite_value(each) for each in value])
+    return cast(T, None) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def differences(runs: Sequence[RunReport]) -> list[str]:
@@ -160,7 +195,7 @@ def differences(runs: Sequence[RunReport]) -> list[str]:
 
 
 @contextmanager
-def checked(folder: str | os.PathLike[str]) -> Iterator[None]:
+def checked(folder: Folder) -> Iterator[None]:
     """Turns errors in the block, which uses what the search added to the folder's run.json, into one `RunError`."""
     try:
         yield

@@ -84,4 +84,4 @@ def test_the_page_shows_what_was_measured(tmp_path):
     searched(Predicted(lambda subnet: 0.9), tmp_path / "a")
     page = write_html([tmp_path / "a"], tmp_path / "a.html").read_text()
     assert "measured again" in page
-    assert "latency_ms ≤ 40 on onnxruntime,threads=2" in page
+    assert "latency_ms ≤ 40 on onnxruntime, threads=2" in page

@@ -1,9 +1,10 @@
-"""The figures of a run as plain plotly dicts, made without plotly.
+"""The figures of a run as plain plotly dicts, made without plotly, and as files.
 
 base.py     Figure, the colour palettes, layouts and axes
 search.py   score against cost, and the best score so far
 choices.py  the chosen subnet, and the effect of each choice
 trust.py    agreement on which subnet is better
+images.py   PNG and SVG files
 
 Texts from a run are untrusted, and plotly reads markup in text: all of them pass `plain`, `brief` or `short`.
 """

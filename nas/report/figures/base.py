@@ -6,12 +6,25 @@ A colour is a name of `PALETTES` ("@ink"), so that one figure can be painted for
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nas.report.run import RunReport
+__all__ = [
+    "Figure",
+    "PALETTES",
+    "Plotly",
+    "axis",
+    "layout",
+    "listed",
+    "note",
+    "paint",
+    "plain",
+    "score_title",
+    "wrapped",
+]
 
-__all__ = ["Figure", "PALETTES", "Plotly", "axis", "brief", "layout", "listed", "note", "paint", "plain", "score_title"]
+_LEGEND_LINE = 21
 
 Plotly = dict[str, Any]
 """A part of a plotly figure, which nests as plotly's reference says."""
@@ -23,10 +36,11 @@ PALETTES: dict[str, dict[str, str]] = {
         "@ink": "#1c2430",
         "@muted": "#5b6675",
         "@line": "#dde2ea",
-        "@dot": "#8fa3bf",
+        "@dot": "#7389a8",
         "@main": "#2066b4",
         "@on-main": "#ffffff",
         "@star": "#d9480f",
+        "@uniform": "#17804a",
         "@better": "#2066b4",
         "@middle": "#f1f3f6",
         "@worse": "#b8520c",
@@ -41,6 +55,7 @@ PALETTES: dict[str, dict[str, str]] = {
         "@main": "#5aa2f0",
         "@on-main": "#0d1117",
         "@star": "#ff8a4c",
+        "@uniform": "#4cc38a",
         "@better": "#5aa2f0",
         "@middle": "#262d38",
         "@worse": "#e08a45",
@@ -49,11 +64,16 @@ PALETTES: dict[str, dict[str, str]] = {
 
 
 class Figure(NamedTuple):
-    """`title` and `caption` are plain text for the page around the plot; `plot` is plotly's data and layout."""
+    """`plot` is plotly's data and layout; `title` and `caption` (how to read it) are plain text for the page."""
 
     title: str
     caption: str
     plot: Plotly
+
+    @property
+    def alt(self) -> str:
+        """What the plot shows, as plain text for people who do not see it."""
+        return str(self.plot["layout"].get("meta", ""))
 
 
 def paint(plot: object, palette: Mapping[str, str]) -> object:
@@ -65,19 +85,33 @@ def paint(plot: object, palette: Mapping[str, str]) -> object:
     return palette.get(plot, plot) if isinstance(plot, str) else plot
 
 
-def layout(height: int, top: int = 10, **more: object) -> Plotly:
-    """The layout of a figure `height` pixels high; `more` is added to it."""
+def layout(height: int, xaxis: Plotly, alt: str, *, top: int = 10, legend: int = 0, **more: object) -> Plotly:
+    """The layout of a figure `height` pixels high, without the `legend`'s lines; `more` is added to it.
+
+    `alt` is that of `Figure`.
+    """
+    below = legend * _LEGEND_LINE
+    # plotly makes room for an axis or for a legend in the container, not for one below the other
+    bottom = below + 46 + 18 * xaxis["title"]["text"].count("<br>") if legend else 8
     return {
-        "height": height,
-        "margin": {"l": 8, "r": 12, "t": top, "b": 70 if more.get("showlegend", True) else 8},
+        "height": height + below,
+        "meta": alt,
+        "margin": {"l": 8, "r": 12, "t": top, "b": bottom},
+        "xaxis": xaxis,
         "paper_bgcolor": "@ground",
         "plot_bgcolor": "@ground",
         "font": {"color": "@ink", "size": 13, "family": "system-ui, sans-serif"},
         "hoverlabel": {"align": "left", "bgcolor": "@card", "bordercolor": "@line", "font": {"color": "@ink"}},
         "hovermode": "closest",
         # Below the plot, measured from the edge of the figure: it never covers data, however narrow the page is.
-        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
-        "showlegend": True,
+        "legend": {
+            **{"yref": "container", "y": 0, "yanchor": "bottom", "font": {"size": 13}},
+            **{"xref": "container", "x": 0, "xanchor": "left"},
+            # One entry a line. A vertical legend would take its width from the plot, and raise where that leaves none.
+            **{"orientation": "h", "entrywidth": 290},
+        },
+        "showlegend": legend > 0,
+        "modebar": {"bgcolor": "@ground", "color": "@muted", "activecolor": "@ink"},
         **more,
     }
 
@@ -99,9 +133,9 @@ def note(text: str, x: float, y: float, font: Plotly, **more: object) -> Plotly:
     return {"text": text, "x": x, "y": y, "font": font, "showarrow": False, **more}
 
 
-def score_title(run: RunReport) -> str:
-    """The title of an axis of scores, with their direction."""
-    return f"score: {brief(run.score)}<br>({'higher' if run.maximize else 'lower'} is better)"
+def score_title(score: str, maximize: bool, what: str = "Score") -> str:
+    """The title of an axis of scores, or `what` of them, with their direction."""
+    return f"{wrapped(f'{what}: {score}')}<br>({'higher' if maximize else 'lower'} is better)"
 
 
 def plain(text: object) -> str:
@@ -109,9 +143,9 @@ def plain(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
-def brief(text: str, length: int = 32) -> str:
-    """`text` for the title of an axis, shortened to `length`: plotly cuts off what is longer than the axis."""
-    return plain(text if len(text) <= length else f"{text[: length - 1]}…")
+def wrapped(text: str, width: int = 36) -> str:
+    """`text` on up to three lines of `width` characters: plotly cuts off what is longer than an axis on a phone."""
+    return "<br>".join(map(plain, textwrap.wrap(text, width, max_lines=3, placeholder=" …")))
 
 
 def listed(values: Sequence[float]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nas.report.figures.base import Figure, Plotly, axis, layout, listed, note
+from nas.report.formatting import sentence
 from nas.report.run import RunReport
 from nas.report.run_json import ChoiceEffect, LayerEffects
 from search_spaces import Space, Subnet
@@ -24,11 +25,14 @@ def subnet_figure(space: Space, subnet: Subnet) -> Figure:
         for layer in range(num_layers)
         if layer not in kept
     ]
+    layers = (f"layer {i + 1}: {each[0]:g} and {each[1]:g}" for i, each in sorted(kept.items()))
     plot_layout = layout(
-        420,
+        350,
+        axis("Layer of the supernet", dtick=1, range=[0.4, num_layers + 0.6], showgrid=False, anchor="y"),
+        f"Heads and FFN ratio of each kept layer. {sentence('; '.join(layers))}.",
+        legend=2,
         barmode="overlay",
         annotations=notes,
-        xaxis=axis("Layer of the supernet", dtick=1, range=[0.4, num_layers + 0.6], showgrid=False, anchor="y"),
         yaxis=axis("FFN ratio", domain=[0, 0.46], fixedrange=True, nticks=5),
         yaxis2=axis("Heads", domain=[0.54, 1], fixedrange=True, nticks=5),
     )
@@ -60,8 +64,9 @@ def _choice_bars(name: str, y_axis: str, layers: Mapping[int, tuple[float, float
     }
     chosen = [value for value, _ in layers.values()]
     largest = [value for _, value in layers.values()]
+    pale = {"color": "@line", "line": {"color": "@dot", "width": 1}}
     return [
-        {**common, "name": "largest choice", "y": largest, "marker": {"color": "@line"}, "text": [""] * len(layers)},
+        {**common, "name": "largest choice", "y": largest, "marker": pale, "text": [""] * len(layers)},
         {**common, "name": "chosen", "y": chosen, "marker": {"color": "@main"}, "text": [f"{v:g}" for v in chosen]},
     ]
 
@@ -92,9 +97,9 @@ def _layer_effects(layers: Sequence[LayerEffects], kept: Mapping[int, tuple[int,
     stars = [(layer + 1, _pair_name(choice)) for layer, choice in kept.items() if choice in pairs]
     plot_layout = layout(
         430,
-        xaxis=axis("Layer of the supernet", dtick=1, showgrid=False),
+        axis("Layer of the supernet", dtick=1, showgrid=False),
+        " ".join(filter(None, (_best_choice(layer, maximize) for layer in layers))),
         yaxis=axis("Heads / FFN ratio", type="category", showgrid=False),
-        showlegend=False,
     )
     caption = (
         "How far each choice moves the score from the mean, by the score model. Blue is better, orange worse; stars "
@@ -102,6 +107,16 @@ def _layer_effects(layers: Sequence[LayerEffects], kept: Mapping[int, tuple[int,
     )
     data = [_heat_map(columns, [_pair_name(pair) for pair in pairs], cells, maximize), _stars(stars)]
     return Figure("Effect of each layer's choices on the score", caption, {"data": data, "layout": plot_layout})
+
+
+def _best_choice(layer: LayerEffects, maximize: bool) -> str:
+    """The choice of a layer with the best effect, in words; nothing if no effect is known."""
+    known = [choice for choice in layer["choices"] if choice["effect"] is not None]
+    if not known:
+        return ""
+    best = (max if maximize else min)(known, key=lambda choice: choice["effect"] or 0.0)
+    choice = f"{best['heads']:g} heads with FFN ratio {best['ffn_ratio']:g}"
+    return f"Layer {layer['layer']:g}: {choice} do best ({best['effect']:+.2g})."
 
 
 def _heat_map(
@@ -127,7 +142,9 @@ def _heat_map(
             "y": 0,
             "yanchor": "bottom",
             "outlinewidth": 0,
-            "nticks": 5,
+            "nticks": 4,
+            "tickangle": 0,
+            "tickformat": "~g",
         },
     }
 
@@ -186,12 +203,13 @@ def _choice_effects(
         "textposition": "none",
         "hoverinfo": "text",
     }
+    effects = (f"{title} {label:g}: {_effect_text(row).replace('<br>', ', ')}" for label, row in zip(labels, rows))
     plot_layout = layout(
         300,
-        xaxis=axis(title.capitalize(), type="category", showgrid=False),
+        axis(sentence(title), type="category", showgrid=False),
+        f"{sentence('; '.join(effects))}.",
         yaxis=axis("Effect on the score", zeroline=True, zerolinecolor="@muted"),
         bargap=0.45,
-        showlegend=False,
     )
     caption = "Whiskers: one standard deviation. Blue is better than the mean; ★ is the chosen subnet's."
     return Figure(f"Effect of the {title} on the score", caption, {"data": [bars], "layout": plot_layout})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nas.report.figures.base import Figure, Plotly, axis, layout, plain
+from nas.report.figures.base import Figure, Plotly, axis, layout, wrapped
+from nas.report.formatting import spaced
 from nas.report.run_json import Tau, Trust
 
 __all__ = ["trust_figure"]
@@ -18,13 +19,14 @@ def trust_figure(trust: Trust | None) -> Figure | None:
     if not rows:
         return None
     bars = _bars(rows)
-    lows = [low for _, low, _ in rows.values()]
+    low = min(0.0, *(low - 0.02 for _, low, _ in rows.values()))
+    title = "Kendall's τ<br>(1: same order,<br>0: none)"
     plot_layout = layout(
         120 + 56 * len(rows),
-        xaxis=axis("Kendall's τ with the scores<br>(1: same order; 0: none)", range=[min(0, *lows), 1.02], dtick=0.25),
+        axis(title, range=[low, 1.02], dtick=0.25),
+        " ".join(f"{name}: {tau:.2f} ({low:.2f} to {high:.2f})." for name, (tau, low, high) in rows.items()),
         yaxis=axis("", autorange="reversed", showgrid=False),
         bargap=0.45,
-        showlegend=False,
     )
     caption = "How well the order of subnets is known beforehand; whiskers are the interval of each value."
     return Figure("Agreement on which subnet is better", caption, {"data": [bars], "layout": plot_layout})
@@ -33,7 +35,7 @@ def trust_figure(trust: Trust | None) -> Figure | None:
 def _known_taus(trust: Trust) -> dict[str, tuple[float, float, float]]:
     """(tau, low, high) by name; without an interval, both ends are the value itself."""
     taus: dict[str, Tau | None] = {"score model": trust.get("model")}
-    taus |= {f"{plain(cost)} alone": tau for cost, tau in (trust.get("by_cost") or {}).items()}
+    taus |= {f"{spaced(cost)} alone": tau for cost, tau in (trust.get("by_cost") or {}).items()}
     taus["scored again"] = trust.get("rescored")
     return {name: interval for name, tau in taus.items() if tau and (interval := _interval(tau))}
 
@@ -51,7 +53,10 @@ def _bars(rows: Mapping[str, tuple[float, float, float]]) -> Plotly:
         "type": "bar",
         "orientation": "h",
         "x": [tau for tau, _, _ in intervals],
-        "y": [f"{name}<br><b>{tau:.2f}</b> ({low:.2f} to {high:.2f})" for name, (tau, low, high) in rows.items()],
+        "y": [
+            f"{wrapped(name, 24)}<br><b>{tau:.2f}</b> ({low:.2f} to {high:.2f})"
+            for name, (tau, low, high) in rows.items()
+        ],
         "error_x": {
             "type": "data",
             "symmetric": False,

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Sequence
 
-__all__ = ["box", "escaped", "facts", "folded", "for_script", "section", "table", "tile", "tiles"]
+__all__ = ["box", "breakable", "escaped", "facts", "folded", "for_script", "section", "table", "tile", "tiles"]
 
 
 def escaped(value: object) -> str:
     """`value` as text that is no markup, in content and in quoted attributes."""
     return html.escape(str(value))
+
+
+def breakable(value: object) -> str:
+    """`value` as text that is no markup, in content; paths and names of targets may break after , / @ and :."""
+    return re.sub(r"([,/@:])(?=\S)", r"\1<wbr>", escaped(value))
 
 
 def for_script(value: object) -> str:
@@ -27,7 +33,7 @@ def section(title: str, content: str) -> str:
 
 def folded(title: str, content: str) -> str:
     """`content`, which is HTML, hidden until the title is clicked."""
-    return f"<details><summary>{escaped(title)}</summary>{content}</details>"
+    return f"<details><summary>{breakable(title)}</summary>{content}</details>"
 
 
 def box(kind: str, text: str) -> str:
@@ -37,29 +43,40 @@ def box(kind: str, text: str) -> str:
 
 def tiles(contents: Sequence[str]) -> str:
     """Tiles side by side."""
-    return f"<div class='tiles'>{''.join(contents)}</div>"
+    return f"<dl class='tiles'>{''.join(contents)}</dl>"
 
 
 def tile(name: str, value: str, detail: str = "") -> str:
     """A value in large type; `detail` is HTML, the rest text."""
+    more = f"<dd class='muted'>{detail}</dd>" if detail else ""
     return (
-        f"<div class='tile'><div class='muted'>{escaped(name)}</div>"
-        f"<div class='value'>{escaped(value)}</div><div class='muted'>{detail}</div></div>"
+        f"<div class='tile'><dt class='muted'>{breakable(name)}</dt><dd class='value'>{escaped(value)}</dd>{more}</div>"
     )
 
 
-def facts(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
-    """A table whose first column names the others."""
-    return f"<div class='facts'>{table(head, rows)}</div>"
+def facts(rows: Sequence[Sequence[str]], head: Sequence[str] = (), caption: str = "") -> str:
+    """A table of words."""
+    return f"<div class='facts'>{table(head, rows, caption=caption)}</div>"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int | None = None) -> str:
-    """A table in a box that scrolls; columns from `numbers` on are aligned right."""
-    top = f"<thead><tr>{_cells(head, 'th', numbers)}</tr></thead>" if head else ""
-    body = "".join(f"<tr>{_cells(row, 'td', numbers)}</tr>" for row in rows)
-    return f"<div class='scroll'><table>{top}<tbody>{body}</tbody></table></div>"
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int | None = None, caption: str = "") -> str:
+    """A table in a box that scrolls; the first column names the rows, columns from `numbers` on are aligned right.
+
+    The caption is for people who do not see what is written above the table. The box takes the keyboard's focus: its
+    arrow keys scroll it.
+    """
+    label = f" role='group' aria-label=\"{escaped(caption)}\"" if caption else ""
+    about = f"<caption>{escaped(caption)}</caption>" if caption else ""
+    top = f"<thead><tr>{_cells(head, ['col'] * len(head), numbers)}</tr></thead>" if head else ""
+    body = "".join(f"<tr>{_cells(row, ['row'], numbers)}</tr>" for row in rows)
+    return f"<div class='scroll'{label} tabindex='0'><table>{about}{top}<tbody>{body}</tbody></table></div>"
 
 
-def _cells(cells: Sequence[str], tag: str, numbers: int | None) -> str:
-    right = [numbers is not None and column >= numbers for column in range(len(cells))]
-    return "".join(f"<{tag}{' class=right' if r else ''}>{escaped(cell)}</{tag}>" for cell, r in zip(cells, right))
+def _cells(cells: Sequence[str], scopes: Sequence[str], numbers: int | None) -> str:
+    """The cells of a row, of which the first are headers with these scopes."""
+    parts = []
+    for column, cell in enumerate(cells):
+        right = " class='right'" if numbers is not None and column >= numbers else ""
+        tag, scope = ("th", f" scope='{scopes[column]}'") if column < len(scopes) else ("td", "")
+        parts.append(f"<{tag}{scope}{right}>{breakable(cell)}</{tag}>")
+    return "".join(parts)

@@ -18,7 +18,7 @@ from nas.report.formatting import (
     run_names,
     short,
 )
-from nas.report.html.markup import box, escaped, facts, folded, section, table, tile, tiles
+from nas.report.html.markup import box, breakable, escaped, facts, folded, section, table, tile, tiles
 from nas.report.run import RunReport, differences
 from nas.report.run_json import Rescored
 from nas.runs.ledger import Evaluation
@@ -40,7 +40,8 @@ def sections(runs: Sequence[RunReport], figures: Figures) -> list[str]:
     """
     run = runs[0]
     return [
-        _headline(run),
+        f"<header><h1>Search in {escaped(run.space_name)}</h1><p class='muted'>{breakable(run.folder)}</p></header>",
+        section("Result", _result(run)),
         _fronts(run, figures),
         _compared(runs, figures),
         section("The chosen subnet, layer by layer", _figure(figures, "subnet")),
@@ -51,19 +52,16 @@ def sections(runs: Sequence[RunReport], figures: Figures) -> list[str]:
     ]
 
 
-# -------------------------------------------------------------------- headline
+# -------------------------------------------------------------------- result
 
 
-def _headline(run: RunReport) -> str:
+def _result(run: RunReport) -> str:
     if run.best:
         result = tiles(list(_tiles(run, run.best))) + _chosen(run, run.best)
     else:
         why = "No candidate kept its budget when measured again" if run.verification else "No subnet was scored"
         result = box("bad", f"{why}, so nothing is chosen. See the counts and errors below.")
-    return (
-        f"<header><h1>Search in {escaped(run.space_name)}</h1><p class='muted'>{escaped(run.folder)}</p></header>"
-        f"<section>{_searched(run)}{result}{_held_out(run)}{_measured_again(run)}</section>"
-    )
+    return f"{_searched(run)}{result}{_held_out(run)}{_measured_again(run)}"
 
 
 def _searched(run: RunReport) -> str:
@@ -91,16 +89,18 @@ def _share(budget: Budget, share: float) -> str:
     width = 100 * min(max(share, 0.0), 1.0)
     return (
         f"<div class='bar'><div style='width:{width:.1f}%'></div></div>"
-        f"{100 * share:.1f} % of {escaped(budget_text(budget))}"
+        f"{100 * share:.1f} % of {breakable(budget_text(budget))}"
     )
 
 
 def _chosen(run: RunReport, best: Evaluation) -> str:
-    subnet, uniform = best.subnet, run.uniform
+    subnet, uniform, largest = best.subnet, run.uniform, run.largest
     beside = [] if uniform is None else [
         ("best uniform subnet", f"{alike_text(uniform)}; score {short(uniform.score)}: "
          f"{gain_of_freedom(best, uniform, run.maximize)}"),
     ]  # fmt: skip
+    if largest is not None:
+        beside.append(("largest subnet", f"score {short(largest.score)}, {_costs(largest)}"))
     front = [("front end", " ".join(map(str, subnet.front_end)))] if subnet.front_end else []
     return facts([
         ("subnet", subnet.id),
@@ -110,7 +110,7 @@ def _chosen(run: RunReport, best: Evaluation) -> str:
         *front,
         ("found at evaluation", f"{best.index + 1:,}"),
         *beside,
-    ])  # fmt: skip
+    ], caption="The best subnet")  # fmt: skip
 
 
 def _measured_again(run: RunReport) -> str:
@@ -122,8 +122,8 @@ def _measured_again(run: RunReport) -> str:
         for each in candidates
         for budget, measured in each["budgets"].items()
     ]
-    heads = ("measured again", "budget", "predicted, ms", "bound", "measured", "at most", "")
-    return facts(rows, heads) if rows else ""
+    heads = ("measured again", "budget", "predicted, ms", "bound", "measured", "at most", "result")
+    return facts(rows, heads, "The best candidates, measured again") if rows else ""
 
 
 def _held_out(run: RunReport) -> str:
@@ -131,7 +131,8 @@ def _held_out(run: RunReport) -> str:
     if not run.holdout:
         return ""
     rows = [(row["id"], short(row["rescored"], 5), short(row["score"], 5)) for row in run.holdout["rows"][:5]]
-    return facts(rows, (f"on {run.holdout['speech']}", "score there", "score in the search"))
+    speech = f"on {run.holdout['speech']}"
+    return facts(rows, (speech, "score there", "score in the search"), f"The last candidates {speech}")
 
 
 # -------------------------------------------------------------------- score against cost
@@ -146,14 +147,14 @@ def _fronts(run: RunReport, figures: Figures) -> str:
     costs = list(run.best.costs)
     rows = [(e.subnet.id, f"{e.score:.5g}", *(short(e.costs[cost], 4) for cost in costs)) for e in run.front]
     title = f"Subnets on the front against {run.front_cost}: {len(rows)}"
-    front = folded(title, table(("subnet", "score", *costs), rows, numbers=1))
+    front = folded(title, table(("subnet", "score", *costs), rows, numbers=1, caption=title))
     return section("Score against cost", _grid(figures, names) + _hypervolume(run) + front)
 
 
 def _hypervolume(run: RunReport) -> str:
     if not run.hypervolume:
         return ""
-    cost, reference = escaped(run.front_cost), run.hypervolume["reference"]
+    cost, reference = breakable(run.front_cost), run.hypervolume["reference"]
     return (
         f"<p>Hypervolume <b>{escaped(short(run.hypervolume['value'], 5))}</b> ({cost} × score): the area between the "
         f"front and the reference point, {cost} {escaped(short(reference['cost'], 5))} and score "
@@ -187,7 +188,7 @@ def _comparison(runs: Sequence[RunReport]) -> str:
         (*_compared_row(name, run, costs), *(values[row] for values in differ.values()))
         for row, (name, run) in enumerate(zip(run_names(runs), runs))
     ]
-    return table(head, rows, numbers=1)
+    return table(head, rows, numbers=1, caption="The runs, compared")
 
 
 def _compared_row(name: str, run: RunReport, costs: Sequence[str]) -> tuple[str, ...]:
@@ -231,7 +232,8 @@ def _rescored(rescored: Rescored | None) -> str:
     title = f"The {len(rows)} subnets that were scored again on {rescored['speech']}"
     if rank := rescored.get("winner_rank"):
         title += f"; the chosen one ranked {rank}"
-    return f"<h3>{escaped(title)}</h3>{table(('subnet', 'score', 'scored again'), rows, numbers=1)}"
+    scores = table(("subnet", "score", "scored again"), rows, numbers=1, caption=title)
+    return f"<h3>{escaped(title)}</h3>{scores}"
 
 
 # -------------------------------------------------------------------- counts and settings
@@ -244,7 +246,7 @@ def _counts(run: RunReport) -> str:
     errors = Counter(evaluation.error for evaluation in run.evaluations if evaluation.error)
     rows = [(error, f"{times:,}") for error, times in errors.most_common(_MAX_ROWS)]
     if rows:
-        parts += "<h3>Errors</h3>" + table(("error", "times"), rows, numbers=1)
+        parts += "<h3>Errors</h3>" + table(("error", "times"), rows, numbers=1, caption="Errors")
     return section("Counts", parts + _unscored(run.evaluations))
 
 
@@ -255,10 +257,8 @@ def _unscored(evaluations: Sequence[Evaluation]) -> str:
         return ""
     rows = [(f"{e.index + 1:,}", e.subnet.id, e.status, _costs(e), e.error or "") for e in unscored[:_MAX_ROWS]]
     more = f", the first {_MAX_ROWS} shown" if len(unscored) > _MAX_ROWS else ""
-    return folded(
-        f"Evaluations without a score: {len(unscored):,}{more}",
-        table(("evaluation", "subnet", "status", "costs", "error"), rows),
-    )
+    title = f"Evaluations without a score: {len(unscored):,}{more}"
+    return folded(title, table(("evaluation", "subnet", "status", "costs", "error"), rows, caption=title))
 
 
 def _costs(evaluation: Evaluation) -> str:
@@ -273,7 +273,7 @@ def _settings(run: RunReport) -> str:
     return section(
         "How it was made",
         f"<pre>{escaped(run.command or 'the command was not kept')}</pre><p>Versions: {escaped(listed)}.</p>"
-        + folded("All settings", table(("setting", "value"), rows)),
+        + folded("All settings", table(("setting", "value"), rows, caption="All settings")),
     )
 
 
@@ -286,8 +286,9 @@ def _figure(figures: Figures, name: str) -> str:
         return ""
     figure = figures[name]
     return (
-        f"<figure><h3>{escaped(figure.title)}</h3><figcaption class='muted'>{escaped(figure.caption)}</figcaption>"
-        f"<div class='plot' id='{escaped(name)}' style='height:{figure.plot['layout']['height']}px'></div></figure>"
+        f"<figure aria-labelledby='{escaped(name)}-title'><h3 id='{escaped(name)}-title'>{escaped(figure.title)}</h3>"
+        f"<figcaption class='muted'>{escaped(figure.caption)}</figcaption><div class='plot' id='{escaped(name)}' "
+        f"style='height:{figure.plot['layout']['height']}px'></div></figure>"
     )
 
 

@@ -6,7 +6,11 @@ import json
 from contextlib import suppress
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
+
+import pytest
 
 import nas
 from nas.report.figures import figures
@@ -33,6 +37,11 @@ TRUST = {
     "certificate": "No subnet beats it by 0.01.",
     "words": ["The model is < right > often."],
 }  # fmt: skip
+
+needs_chrome = pytest.mark.skipif(
+    find_spec("kaleido") is None or not (which("chromium") or which("google-chrome")),
+    reason="needs kaleido, and Chrome or Chromium",
+)
 
 
 def width(subnets):

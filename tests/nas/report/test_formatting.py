@@ -7,11 +7,11 @@ import pytest
 from nas.report.formatting import (
     budget_text,
     budgets_text,
-    cost_name,
     cost_title,
     duration,
     interval_text,
     run_names,
+    sentence,
     short,
 )
 from search_spaces.budget import Budget
@@ -40,7 +40,7 @@ def test_numbers_are_short(value, digits, text):
     ("budget", "text"),
     [
         ("params<=2500000", "params ≤ 2.5M"),
-        ("latency_ms<=20@onnxruntime,threads=1", "latency_ms ≤ 20 on onnxruntime,threads=1"),
+        ("latency_ms<=20@onnxruntime,threads=1", "latency_ms ≤ 20 on onnxruntime, threads=1"),
         ("memory_bytes<=64MiB", "memory_bytes ≤ 67.1089M"),
     ],
 )
@@ -57,9 +57,10 @@ def test_titles_of_costs_name_unit_target_and_length_of_audio():
     assert cost_title("params", None) == "Parameters"
     assert cost_title("macs", 2.0) == "MACs for 2 s of audio"
     assert cost_title("macs", None) == "MACs"
-    assert cost_title("latency_ms@torch,threads=1", 2.0) == "Latency (ms), torch,threads=1"
+    assert cost_title("latency_ms@torch,threads=1", 2.0) == "Latency (ms) on torch, threads=1"
     assert cost_title("joules", None) == "Joules"
-    assert (cost_name("memory_bytes"), cost_name("joules")) == ("memory (bytes)", "joules")
+    assert cost_title("memory_bytes", None, start=False) == "memory (bytes)"
+    assert (sentence("best at 2.5M"), sentence("")) == ("Best at 2.5M", "")
 
 
 @pytest.mark.parametrize(

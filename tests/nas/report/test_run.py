@@ -6,8 +6,9 @@ import pytest
 
 import nas
 from evaluators.scores import synthetic
-from nas.report.run import checked, differences, read_report
+from nas.report.run import checked, differences, read_report, read_reports
 from nas.runs.folder import read_run
+from nas.runs.ledger import Evaluation
 from nas.testing.worlds import params_of, tiny_space
 from search_spaces import NasError, RunError
 from search_spaces.budget import Budget
@@ -26,6 +27,18 @@ def test_without_a_best_subnet_no_share_is_used(tmp_path):
     run = read_report(searched(tmp_path, evals=0))
     assert run.best is None
     assert run.share_used(run.budgets[0]) is None
+
+
+def test_the_largest_subnet_is_the_runs_own_or_the_callers(tmp_path):
+    whole = read_report(searched(tmp_path / "whole", budgets=()))
+    assert whole.largest.subnet == SPACE.largest
+    assert whole.largest in whole.evaluations
+    folders = [searched(tmp_path / "small"), tmp_path / "whole"]
+    assert [run.largest for run in read_reports(folders)] == [None, whole.largest]
+    largest = Evaluation(-1, SPACE.largest, {"params": 1}, 2.0)
+    assert [run.largest for run in read_reports(folders, largest)] == [largest, whole.largest]
+    with pytest.raises(NasError, match="at least one run folder"):
+        read_reports([])
 
 
 def test_convergence_is_every_improvement(tmp_path):

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+from nas.report.figures.search import front_figures
+from nas.report.formatting import short
 from nas.report.run import read_report
+from nas.runs.ledger import Evaluation
 from tests.nas.report.helpers import drawn, searched
 
 
 def traces(figure):
-    return {trace.get("name"): trace for trace in figure.plot["data"]}
+    return {trace["name"].partition(":")[0]: trace for trace in figure.plot["data"]}
 
 
 def test_the_front_shows_every_score_and_what_nothing_beats(tmp_path):
@@ -19,6 +24,31 @@ def test_the_front_shows_every_score_and_what_nothing_beats(tmp_path):
     assert run.best.subnet.id in lines["best"]["text"][0]
     assert [line["x0"] for line in plots["front-params"].plot["layout"]["shapes"]] == [400_000]
     assert plots["front-params"].plot["layout"]["annotations"][0]["text"] == "budget 400k"
+
+
+def test_the_best_uniform_subnet_and_the_largest_are_marked(tmp_path):
+    plots, run = drawn(tmp_path / "a")
+    assert run.uniform.subnet.uniform
+    assert run.uniform.subnet != run.best.subnet
+    lines = traces(plots["front-params"])
+    assert "largest subnet" not in lines, "it is over the budget"
+    assert lines["best uniform"]["x"] == [run.uniform.costs["params"]]
+    assert lines["best uniform"]["name"].endswith(f": {run.uniform.score:.4g} at {short(run.uniform.costs['params'])}")
+    assert f"Best uniform: {run.uniform.score:.4g}" in plots["front-params"].alt
+    largest = Evaluation(-1, run.space.largest, {"params": 10**6}, 40.0)
+    line = traces(front_figures(replace(run, largest=largest), run.best)["front-params"])["largest subnet"]
+    assert line["x"] == [min(lines["evaluated subnet"]["x"]), max(lines["evaluated subnet"]["x"])]
+    assert line["y"] == [40.0, 40.0]
+    assert line["marker"]["size"] == [0, 0], "its cost is beyond the axis"
+
+
+def test_a_subnet_that_is_several_of_them_is_marked_once(tmp_path):
+    plots, run = drawn(tmp_path, budgets=())
+    assert run.best.subnet == run.uniform.subnet == run.largest.subnet
+    lines = traces(plots["front-params"])
+    assert {"best, uniform", "largest subnet"} < lines.keys()
+    assert not {"best", "best uniform"} & lines.keys()
+    assert lines["largest subnet"]["marker"]["size"] == [0, 9], "and its line ends at it"
 
 
 def test_the_line_of_the_front_goes_across_before_it_goes_up(tmp_path):

@@ -16,7 +16,7 @@ def test_taus_keep_their_intervals():
     assert bars["x"] == [0.83, -0.2]
     assert bars["error_x"]["array"] == pytest.approx([0.07, 0.3])
     assert bars["error_x"]["arrayminus"] == pytest.approx([0.09, 0.2])
-    assert plot["layout"]["xaxis"]["range"][0] == -0.4
+    assert plot["layout"]["xaxis"]["range"][0] < -0.4, "the whisker ends within the plot"
 
 
 def test_a_tau_without_an_interval_has_no_whiskers():

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas.report.html import write_html, write_pngs
+from nas.report.html import write_html
 from search_spaces import NasError, RunError
 from tests.nas.report.helpers import EFFECTS, TRUST, Page, searched
 
@@ -48,7 +47,8 @@ def test_numbers_that_json_lacks_are_unknown(tmp_path):
 
 
 def test_importing_does_not_import_plotly():
-    code = "import nas.report.html, sys; sys.exit('plotly' in sys.modules or 'kaleido' in sys.modules)"
+    modules = "nas.report.html, nas.report.figures.images"
+    code = f"import {modules}, sys; sys.exit('plotly' in sys.modules or 'kaleido' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(nas.__file__).parents[1], check=False).returncode == 0
 
 
@@ -58,23 +58,3 @@ def test_without_plotly_one_line_says_how_to_get_it(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(NasError, match=r"the HTML report needs plotly: pip install 'lighthubert-nas\[report\]'"):
         write_html([tmp_path], tmp_path / "report.html")
-    with pytest.raises(NasError, match=r"need plotly and kaleido: pip install 'lighthubert-nas\[report\]'"):
-        write_pngs([tmp_path], tmp_path / "png")
-
-
-def test_without_a_browser_one_line_says_how_to_get_one(tmp_path, monkeypatch):
-    pytest.importorskip("kaleido")
-    monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "no-chrome"))
-    with pytest.raises(NasError, match="apt-get install chromium"):
-        write_pngs([searched(tmp_path / "a")], tmp_path / "png")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="needs Chrome or Chromium")
-def test_the_figures_are_written_as_png(tmp_path):
-    pytest.importorskip("kaleido")
-    files = write_pngs([searched(tmp_path / "a")], tmp_path / "new" / "png")
-    names = ["front-params", "convergence", "subnet", "effects-layers", "effects-embed_dim", "effects-depth", "trust"]
-    assert [file.name for file in files] == [f"{name}.png" for name in names]
-    for file in files:
-        assert file.read_bytes().startswith(b"\x89PNG")

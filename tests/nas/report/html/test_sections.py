@@ -75,4 +75,7 @@ def test_text_from_a_run_cannot_become_markup(tmp_path):
     assert len(page.scripts) == len(plain.scripts) == 2
     assert not [tag for tag, _ in page.tags if tag == "img"]
     assert page.text.count(HOSTILE) >= 5, "it is shown as it is"
-    assert "<img" not in json.dumps(page.plots)
+    plots = page.plots
+    alts = [plot["layout"].pop("meta") for plot in plots.values()]
+    assert HOSTILE in " ".join(alts), "plotly does not read it"
+    assert "<img" not in json.dumps(plots)
