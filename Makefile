@@ -1,11 +1,12 @@
 # make demo   set up, search the shipped supernet within a budget, export the winner, show its costs
-# make test   set up, lint, types, tests
+# make test   set up, lint, types, site, tests
+# make docs   set up, serve the documentation at http://localhost:8000
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types tests benchmarks fuzz clean
+.PHONY: demo test lint types site tests docs fuzz clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -15,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/nas export runs/demo --format json,safetensors --out exported/demo
 	$(BIN)/nas cost --supernet hubert-tiny --subnet exported/demo/subnet.json
 
-test: lint types tests
+test: lint types site tests
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -23,8 +24,15 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
+# the documentation, built strictly into build/site
+site: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 tests: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs serve
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { \
@@ -40,6 +48,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	$(BIN)/pip install $(PIP_FLAGS) --no-deps s3prl==0.4.18
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[docs]'
 	touch $@
 
 clean:
