@@ -17,10 +17,11 @@ ROOT_FILES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.m
 def on_files(files: Files, config) -> Files:
     """Adds the generated pages."""
     files.append(File.generated(config, "reference/cli.md", content=command_line()))
+    pages = {file.src_uri for file in files} | ROOT_FILES.keys()
     for page, name in ROOT_FILES.items():
         file = ROOT / name
         text = file.read_text(encoding="utf-8") if file.is_file() else f"# {file.stem.capitalize()}\n\n`make test`\n"
-        files.append(File.generated(config, page, content=_rebased(text)))
+        files.append(File.generated(config, page, content=_rebased(text, pages)))
     return files
 
 
@@ -78,7 +79,13 @@ def _escaped(text: str) -> str:
     return re.sub(r"([*_])", r"\\\1", text.replace("<", "&lt;"))
 
 
-def _rebased(text: str) -> str:
-    """Links from the root, seen from docs/; links to files that are no page become plain text."""
-    text = re.sub(r"\]\(docs/", "](", text)
-    return re.sub(r"\[([^\]]+)\]\((?!https?:|#|[\w./-]+\.md(?:#[\w-]+)?\))[^)]+\)", r"\1", text)
+def _rebased(text: str, pages: set[str]) -> str:
+    """Links from the root, seen from docs/; links to what is no page become plain text."""
+    names = {name: page for page, name in ROOT_FILES.items()}
+
+    def link(match: re.Match[str]) -> str:
+        label, target, anchor = match.groups()
+        page = names.get(target, target.removeprefix("docs/"))
+        return f"[{label}]({page}{anchor})" if page in pages else label
+
+    return re.sub(r"\[([^\]]+)\]\((?!https?:|mailto:|#)([^)#]+)((?:#[^)]*)?)\)", link, text)

@@ -245,14 +245,14 @@ def shape(line):
 
 def refreshed(output, printed):
     """A documented output with the lines of what was printed in the place of its own."""
-    lines = printed.rstrip("\n").splitlines()
+    lines = [line.rstrip() for line in printed.rstrip("\n").splitlines()]
     if not (parts := parts_of(output)):
         return "\n".join(lines) + "\n"
     shapes = [shape(line) for line in lines]
     pieces = re.split(r"(?m)^(…)$", output)
     for part in parts:
         start = shapes.index(shape(part[0]))
-        new = [line.rstrip() for line in lines[start : start + len(part)]]
+        new = lines[start : start + len(part)]
         pieces[pieces.index(next(p for p in pieces if p.strip("\n").splitlines() == part))] = "\n".join(["", *new, ""])
     return "".join(pieces).lstrip("\n")
 
@@ -287,7 +287,7 @@ def test_tutorials_run(path, tmp_path, monkeypatch):
 
 
 def main(*names):
-    for path in (Path(name).resolve() for name in names):
+    for path in [Path(name).resolve() for name in names]:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             furnish(Path(folder))
