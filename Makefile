@@ -1,12 +1,13 @@
 # make demo   set up, search the shipped supernet within a budget, export the winner, show its costs
-# make test   set up, lint, types, tests
+# make test   set up, lint, types, site, tests
+# make docs   set up, serve the documentation at http://localhost:8000
 # make gpu    what needs CUDA
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types tests fuzz gpu clean
+.PHONY: demo test lint types site tests docs fuzz gpu evidence clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -16,7 +17,7 @@ demo: $(VENV)/.installed
 	$(BIN)/nas export runs/demo --format json,safetensors --out exported/demo
 	$(BIN)/nas cost --supernet hubert-tiny --subnet exported/demo/subnet.json
 
-test: lint types tests
+test: lint types site tests
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -24,8 +25,15 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
+# the documentation, built strictly into build/site
+site: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 tests: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs serve
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { \
@@ -43,6 +51,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install $(PIP_FLAGS) --no-deps s3prl==0.4.18
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
 	rm -rf $(VENV) build *.egg-info
 
@@ -53,3 +65,7 @@ fuzz: $(VENV)/.installed-dev
 # what needs CUDA, in under nine minutes; skipped without a GPU. AUDIO=speech/manifest.jsonl: on real speech
 gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.gpu $(if $(AUDIO),--audio '$(AUDIO)')
+
+# the tables about hubert-tiny, hours of measuring; goes on where it was: make evidence AUDIO=speech/manifest.jsonl TEACHER=…
+evidence: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.evidence --audio '$(AUDIO)' --teacher '$(TEACHER)'

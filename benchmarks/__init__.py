@@ -1,4 +1,4 @@
-"""The measurements reported in README.md and docs/; each prints its commit and command.
+"""The measurements reported in docs/evidence/; each prints its commit and command.
 
 Run them from the repository root as modules: `python -m benchmarks.additive --help`.
 """

@@ -136,7 +136,7 @@ def difference(wanted: dict[str, str], here: dict[str, str]) -> str | None:
         if here[name] != value:
             return (
                 f"node {socket.gethostname()} has {name} {here[name]}, the driver has {value}: install the same on "
-                "every node, or submit the code with the job (docs/ray.md)"
+                "every node, or submit the code with the job (docs/guides/ray.md)"
             )
     return None
 
