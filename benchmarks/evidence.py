@@ -3,10 +3,10 @@
     make evidence AUDIO=speech/manifest.jsonl TEACHER=whisper-base-encoder/
     python -m benchmarks.evidence --audio speech/manifest.jsonl --teacher whisper-base-encoder/ --out runs/evidence
 
-Each piece is one or more commands, whose output is kept in OUT with the weights that it is about, so that an
-interrupted run continues. Their tables go between `<!-- evidence: NAME -->` and `<!-- /evidence -->` in the document
-that has these markers, with the command and the commit. `--training`: the folder that `nas train` wrote, for its log.
-`--only` names pieces; `--write` only writes what OUT holds.
+The output of each command is kept in OUT with the weights that it is about, so that an interrupted run continues. Its
+tables go between `<!-- evidence: NAME -->` and `<!-- /evidence -->` in the document that has these markers, with the
+command and the commit. `--training`: the folder that `nas train` wrote, for its log. `--only` names groups; `--write`
+only writes what OUT holds.
 """
 
 from __future__ import annotations
@@ -34,10 +34,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "supernet": (
         f"supernet_quality {SPEECH} {TEACHER} --targets targets --supernet untrained= --supernet shipped=hubert-tiny",
     ),
-    "training": (),
     "tasks": (f"tasks table {SPEECH} {TEACHER} --out tasks", f"tasks diarization {SPEECH} {TEACHER} --out tasks"),
-    "ranks": (f"within_budget ranks {SPEECH} --out within",),
-    "gain": (f"within_budget gain {SPEECH} --out within",),
+    "within": (f"within_budget ranks {SPEECH} --out within", f"within_budget gain {SPEECH} --out within"),
     "optimum": (
         "score_table --space enumerable.toml --out enumerable.npz",
         "search_quality enumerable --table enumerable.npz --seeds 10 --out enumerable.jsonl",
@@ -47,7 +45,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "search_quality odd --seeds 10 --out odd.jsonl",
         "search_quality chains --seeds 4",
     ),
-    "speed": (f"speed {SPEECH} --only table sharing successive processes",),
+    "speed": (f"speed {SPEECH}",),
     "latency": (
         *(f"latency measure --target {target} --out raw" for target in TARGETS),
         f"latency fit {' '.join(f'raw/hubert-tiny_{target}.json' for target in TARGETS)}",
@@ -56,13 +54,37 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "latency forms",
     ),
     "exports": (f"exports --folder exports {SPEECH} {TEACHER} --write", "exports --folder exports"),
-    "actors": ("ray_overhead pairs",),
 }
-"""Of each piece: modules of this folder with their options, from a folder that has `speech` and the teacher."""
+"""By group: modules of this folder with their options, run in a folder that has `speech` and the teacher."""
+
+PIECES: dict[str, tuple[str, int, slice]] = {
+    "hubert-tiny-quality": ("supernet", 0, slice(-1, None)),
+    "tasks-superb": ("tasks", 0, slice(-1, None)),
+    "tasks-diarization": ("tasks", 1, slice(-1, None)),
+    "tasks-ranks": ("within", 0, slice(None)),
+    "tasks-gain": ("within", 1, slice(None)),
+    "searchers-regret": ("optimum", 1, slice(0, 1)),
+    "searchers-found": ("optimum", 1, slice(1, 2)),
+    "searchers-front": ("optimum", 1, slice(2, 3)),
+    "searchers-whole-tiny": ("searchers", 0, slice(0, 1)),
+    "searchers-whole-small": ("searchers", 0, slice(1, 2)),
+    "searchers-odd-pairs": ("searchers", 1, slice(0, 1)),
+    "searchers-odd-three-way": ("searchers", 1, slice(1, 2)),
+    "searchers-odd-threshold": ("searchers", 1, slice(2, 3)),
+    "searchers-odd-noise": ("searchers", 1, slice(3, 4)),
+    "searchers-chains": ("searchers", 2, slice(None)),
+    "speed": ("speed", 0, slice(None)),
+    "latency-prediction": ("latency", 4, slice(None)),
+    "latency-searches-torch": ("latency", 5, slice(None)),
+    "latency-searches-onnxruntime": ("latency", 6, slice(None)),
+    "latency-forms": ("latency", 7, slice(None)),
+    "exports-forms": ("exports", 1, slice(None)),
+}
+"""What stands between each pair of markers: which tables of the output of which command of a group."""
 
 
 def collect(name: str, weights: str, out: Path) -> None:
-    """Runs the commands of a piece that have no output of these weights yet; raises `SystemExit` if one fails."""
+    """Runs the commands of a group that have no output of these weights yet; raises `SystemExit` if one fails."""
     for i, command in enumerate(COMMANDS[name]):
         file = out / f"{name}-{i}.json"
         if _kept(file, weights, command) is not None:
@@ -87,30 +109,28 @@ def _kept(file: Path, weights: str, command: str) -> str | None:
     return record["text"] if (record["weights"], record["command"]) == (weights, command) else None
 
 
-def block(name: str, weights: str, out: Path, training: Path | None) -> str | None:
-    """The Markdown of a piece, or None if something of it is missing."""
-    if name == "training":
-        return None if training is None else training_table(training)
-    texts = [_kept(out / f"{name}-{i}.json", weights, command) for i, command in enumerate(COMMANDS[name])]
-    if any(text is None for text in texts):
+def block(piece: str, weights: str, out: Path) -> str | None:
+    """The Markdown of a piece; None if its output is missing."""
+    group, i, chosen = PIECES[piece]
+    text = _kept(out / f"{group}-{i}.json", weights, COMMANDS[group][i])
+    if text is None:
         return None
-    parts = [markdown(text) for text in texts if text is not None]
-    return "\n\n".join(part for part in parts if "|" in part)
-
-
-def markdown(text: str) -> str:
-    """The tables of a benchmark's output, each with the line before it, then its last line: commit and command."""
-    lines = [re.sub(r" {2,}", " ", line).strip() for line in text.splitlines()]
-    kept: list[str] = []
-    for i, line in enumerate(lines):
-        if line.startswith("|"):
-            if not kept or not kept[-1].startswith("|"):
-                title = next((before for before in reversed(lines[:i]) if before), "")
-                kept += ["", f"{title}:" if title and not title.startswith("|") else "", ""]
-            kept.append(line)
     found = re.findall(r"commit (\S+); (python .*); \S+$", text, flags=re.MULTILINE)
-    source = f"`{found[-1][1]}`, commit {found[-1][0]}." if found else ""
-    return re.sub(r"\n{3,}", "\n\n", "\n".join([*kept, "", source])).strip()
+    source = [f"`{found[-1][1]}`, commit {found[-1][0]}."] if found else []
+    return "\n\n".join([*tables(text)[chosen], *source])
+
+
+def tables(text: str) -> list[str]:
+    """The Markdown tables in a benchmark's output, each after the line that stands before it."""
+    lines = [re.sub(r" {2,}", " ", line).strip() for line in text.splitlines()]
+    result: list[list[str]] = []
+    for i, line in enumerate(lines):
+        if line.startswith("|") and (i == 0 or not lines[i - 1].startswith("|")):
+            title = next((before for before in reversed(lines[:i]) if before), "")
+            result.append([] if title.startswith(("|", "{")) or not title else [f"{title.rstrip(':')}:", ""])
+        if line.startswith("|"):
+            result[-1].append(line)
+    return ["\n".join(each) for each in result]
 
 
 def training_table(folder: Path) -> str:
@@ -173,13 +193,16 @@ def main() -> None:
         if args.audio is None or args.teacher is None or args.audio.name != "manifest.jsonl":
             raise SystemExit("--audio (a manifest.jsonl) and --teacher are needed to run anything")
         linked(args.out, args.audio, args.teacher)
-    for name in args.only:
+    for group in args.only:
         if not args.write:
-            collect(name, weights, args.out.absolute())
-        text = block(name, weights, args.out, args.training)
-        if text is not None:
-            insert(name, weights, text)
-        print(f"{name}: {'written' if text is not None else 'not at hand'}", flush=True)
+            collect(group, weights, args.out.absolute())
+        for piece in (name for name, (of, _, _) in PIECES.items() if of == group):
+            text = block(piece, weights, args.out)
+            if text is not None:
+                insert(piece, weights, text)
+            print(f"{piece}: {'written' if text is not None else 'not measured with these weights'}", flush=True)
+    if args.training is not None:
+        insert("hubert-tiny-progress", weights, training_table(args.training))
     print(header())
 
 

@@ -27,6 +27,8 @@ import soundfile
 import typer
 
 import cli
+from benchmarks.evidence import markers
+from supernet import load_supernet
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md"))
@@ -145,16 +147,20 @@ def test_pages_that_the_code_names_exist():
             assert (ROOT / name).is_file(), f"{relative(path)} names {name}"
 
 
-def test_tables_of_evidence_are_marked():
-    """Each stands alone between two marks, under a name of its own, so that a script can write it."""
-    names = []
-    for path in (ROOT / "docs" / "evidence").glob("*.md"):
-        text = path.read_text("utf-8")
-        marked = re.findall(r"<!-- evidence: ([\w-]+) -->\n(?:\|.*\n)+<!-- /evidence -->", text)
-        assert len(marked) == text.count("<!-- evidence: ") - ("evidence: NAME" in text), path.name
-        names += marked
-    assert names
-    assert len(set(names)) == len(names)
+def test_evidence_is_marked_and_of_the_shipped_weights():
+    """Each piece has a name of its own, so that `make evidence` can write it."""
+    marked = list(markers())
+    names = [name for _, name, _ in marked]
+    assert len(set(names)) == len(names) > 0
+    for page in {page for page, _, _ in marked}:
+        text = page.read_text("utf-8")
+        whole = re.findall(
+            r"<!-- evidence: [\w-]+(?:; weights \w+)? -->\n(?:(?!<!--).)*?\|(?:(?!<!--).)*?<!-- /evidence -->",
+            text,
+            re.S,
+        )
+        assert len(whole) == sum(of == page for of, _, _ in marked), page.name
+    assert {weights for _, _, weights in marked} - {""} <= {load_supernet("hubert-tiny").fingerprint()}
 
 
 class Runner:
