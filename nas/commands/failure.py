@@ -29,7 +29,7 @@ def explained(error: Exception) -> tuple[str, int]:
 
 
 def _usage(error: Any) -> str:
-    if not error.message:
+    if not error.format_message():
         return ""
     possible = list(getattr(error, "possibilities", None) or [])
     text = f"{error.message}; did you mean {possible[0]}?" if possible else error.format_message().rstrip(".")
