@@ -23,13 +23,14 @@ from nas.commands.common import (
 from nas.commands.console import SearchProgress, counting, err, out, print_json, read_json
 from nas.commands.identity import check_identity, identify
 from nas.commands.options import Given, flag_of, verb
+from nas.commands.tracking import Tracking, TrackingSettings
 from nas.settings import ClusterSettings, SearchSettings
 from search_spaces import Budget, Cost, NasError, PredictedCost, RunError, Score, Space
 from search_spaces.settings import Settings, option, option_of
 from search_spaces.types import JsonMapping
 
 if TYPE_CHECKING:
-    from nas import SearchResult
+    from nas import Evaluation, SearchResult
     from nas.executors.ray import RayExecutor
     from supernet import HubertSupernet
 
@@ -49,7 +50,12 @@ class _RunSettings(Settings):
 
 @verb(app, example="nas search --budget 'params<=2.5M' --evals 64 --out runs/a", config=True)
 def search(
-    settings: SearchSettings, cluster: ClusterSettings, run: _RunSettings, given: Given, json: JsonOption = False
+    settings: SearchSettings,
+    cluster: ClusterSettings,
+    run: _RunSettings,
+    tracked: TrackingSettings,
+    given: Given,
+    json: JsonOption = False,
 ) -> None:
     """Find the best subnet within the budgets, and keep every evaluation in a run folder."""
     from nas.report.summary import report_run, summary
@@ -60,11 +66,17 @@ def search(
         calibrations: JsonMapping = {}
         if run.resume is not None:
             settings, calibrations = _resumed(mirror.folder, settings, given)
-        with SearchProgress(settings.evals, json, mirror.sync) as progress:
+        with (
+            Tracking(tracked.log_to, mirror.folder, settings.to_dict()) as tracking,
+            SearchProgress(settings.evals, json, mirror.sync) as progress,
+        ):
             try:
-                result = run_search(settings, mirror.folder, run.resume is not None, progress, cluster, calibrations)
+                result = run_search(
+                    settings, mirror.folder, run.resume is not None, progress, cluster, calibrations, tracking
+                )
             except KeyboardInterrupt:
                 again = ["nas", "search", "--resume", place, *(["--ray", cluster.ray] if cluster.ray else [])]
+                again += [word for name in tracked.log_to for word in ("--log-to", name)]
                 err.print(
                     f"interrupted; every finished evaluation is kept. Continue with: {shlex.join(again)}",
                     soft_wrap=True,
@@ -137,6 +149,7 @@ def run_search(
     progress: SearchProgress,
     cluster: ClusterSettings | None = None,
     calibrations: JsonMapping | None = None,
+    tracking: Tracking | None = None,
 ) -> SearchResult:
     """The search that `settings` describe, in `folder`; scored in this process, or by the evaluators of a cluster."""
     import nas
@@ -150,6 +163,12 @@ def run_search(
     space = confine(model, settings.space)
     score = _score(settings, model, device)
     progress.maximize = score.higher_is_better
+
+    def report(evaluations: Sequence[Evaluation]) -> None:
+        progress([e.score if e.ok else None for e in evaluations])
+        if tracking is not None:
+            tracking.evaluations(evaluations, score.higher_is_better)
+
     executor = _executor(cluster, score, settings.device) if cluster is not None and on_cluster else None
     context: AbstractContextManager[object] = executor or nullcontext()
     with context:
@@ -170,7 +189,7 @@ def run_search(
             resume=resume,
             batch=settings.batch,
             objectives=settings.objectives,
-            on_progress=lambda evaluations: progress([e.score if e.ok else None for e in evaluations]),
+            on_progress=report,
             settings={**settings.to_dict(), "calibrations": kept, "command": command_line(), "identity": identity},
             executor=executor,
             asynchronous=settings.asynchronous,
