@@ -5,6 +5,8 @@ import sys
 import warnings
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
+from runpy import run_path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -28,8 +30,8 @@ COMMANDS = {
     "eval": "Evaluate a frozen subnet on a downstream task.",
     "finetune": "Fine-tune an exported subnet on a task.",
     "bench": "Compare the speed of scoring, counting and training with plain ways.",
+    "doctor": "Show what is installed and where it runs, for a bug report.",
 }
-UsageError: Any = typer.BadParameter.__base__  # typer has no public name for it
 
 
 class _Verbs(TyperGroup):
@@ -75,24 +77,22 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # any locale can print any name
     warnings.showwarning = lambda message, *where: print(f"nas: note: {message}", file=sys.stderr)
+    _check_rooms()
     try:
-        status = app(standalone_mode=False)
-    except UsageError as error:
-        possible = list(getattr(error, "possibilities", None) or [])
-        text = f"{error.message}; did you mean {possible[0]}?" if possible else error.format_message().rstrip(".")
-        _fail(f"{text} (try {error.ctx.command_path if error.ctx else 'nas'} --help)", 2)
-    except OSError as error:
-        _fail(f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else ""), 2)
-    except ValueError as error:
-        if not hasattr(error, "exit_status"):  # a NasError has one
-            raise
-        _fail(str(error), error.exit_status)
+        status = app(prog_name="nas", standalone_mode=False)
+    except Exception as error:
+        message, status = import_module("nas.commands.failure").explained(error)
+        print(f"nas: {message}\n" if message else "", end="", file=sys.stderr)
     raise SystemExit(status if isinstance(status, int) else 0)
 
 
-def _fail(message: str, status: int) -> NoReturn:
-    print("nas: " + import_module("search_spaces.text").one_line(message), file=sys.stderr)
-    raise SystemExit(status)
+def _check_rooms() -> None:
+    """Ends with one line if something else has taken the name of one of our packages."""
+    try:
+        run_path(str(Path(__file__).with_name("search_spaces") / "rooms.py"))["check_rooms"]()
+    except ImportError as error:
+        print(f"nas: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

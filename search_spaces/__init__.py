@@ -17,6 +17,7 @@ files.py        atomic writes, the cache folder
 design.py       what to evaluate before anything is known
 synthetic.py    a made-up score with a known optimum
 types.py        types that many modules share
+rooms.py        whether this project's top-level names lead to this project
 errors.py       the errors a user can cause
 """
 
@@ -36,8 +37,11 @@ from search_spaces.errors import (
 from search_spaces.hubert import SPACES, as_space, get_space, space_from_dict
 from search_spaces.network import Network
 from search_spaces.protocols import AdditiveCost, Cost, HasSpace, HeldOutScore, PredictedCost, Score, SuccessiveScore
+from search_spaces.rooms import check_rooms
 from search_spaces.space import Space
 from search_spaces.subnet import Subnet, ffn_ratio
+
+check_rooms()
 
 __all__ = [
     "AdditiveCost",

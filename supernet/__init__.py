@@ -13,6 +13,7 @@ foreign.py      checkpoints of Hugging Face, LightHuBERT and fairseq
 weights.py      tensors from files, with every key accounted for
 calibration.py  calibration speech as tensors
 audio.py        manifests, recordings, batches of similar length
+corpora/        speech as Kaldi, lhotse and Hugging Face's datasets keep it
 teacher.py      frozen teachers and the cache of their targets
 store.py        arrays of many recordings on disk
 training/       two-stage distillation

@@ -48,13 +48,18 @@ class Utterance:
 
 
 def read_manifest(path: Path | str, split: str | None = None) -> list[Utterance]:
-    """The utterances of a JSON-lines manifest, in order; with `split`, only those of this split.
+    """The utterances of a JSON-lines manifest or a corpus, in order; with `split`, only those of this split.
 
     A line needs `audio` (relative to the manifest) and `seconds`; `id`, `split` and the labels in `LABELS` are
-    optional, other keys are ignored. Raises `AudioError` naming the first invalid line.
+    optional, other keys are ignored. The corpora that are read as well: `supernet.corpora`. Raises `AudioError` naming
+    the first invalid line.
     """
+    from supernet.corpora import read_corpus
+
     path = Path(path)
-    utterances = [_utterance(path, number, line) for number, line in enumerate(_lines(path), 1) if line.strip()]
+    utterances = read_corpus(path)
+    if utterances is None:
+        utterances = [_utterance(path, number, line) for number, line in enumerate(_lines(path), 1) if line.strip()]
     chosen = [u for u in utterances if split is None or u.split == split]
     if not chosen:
         splits = sorted({str(u.split) for u in utterances})

@@ -24,7 +24,7 @@ from search_spaces.files import read_text, replacing
 from supernet.calibration import load_calibration
 from supernet.companion import REST
 from supernet.foreign import from_hugging_face, from_pickle
-from supernet.hub import local_folder
+from supernet.hub import is_hub_name, local_folder
 from supernet.model import HubertSupernet
 from supernet.preprocessor import Preprocessor
 from supernet.weights import read_tensors, with_weights
@@ -62,6 +62,8 @@ def load_supernet(path_or_name: Path | str, device: str = "cpu", space: Space | 
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
     except SpaceError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    if is_hub_name(name):
+        model.provenance.setdefault("base_model", name)
     return model.to(device).eval()
 
 

@@ -1,12 +1,16 @@
 """The command line as its users meet it: real processes, exit statuses and one clear line."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+import cli
 from tests.nas.commands.helpers import nas
 
 ROOT = Path(__file__).parents[1]
@@ -81,3 +85,26 @@ def test_closed_streams_are_no_traceback(tmp_path, closed):
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
+
+
+def _verbs(command, path=("nas",)):
+    """Every command below `command`, with its full name."""
+    for name in getattr(command, "commands", {}):
+        below = command.get_command(None, name)
+        yield from _verbs(below, (*path, name)) if hasattr(below, "commands") else [(" ".join((*path, name)), below)]
+
+
+VERBS = dict(_verbs(typer.main.get_command(cli.app)))
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_command_shows_an_example_of_itself_that_is_valid(name):
+    """Its options and arguments are parsed as typed; files are not looked for."""
+    example = re.fullmatch(r"Example: (.+)", VERBS[name].epilog.replace("\\[", "["))[1]
+    words = shlex.split(example)
+    assert " ".join(words).startswith(f"{name} ") or example == name
+    VERBS[name].make_context(name, words[len(name.split()) :])
+
+
+def test_nas_alone_shows_an_example():
+    assert "Example: nas search" in nas().stdout

@@ -1,6 +1,7 @@
-"""Labelled speech as people have it on disk: our manifests, LibriSpeech, Speech Commands v1, VoxCeleb1, Fluent, Kaldi.
+"""Labelled speech as people have it on disk: our manifests, LibriSpeech, Speech Commands v1, VoxCeleb1, Fluent Speech
+Commands, and the corpora of other toolkits that are read wherever a manifest is.
 
-Read in place; nothing is converted. Errors are one line, before anything is computed.
+Read in place. Errors are one line, before anything is computed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from search_spaces import AudioError
 from search_spaces.files import read_text, require_file
 from supernet.audio import LABELS, read_manifest
+from supernet.corpora import CORPORA, corpus_of
 
 __all__ = ["Dataset", "Example", "check_classes", "check_phones", "check_text", "check_turns", "read_dataset"]
 
@@ -75,10 +77,10 @@ def read_dataset(path: Path | str, label: str, skip_missing: bool = False, trial
     if label not in LABELS:
         raise AudioError(f"label must be one of {', '.join(LABELS)}; got {label!r}")
     if path.is_dir():
-        layout, read = _layout(path)
+        layout, read = _layout(path, label)
         result = read(path, label, trials)
     else:
-        layout, result = "manifest", _manifest(path, label)
+        layout, result = "manifest", _manifest(path, label, trials)
     if not result.examples:
         raise AudioError(f"{path} ({layout}) has no recordings with a '{label}'")
     result = _labelled(path, label, result, skip_missing)
@@ -185,26 +187,30 @@ def check_phones(path: Path | str, data: Dataset) -> tuple[Dataset, str, tuple[s
 # -------------------------------------------------------------------- layouts
 
 
-def _layout(folder: Path) -> tuple[str, Callable[[Path, str, bool], Dataset]]:
+def _layout(folder: Path, label: str) -> tuple[str, Callable[[Path, str, bool], Dataset]]:
     """The name of the folder's layout, and its reader."""
     known: dict[str, tuple[bool, Callable[[Path, str, bool], Dataset]]] = {
         "Speech Commands v1": ((folder / "testing_list.txt").is_file(), _speech_commands),
         "VoxCeleb1": (any((folder / n).is_file() for n in ("iden_split.txt", "veri_test.txt")), _voxceleb),
         "Fluent Speech Commands": ((folder / "data" / "train_data.csv").is_file(), _fluent),
         "LibriSpeech": (any(folder.glob("train-*")), _librispeech),
-        "Kaldi": ((folder / "train" / "wav.scp").is_file(), _kaldi),
+        "Kaldi": (label == "turns" and (folder / "train" / "wav.scp").is_file(), _kaldi),
     }
     for name, (is_it, read) in known.items():
         if is_it:
             return name, read
+    corpus = corpus_of(folder)
+    if corpus is not None:
+        return corpus, _manifest
     raise AudioError(
         f"{folder} has none of the layouts that can be read: LibriSpeech (train-*, dev-*, test-*), Speech Commands v1 "
         f"(testing_list.txt), VoxCeleb1 (iden_split.txt, veri_test.txt), Fluent Speech Commands (data/train_data.csv), "
-        f"Kaldi (train/wav.scp, segments, utt2spk); a manifest is a file"
+        f"{', '.join(CORPORA)}; a manifest is a file"
     )
 
 
-def _manifest(path: Path, label: str) -> Dataset:
+def _manifest(path: Path, label: str, trials: bool) -> Dataset:
+    """Our manifests, and what is read like them (`supernet.corpora`)."""
     rows = read_manifest(path)
     parts: dict[str, list[Example]] = {split: [] for split in _SPLITS}
     for row in rows:

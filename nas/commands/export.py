@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,15 +55,23 @@ def export(
     ] = None,
     teacher: Annotated[Path | None, typer.Option(help="Hugging Face folder of the teacher, with --audio.")] = None,
     opset: Annotated[int | None, typer.Option(help="Opset of ONNX files, for an older onnxruntime.")] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(help="Upload the format hf to the Hub, as org/name; as visible as new models of yours are."),
+    ] = None,
     list_: Annotated[
         bool, typer.Option("--list", is_eager=True, callback=_list_formats, help="Show the formats, and exit.")
     ] = False,
 ) -> None:
     """Write the chosen subnet as files of its own, read them back, and compare them with the supernet's slice."""
-    from evaluators.costs import params
-    from supernet.export import export_subnet
-
+    formats = [part.strip() for part in format_.split(",") if part.strip()]
     _check_options(dtype, audio, teacher)
+    if push is not None:
+        _check_push(push, formats)
+    from evaluators.costs import params  # torch takes seconds, so that refusals come first
+    from supernet.export import export_subnet
+    from supernet.hub import push_folder
+
     chosen = _from_run(source, supernet) if source.is_dir() else _from_file(source, supernet)
     model = load_model(chosen.supernet, "cpu")
     check_identity(chosen.identity, identify(model), source)
@@ -77,7 +85,6 @@ def export(
         check_identity(chosen.identity, identify(model, speech["audio"], speech["teacher"]), source)
     messages: list[str] = []
     score = _export_score(model, chosen.subnet, speech, about, messages) if dtype != "fp32" else None
-    formats = [part.strip() for part in format_.split(",") if part.strip()]
     files = export_subnet(model, chosen.subnet, out_, formats, about, dtype, score, opset)
     for file in files:
         out.print(f"wrote {file} ({file.stat().st_size:,} bytes)", soft_wrap=True)
@@ -85,6 +92,8 @@ def export(
         out.print(message, soft_wrap=True)
     same = "equal to" if dtype == "fp32" else f"within {dtype}'s rounding of"
     out.print(f"checked: read back, {same} the supernet's slice; {count:,} params", soft_wrap=True)
+    if push is not None:
+        out.print(f"pushed: {push_folder(out_ / 'hf', push)}", soft_wrap=True)
 
 
 def _check_options(dtype: str, audio: Path | None, teacher: Path | None) -> None:
@@ -92,6 +101,14 @@ def _check_options(dtype: str, audio: Path | None, teacher: Path | None) -> None
         raise NasError("--teacher has no effect without --audio: give --audio too, or leave --teacher out")
     if audio is not None and dtype == "fp32":
         raise NasError("--audio has no effect with --dtype fp32: only rounded weights are scored again")
+
+
+def _check_push(name: str, formats: Sequence[str]) -> None:
+    from supernet.hub import require_upload
+
+    if "hf" not in formats:
+        raise NasError(f"--push uploads the format hf, and --format is {','.join(formats)}: add hf to it")
+    require_upload(name)
 
 
 # -------------------------------------------------------------------- what is exported

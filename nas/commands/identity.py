@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,11 +79,14 @@ def digest_of_folder(folder: Path) -> str:
 
 
 def digest_of_speech(manifest: Path) -> str:
-    """12 hex digits of a manifest's content and of the sizes of its recordings."""
+    """12 hex digits of a manifest's content, or of a corpus's utterances, and of the sizes of their recordings."""
     from supernet.audio import read_manifest
 
-    sizes = (_size(utterance.audio) for utterance in read_manifest(manifest))
-    return _combined([digest_of_file(manifest), *map(str, sizes)])
+    utterances = read_manifest(manifest)
+    sizes = map(str, (_size(utterance.audio) for utterance in utterances))
+    if manifest.is_file():
+        return _combined([digest_of_file(manifest), *sizes])
+    return _combined([*(repr(replace(utterance, audio=Path())) for utterance in utterances), *sizes])
 
 
 def _size(file: Path) -> int:

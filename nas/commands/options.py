@@ -25,6 +25,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import typer
 from rich.markup import escape
 
+from nas.commands.completion import completer_of
 from nas.commands.console import read_text, write_out
 from search_spaces.errors import NasError
 from search_spaces.settings import Option, Settings, option_of
@@ -84,6 +85,8 @@ def verb(
         parameters = [
             each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in [*positional, *options, *flags, context]
         ]
+        for each in parameters:
+            _complete(each)
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         app.command(name, epilog=f"Example: {escape(example)}", no_args_is_help=False)(run)
@@ -138,6 +141,15 @@ def _parameter(kind: type[Settings], setting: dataclasses.Field[Any], config: bo
 
 def _is_argument(annotation: Any) -> bool:
     return any(isinstance(part, typer.models.ArgumentInfo) for part in get_args(annotation))
+
+
+def _complete(parameter: inspect.Parameter) -> None:
+    """Lets a shell complete an option that takes a name."""
+    for part in get_args(parameter.annotation):
+        if isinstance(part, typer.models.OptionInfo):
+            declared = (part.default, *(part.param_decls or ()))  # in Annotated, typer takes a flag for the default
+            flag = next((each for each in declared if isinstance(each, str)), "--" + parameter.name.replace("_", "-"))
+            part.autocompletion = completer_of(flag)
 
 
 def _help(described: Option) -> str:

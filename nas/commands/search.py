@@ -22,7 +22,8 @@ from nas.commands.common import (
 from nas.commands.console import counting, err, out, print_json, read_json
 from nas.commands.identity import check_identity, identify
 from nas.commands.options import Given, flag_of, verb
-from nas.progress import SearchProgress
+from nas.commands.tracking import Tracking, TrackingSettings
+from nas.progress import Callback, SearchProgress
 from nas.result import NothingScored, refuse_failures
 from nas.settings import ClusterSettings, SearchSettings
 from search_spaces import Budget, Cost, NasError, PredictedCost, RunError, Score, Space
@@ -50,7 +51,12 @@ class _RunSettings(Settings):
 
 @verb(app, example="nas search --budget 'params<=2.5M' --evals 64 --out runs/a", config=True)
 def search(
-    settings: SearchSettings, cluster: ClusterSettings, run: _RunSettings, given: Given, json: JsonOption = False
+    settings: SearchSettings,
+    cluster: ClusterSettings,
+    run: _RunSettings,
+    tracked: TrackingSettings,
+    given: Given,
+    json: JsonOption = False,
 ) -> None:
     """Find the best subnet within the budgets, and keep every evaluation in a run folder."""
     from nas.report.summary import report_run, summary
@@ -61,11 +67,17 @@ def search(
         calibrations: JsonMapping = {}
         if run.resume is not None:
             settings, calibrations = _resumed(mirror.folder, settings, given)
-        with SearchProgress(settings.evals, err, json, mirror.sync) as progress:
+        with (
+            Tracking(tracked.log_to, mirror.folder, settings.to_dict()) as tracking,
+            SearchProgress(settings.evals, err, json, mirror.sync) as progress,
+        ):
             try:
-                result = run_search(settings, mirror.folder, run.resume is not None, progress, cluster, calibrations)
+                result = run_search(
+                    settings, mirror.folder, run.resume is not None, progress, cluster, calibrations, tracking
+                )
             except KeyboardInterrupt:
                 again = ["nas", "search", "--resume", place, *(["--ray", cluster.ray] if cluster.ray else [])]
+                again += [word for name in tracked.log_to for word in ("--log-to", name)]
                 err.print(
                     f"interrupted; every finished evaluation is kept. Continue with: {shlex.join(again)}",
                     soft_wrap=True,
@@ -138,6 +150,7 @@ def run_search(
     progress: SearchProgress,
     cluster: ClusterSettings | None = None,
     calibrations: JsonMapping | None = None,
+    tracking: Tracking | None = None,
 ) -> SearchResult:
     """The search that `settings` describe, in `folder`; scored in this process, or by the evaluators of a cluster."""
     import nas
@@ -151,6 +164,10 @@ def run_search(
     space = confine(model, settings.space)
     score = _score(settings, model, device)
     progress.maximize = score.higher_is_better
+
+    callbacks: list[Callback] = [progress]
+    if tracking is not None:
+        callbacks.append(partial(tracking.evaluations, maximize=score.higher_is_better))
     executor = _executor(cluster, score, settings.device) if cluster is not None and on_cluster else None
     context: AbstractContextManager[object] = executor or nullcontext()
     with context:
@@ -172,7 +189,7 @@ def run_search(
                 resume=resume,
                 batch=settings.batch,
                 objectives=settings.objectives,
-                callbacks=[progress],
+                callbacks=callbacks,
                 settings={**settings.to_dict(), "calibrations": kept, "command": command_line(), "identity": identity},
                 executor=executor,
                 asynchronous=settings.asynchronous,

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from nas.commands.common import BudgetOption, JsonOption, SecondsOption, limits
+from nas.commands.completion import completer_of
 from nas.commands.console import out, print_json
 from nas.commands.options import verb
 from search_spaces import SPACES, AdditiveTable, CheckpointError, Feasible, NasError, Space, get_space
@@ -26,7 +27,11 @@ app = typer.Typer(add_completion=False)
 @verb(app, example="nas space lighthubert-small --budget 'params<=27M'")
 def space(
     name: Annotated[
-        str, typer.Argument(help="A named space, a TOML file, or a model: then spaces are proposed for it.")
+        str,
+        typer.Argument(
+            help="A named space, a TOML file, or a model: then spaces are proposed for it.",
+            autocompletion=completer_of("space"),
+        ),
     ],
     budget: BudgetOption = None,
     propose: Annotated[

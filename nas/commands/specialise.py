@@ -11,6 +11,7 @@ from nas.commands.common import read_subnet, require_device
 from nas.commands.console import TrainingProgress, err, out
 from nas.commands.options import verb
 from nas.commands.search import run_settings
+from nas.commands.tracking import Tracking, TrackingSettings
 from search_spaces import NasError, RunError, Subnet
 from supernet.training.recipe import SpecialiseSettings
 
@@ -24,6 +25,7 @@ def specialise(
     source: Annotated[Path, typer.Argument(help="Run folder, or a subnet's JSON file (with --supernet).")],
     out_: Annotated[Path, typer.Option("--out", help="Folder to write; run the same command again to continue.")],
     settings: SpecialiseSettings,
+    tracked: TrackingSettings,
     supernet: Annotated[str | None, typer.Option(help="The supernet; required if the source is a JSON file.")] = None,
 ) -> None:
     """Train the chosen subnet alone, from its slice of the supernet, to give what the teacher gives."""
@@ -40,8 +42,11 @@ def specialise(
             raise NasError("--finalists has no effect on one subnet: give the folder of a run")
         name, subnets = supernet, [read_subnet(source, None)]
     try:
-        with TrainingProgress() as progress:
-            record = trained(name, subnets, out_, settings, progress)
+        with (
+            Tracking(tracked.log_to, out_, settings.to_dict()) as tracking,
+            TrainingProgress() as progress,
+        ):
+            record = trained(name, subnets, out_, settings, tracking.beside(progress))
     except KeyboardInterrupt:
         err.print(f"interrupted; run the same command again to continue ({out_})", soft_wrap=True)
         raise typer.Exit(130) from None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import typer
 
 from nas.commands.common import require_device
 from nas.commands.console import TrainingProgress, err, out
 from nas.commands.options import verb
+from nas.commands.tracking import Tracking, TrackingSettings
 from search_spaces import AdditiveCost, Space
 from search_spaces.settings import Settings, option
 from supernet.training.recipe import WHERE, TrainSettings
@@ -30,7 +33,7 @@ class _ClusterSettings(Settings):
     example="nas train --teacher hubert-base/ --audio speech/manifest.jsonl --space lighthubert-small --out ckpt/",
     config=True,
 )
-def train(settings: TrainSettings, cluster: _ClusterSettings) -> None:
+def train(settings: TrainSettings, cluster: _ClusterSettings, tracking: TrackingSettings) -> None:
     """Distil a supernet from a teacher: stage 1 trains the largest subnet, stage 2 all of them.
 
     In several processes: torchrun --nproc-per-node N --no-python nas train …, or --ray auto --workers N.
@@ -38,13 +41,14 @@ def train(settings: TrainSettings, cluster: _ClusterSettings) -> None:
     settings = TrainSettings.from_dict(settings.to_dict())  # with absolute paths, for processes elsewhere
     try:
         if cluster.ray is None:
-            finished = run_training(settings.to_dict())
+            finished = run_training(settings.to_dict(), tracking.log_to)
         else:
             from nas.cluster.train import train_on_ray
 
             gpu = settings.device != "cpu"
+            each = partial(run_training, log_to=tracking.log_to)
             finished = train_on_ray(
-                run_training, settings.to_dict(), cluster.ray, cluster.workers, cluster.cpus_per_worker, gpu
+                each, settings.to_dict(), cluster.ray, cluster.workers, cluster.cpus_per_worker, gpu
             )
     except KeyboardInterrupt:
         err.print(
@@ -58,14 +62,14 @@ def train(settings: TrainSettings, cluster: _ClusterSettings) -> None:
         out.print(f"stopped; run the same command again to continue ({settings.out})", soft_wrap=True)
 
 
-def run_training(settings: dict[str, object]) -> bool:
+def run_training(settings: dict[str, object], log_to: Sequence[str] = ()) -> bool:
     """The training that plain settings describe, as one of its processes; whether it is finished."""
     from supernet.training.distil import train as distil
 
     typed = TrainSettings.from_dict(settings)
     require_device(typed.device)
-    with TrainingProgress() as progress:
-        return distil(typed, _costs, progress) is not None
+    with Tracking(log_to, typed.out, settings) as tracking, TrainingProgress() as progress:
+        return distil(typed, _costs, tracking.beside(progress)) is not None
 
 
 def _costs(space: Space) -> dict[str, AdditiveCost]:

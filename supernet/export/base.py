@@ -18,9 +18,20 @@ from search_spaces import CheckFailed, NasError, Subnet
 from supernet.layers import frame_mask
 from supernet.model import HubertSupernet
 
-__all__ = ["DTYPES", "Exporter", "ModelExporter", "Rounded", "Runner", "largest_difference", "require"]
+__all__ = [
+    "DTYPES",
+    "Exporter",
+    "LIBRARY",
+    "ModelExporter",
+    "Rounded",
+    "Runner",
+    "TASK",
+    "largest_difference",
+    "require",
+]
 
 DTYPES = ("fp32", "fp16", "int8")
+LIBRARY, TASK = "lighthubert-nas", "feature-extraction"
 Runner = Callable[[Tensor, "Tensor | None"], Sequence[Tensor]]
 """An export that was read back: wav (B, S), lengths (B,) in samples or None -> hidden states, each (B, T, D)."""
 
@@ -61,6 +72,10 @@ class Exporter(ABC):
     @abstractmethod
     def check(self, model: HubertSupernet, subnet: Subnet, folder: Path, dtype: str) -> None:
         """Raises `CheckFailed` if what is read back is not the supernet's subnet."""
+
+    def library(self, model: HubertSupernet, subnet: Subnet) -> tuple[str, str]:
+        """The library and the task of the format's own folder, in the words of the Hugging Face Hub."""
+        return LIBRARY, TASK
 
     def loading_fields(self, model: HubertSupernet, subnet: Subnet) -> Mapping[str, object]:
         """More values for the template `loading`."""

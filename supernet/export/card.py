@@ -8,7 +8,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from search_spaces import Subnet
+from supernet.export.base import LIBRARY, TASK
 from supernet.export.formats import get_exporter
+from supernet.hub import is_name
 from supernet.model import HubertSupernet
 
 __all__ = ["card", "plain"]
@@ -17,6 +19,11 @@ _LICENCES = {
     "hubert-tiny": "MIT; trained on recordings under CC-BY-SA-3.0 and CC-BY-3.0 (Debian's asterisk-core-sounds) and on "
     "flight-of-the-amazon-queen, with Whisper base (MIT) as the teacher",
 }
+
+
+_IDENTIFIERS = (
+    "apache-2.0", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "gpl-3.0", "mit",
+)  # fmt: skip
 
 
 def card(
@@ -34,8 +41,10 @@ def card(
     "budgets", "measured" (latencies by budget) and "trust", "score_fp32" with "score_of" (the speech it was computed
     on), and the "command". `scores`: by format, the scores of the exports whose weights are rounded.
     """
+    library, task = get_exporter(formats[0]).library(model, subnet) if inside else (LIBRARY, TASK)
     return "\n".join(
         [
+            _metadata(model, about, library, task),
             f"# Subnet {subnet.id} of {plain(about.get('name') or model.space.name)}",
             "",
             "One subnet of a once-for-all HuBERT, found and exported by lighthubert-nas. Input: speech at 16 kHz, "
@@ -56,6 +65,30 @@ def card(
             "",
         ]
     )
+
+
+def _metadata(model: HubertSupernet, about: Mapping[str, object], library: str, task: str) -> str:
+    """The lines that the Hugging Face Hub reads; only names of a fixed form come from outside."""
+    from huggingface_hub import ModelCardData
+
+    base, licence = model.provenance.get("base_model"), _known_licence(model, about)
+    data = ModelCardData(
+        license=_identifier(licence),
+        license_name="see-below" if _identifier(licence) == "other" else None,
+        library_name=library,
+        pipeline_tag=task,
+        tags=["speech", "neural-architecture-search", LIBRARY],
+        base_model=base if isinstance(base, str) and is_name(base) else None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _identifier(licence: object) -> str:
+    """The Hub's identifier of a licence of which the name comes first."""
+    if not licence:
+        return "unknown"
+    name = str(licence).partition(";")[0].strip().lower()
+    return name if name in _IDENTIFIERS else "other"
 
 
 def plain(text: object) -> str:
@@ -135,8 +168,14 @@ def _measured(latency: object) -> str:
 
 
 def _licence(model: HubertSupernet, about: Mapping[str, object]) -> str:
-    known = model.provenance.get("licence") or _LICENCES.get(str(about.get("name")))
-    return str(known or "not recorded in the checkpoint: that of its publisher holds for this subnet too")
+    return str(
+        _known_licence(model, about)
+        or "not recorded in the checkpoint: that of its publisher holds for this subnet too"
+    )
+
+
+def _known_licence(model: HubertSupernet, about: Mapping[str, object]) -> object:
+    return model.provenance.get("licence") or _LICENCES.get(str(about.get("name")))
 
 
 def _loading(name: str, model: HubertSupernet, subnet: Subnet, about: Mapping[str, object], inside: bool) -> list[str]:

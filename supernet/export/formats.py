@@ -1,10 +1,17 @@
-"""The table of export formats. A format is one file and one line here, or an entry point of another package."""
+"""The table of export formats. A format is one file and one line here, or an entry point of another package.
+
+Importing this does not import torch.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from search_spaces import NasError
 from search_spaces.registry import Registry
-from supernet.export.base import Exporter
+
+if TYPE_CHECKING:
+    from supernet.export.base import Exporter
 
 __all__ = ["EXPORTERS", "get_exporter"]
 
@@ -25,6 +32,8 @@ EXPORTERS = Registry(
 
 def get_exporter(name: str) -> Exporter:
     """The exporter of this name. Raises `NasError` listing the known names."""
+    from supernet.export.base import Exporter
+
     kind = EXPORTERS.load(name)
     if not (isinstance(kind, type) and issubclass(kind, Exporter)):
         raise NasError(f"export format '{name}' must be a subclass of supernet.export.Exporter; got {kind!r}")

@@ -21,7 +21,7 @@ from search_spaces.text import first_line
 from supernet import layers
 from supernet.companion import rest_of_model
 from supernet.decoder import TextDecoder
-from supernet.export.base import ModelExporter, Runner
+from supernet.export.base import TASK, ModelExporter, Runner
 from supernet.families import FAMILIES
 from supernet.layers import front_channels
 from supernet.model import HubertSupernet
@@ -85,6 +85,9 @@ batch = extractor(waves, sampling_rate=16_000, {options}return_tensors="pt")
         _write_extractor(model, subnet, target)
         if not stock:
             _write_code(target)
+
+    def library(self, model: HubertSupernet, subnet: Subnet) -> tuple[str, str]:
+        return "transformers", "automatic-speech-recognition" if _decoded(model, subnet) else TASK
 
     def loading_fields(self, model: HubertSupernet, subnet: Subnet) -> Mapping[str, object]:
         decoded = _decoded(model, subnet)

@@ -14,7 +14,7 @@ class TrainingRecord(TypedDict, total=False):
     """One report; the keys say which kind it is.
 
     targets, seconds, of                                          seconds of speech whose targets are now computed
-    stage, steps                                                  a stage starts
+    stage, steps, folder                                          a stage starts; its folder has its log.jsonl
     step, loss, layers, grad_norm, seconds, audio_seconds         a step is done (a line of log.jsonl)
     step, dev, groups                                             a validation is done (a line of log.jsonl)
     """
@@ -23,6 +23,7 @@ class TrainingRecord(TypedDict, total=False):
     of: float
     stage: int
     steps: int
+    folder: str
     step: int
     loss: float
     layers: list[float]

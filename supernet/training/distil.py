@@ -111,8 +111,9 @@ def distil(
     model.trained_for_space = True
     for recipe in recipes:
         remaining = run.stop_after - (time.monotonic() - started)
-        run.progress({"stage": recipe.stage, "steps": recipe.steps})
-        if not train_stage(model, recipe, data, out / f"stage{recipe.stage}", replace(run, stop_after=remaining)):
+        folder = out / f"stage{recipe.stage}"
+        run.progress({"stage": recipe.stage, "steps": recipe.steps, "folder": str(folder)})
+        if not train_stage(model, recipe, data, folder, replace(run, stop_after=remaining)):
             return None
     if processes().first:
         finished = save_supernet(model, out / "supernet", torch.float16)
@@ -142,7 +143,7 @@ def _best_rate(
     for rate in rates:
         folder = out / "sweep" / f"{rate:g}"
         tried = replace(recipe, steps=steps, learning_rate=rate, validate_every=steps)
-        run.progress({"stage": recipe.stage, "steps": steps})
+        run.progress({"stage": recipe.stage, "steps": steps, "folder": str(folder)})
         left = run.stop_after - (time.monotonic() - began)
         if not train_stage(copy.deepcopy(model), tried, data, folder, replace(run, stop_after=left)):
             return None

@@ -51,7 +51,7 @@ def specialise(
         model.use_space(model.space.only(subnet))
         data, folder = TrainingData(train, dev, goal, model.heard), out / "finalists" / subnet.id
         before = _before(folder, model, data, settings)
-        progress({"stage": recipe.stage, "steps": recipe.steps})
+        progress({"stage": recipe.stage, "steps": recipe.steps, "folder": str(folder)})
         left = stop_after - (time.monotonic() - started)
         if not train_stage(model, recipe, data, folder, RunContext(settings.device, progress, left)):
             return None

@@ -97,6 +97,15 @@ def test_kaldi_folders_of_superbs_diarization(tmp_path):
         read_dataset(tmp_path, "turns")
 
 
+def test_corpora_of_other_toolkits_are_read_like_manifests(tmp_path):
+    for split in ("train", "dev", "test"):
+        write_tone(tmp_path / split / "a.wav", 300)
+        (tmp_path / split / "metadata.csv").write_text("file_name,text,speaker\na.wav,hello,ann\n")
+    data = read_dataset(tmp_path, "text")
+    assert labels(data)["dev"] == ["hello"]
+    assert data.test[0].audio == tmp_path / "test" / "a.wav"
+
+
 @pytest.mark.parametrize(
     ("turns", "said"),
     [

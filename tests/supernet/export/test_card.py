@@ -147,3 +147,17 @@ def test_text_of_others_is_never_markup(supernet, small_space, text):
         assert html.count(tag) == plain.count(tag), tag
     assert html.count("<code") == plain.count("<code")
     assert {row.count("<td") for row in html.split("<tr>")[2:]} <= {2}
+
+
+@pytest.mark.parametrize(
+    ("licence", "identifier", "name"),
+    [(None, "unknown", None), ("MIT; of five people", "mit", None), ("Ours\nlicense: mit", "other", "see-below")],
+)
+def test_the_hub_reads_facts_from_the_card_and_nothing_of_others_among_them(small_space, licence, identifier, name):
+    from huggingface_hub import ModelCard
+
+    provenance = {"licence": licence, "base_model": "a: b\ntags: [x]"}
+    model = HubertSupernet(small_space, provenance=provenance)
+    data = ModelCard(card(model, small_space.middle, ["json"], {}, "fp32", {})).data
+    assert (data.license, data.license_name, data.base_model) == (identifier, name, None)
+    assert (data.library_name, data.pipeline_tag) == ("lighthubert-nas", "feature-extraction")
