@@ -27,6 +27,7 @@ from search_spaces.files import write_text
 from supernet import load_supernet
 
 ROOT = Path(__file__).parents[1]
+MARK = r"^<!-- evidence: (\S+?)(?:; weights (\w+))? -->$"
 SPEECH, TEACHER = "--audio speech/manifest.jsonl", "--teacher whisper-base-encoder"
 TARGETS = ("torch", "torch,threads=2", "onnxruntime", "onnxruntime,threads=2")
 
@@ -151,7 +152,7 @@ def training_table(folder: Path) -> str:
 def markers() -> Iterator[tuple[Path, str, str]]:
     """Every marked block of the documents: its file, its name, and the weights that it is about ("" if none)."""
     for page in sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]):
-        for name, weights in re.findall(r"<!-- evidence: (\S+?)(?:; weights (\w+))? -->", page.read_text("utf-8")):
+        for name, weights in re.findall(MARK, page.read_text("utf-8"), re.MULTILINE):
             yield page, name, weights
 
 
