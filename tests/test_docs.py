@@ -33,7 +33,8 @@ from supernet import load_supernet
 ROOT = Path(__file__).parents[1]
 DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md"))
 PAGES = [*sorted(ROOT.glob("*.md")), *DOCS]
-RUN = [ROOT / "README.md", ROOT / "docs" / "guides" / "python.md", *sorted((ROOT / "docs" / "tutorials").glob("[!i]*.md"))]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("[!i]*.md"))
+RUN = [ROOT / "README.md", ROOT / "docs" / "guides" / "python.md", *TUTORIALS]
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', re.M | re.S)
 INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 UsageError = typer.BadParameter.__base__  # typer has no public name for it
