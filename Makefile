@@ -1,11 +1,12 @@
 # make demo   set up, search the shipped supernet within a budget, export the winner, show its costs
 # make test   set up, lint, types, tests
+# make package   build wheel and sdist, install the wheel into a new environment, use it outside the repository
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types tests benchmarks fuzz clean
+.PHONY: demo test lint types tests benchmarks fuzz package clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -48,3 +49,6 @@ clean:
 # ten minutes of damaged files of every format; a short run of it is part of the tests
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults.fuzz --minutes 10
+
+package:
+	.ci/package $(PYTHON)
