@@ -2,12 +2,13 @@
 # make test   set up, lint, types, site, tests
 # make docs   set up, serve the documentation at http://localhost:8000
 # make gpu    what needs CUDA
+# make package   build wheel and sdist, install the wheel into a new environment, use it outside the repository
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types site tests docs fuzz gpu evidence clean
+.PHONY: demo test lint types site tests docs fuzz gpu evidence package clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -69,3 +70,7 @@ gpu: $(VENV)/.installed-dev
 # the tables about hubert-tiny, hours of measuring; goes on where it was: make evidence AUDIO=speech/manifest.jsonl TEACHER=…
 evidence: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.evidence --audio '$(AUDIO)' --teacher '$(TEACHER)'
+
+# what pip installs: wheel and sdist, used outside the repository
+package:
+	.ci/package $(PYTHON)
