@@ -17,7 +17,7 @@ else:
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXAMPLES = sorted((ROOT / "examples").iterdir())
+EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.suffix in (".sh", ".yaml"))
 
 
 def test_the_citation_is_of_this_version():
@@ -27,7 +27,7 @@ def test_the_citation_is_of_this_version():
 
 
 def test_every_extra_that_is_named_exists():
-    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *EXAMPLES, ROOT / "Dockerfile"]
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *EXAMPLES, ROOT / "Dockerfile"]
     code = [file for room in ("evaluators", "nas", "supernet", "search_spaces") for file in (ROOT / room).rglob("*.py")]
     text = "\n".join(file.read_text(encoding="utf-8") for file in (*files, *code))
     named = {extra for group in re.findall(r"lighthubert-nas\[([a-z,]+)\]", text) for extra in group.split(",")}
