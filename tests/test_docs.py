@@ -1,9 +1,9 @@
 """README.md and docs/: commands have the options they show, tutorials run, links lead somewhere.
 
-A block of a tutorial is run unless its title starts with "Needs" or "Takes"; a block whose title is a file name is
-written to that file. Tutorials find small stand-ins for `hubert-base/` and `speech/manifest.jsonl` in their folder, and
-`SMALL` cuts the amounts of work. The lines of a ```text block are the output of the block before it, where "…" stands
-for any lines; each part of it must begin as documented, figures aside.
+A block is run unless its title starts with "Needs" or "Takes"; a block whose title is a file name is written to that
+file. Pages find small stand-ins for `hubert-base/`, `openai/whisper-base` and `speech/manifest.jsonl` in their folder,
+and `SMALL` cuts the amounts of work. The lines of a ```text block are the output of the block before it, where "…"
+stands for any lines; each part of it must begin as documented, figures aside.
 
 `python -m tests.test_docs FILE...` runs the blocks as documented and puts the real output in place.
 """
@@ -29,6 +29,7 @@ import typer
 import cli
 from benchmarks.evidence import markers
 from supernet import load_supernet
+from tests.supernet.families import saved_whole_whisper
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md"))
@@ -43,7 +44,13 @@ SMALL = [
     (r"--evals (\d+)", "--evals 4"),
     (r"evals=\d+", "evals=4"),
     (r"nas train ", "nas train --precision fp32 --batch-seconds 5 "),
-    (r"seconds=1 ", "seconds=0.2 "),
+    (r"seconds=\d+", "seconds=0.2"),
+    (r"(nas latency calibrate --target \S+)$", r"\1 --measurements 12"),
+    (r"(--score kl) ", r"\1 --evals 4 "),
+    (r"nas compress ", "nas compress --specialise-steps 2 --evals 4 --batch-seconds 5 "),
+    (r"--minutes \d+ ", ""),
+    (r"--device cuda", "--device cpu"),
+    (r'"sampling_rate": rate}', r'\g<0>, generate_kwargs={"max_new_tokens": 8}'),
     (r"--(stage1-|stage2-|)steps \d+", r"--\1steps 2"),
     (r"pytest -q", "pytest -q -p no:cacheprovider -k 'nothing_infeasible or same_seed or resumed'"),
     (r"pip install -e \.", "pip install -q --no-deps --no-build-isolation --no-index --target . ."),
@@ -228,7 +235,7 @@ class Runner:
 
 
 def furnish(folder):
-    """`hubert-base/` and `speech/manifest.jsonl`: a HuBERT of two narrow layers, and tones in noise."""
+    """Small stand-ins: for `hubert-base/`, for `openai/whisper-base`, and for speech, tones in noise."""
     import torch
     from transformers import HubertConfig, HubertModel
 
@@ -236,15 +243,18 @@ def furnish(folder):
     sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
     convolutions = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
     HubertModel(HubertConfig(**sizes, **convolutions)).save_pretrained(folder / "hubert-base")
+    saved_whole_whisper(folder / "openai" / "whisper-base")
     (folder / "speech").mkdir()
     rng = np.random.default_rng(0)
     lines = []
-    for i in range(12):
+    for i in range(25):
         time = np.arange(int(rng.integers(8_000, 16_000))) / 16_000
         samples = 0.3 * np.sin(2 * np.pi * rng.uniform(80, 2000) * time) + 0.01 * rng.normal(size=len(time))
         soundfile.write(folder / "speech" / f"{i}.flac", samples.astype(np.float32), 16_000)
-        line = {"audio": f"{i}.flac", "seconds": len(time) / 16_000, "split": ("train", "dev", "test")[i % 3]}
+        split, text = ("train", "dev", "dev", "train", "test")[i % 5], ("one", "two")[i % 2]
+        line = {"audio": f"{i}.flac", "seconds": len(time) / 16_000, "split": split, "text": text, "language": "en"}
         lines.append(json.dumps(line))
+    soundfile.write(folder / "clip.wav", samples.astype(np.float32), 16_000)
     (folder / "speech" / "manifest.jsonl").write_text("\n".join(lines))
 
 
