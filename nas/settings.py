@@ -69,7 +69,7 @@ class SearchSettings(Settings):
     )
     score: str = option(
         "distillation",
-        "What to maximise: distillation, probe:LABEL, kl or ce (a whole Whisper's), which need --audio; or a sum: "
+        "How subnets are compared: distillation; with --audio probe:LABEL, or kl or ce (a whole Whisper's); or a sum: "
         "probe:speaker+0.5*distillation.",
         group=WHAT,
     )

@@ -108,8 +108,8 @@ def _certificate(feasible: Feasible, certificate: Certificate, worth: Array, err
         "certificate": (
             f"By the model fitted to these evaluations, the best of all {size:,} subnets within the budgets is "
             f"expected to score {sign * expected:.6g}; the best evaluated one scores {sign * best:.6g}. With 95 % "
-            f"confidence the regret is at most {regret:.2g}, if the model errs no more elsewhere than on the best "
-            "quarter of the evaluations."
+            f"confidence the regret is at most {regret:.2g}, if the model's errors elsewhere are no larger than on "
+            "the best quarter of the evaluations."
         ),
     }
 
@@ -211,14 +211,15 @@ def _words(trust: JsonMapping) -> list[str]:
         for cost, of in trust["by_cost"].items():
             words.append(f"Ranking by {cost} alone is right in {50 + 50 * of['tau']:.0f} of 100 (tau {of['tau']:.2f}).")
         words.append(
-            f"The best of the model's first {model['top_k']} is {model['top_k_regret']:.2g} short of the best known."
+            f"The best of the {model['top_k']} subnets that the model ranks first is worse than the best known by "
+            f"{model['top_k_regret']:.2g}."
         )
     made = trust["proposals"]
     ruled_out = f" {made['ruled_out']} were ruled out on a quarter of the speech." if made.get("ruled_out") else ""
     words.append(
-        f"{made['new']} subnets were proposed, all new and within the budgets that are known ahead; {made['failed']} "
-        f"could not be scored.{ruled_out} {made.get('repeated', 0)} that came a second time were replaced, and "
-        f"{made.get('repaired', 0)} over a budget moved to the nearest that keeps it."
+        f"{made['new']} subnets were proposed, all new and within the budgets on known costs; {made['failed']} could "
+        f"not be scored.{ruled_out} The searcher replaced {made.get('repeated', 0)} repeated proposals, and moved "
+        f"{made.get('repaired', 0)} that were over a budget to the nearest subnet within it."
     )
     again = trust["rescored"]
     if again and "tau" in again:

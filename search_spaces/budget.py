@@ -95,7 +95,7 @@ class Budget:
         if not self.percent:
             return self
         share = self.limit * cost / 100
-        return Budget(self.cost, int(share) if isinstance(cost, int) else share)
+        return Budget(self.cost, int(share) if isinstance(cost, int) else _rounded_down(share))
 
     def keeps(self, value: Number) -> bool:
         """Whether a subnet with this cost keeps the budget."""
@@ -106,12 +106,21 @@ class Budget:
         return f"{cost}<={self.limit}{'%' if self.percent else ''}{at}{target}"
 
 
+def _rounded_down(value: float, digits: int = 6) -> float:
+    """`value` with so many significant digits, for people to read."""
+    if not 0 < value < math.inf:
+        return value
+    scale = Decimal(10) ** (digits - 1 - Decimal(value).adjusted())
+    return float(math.floor(Decimal(value) * scale) / scale)
+
+
 def _limit(text: str, cost: str, amount: str) -> Number:
     match = _AMOUNT.fullmatch(amount)
     if not match:
         raise NasError(f"the limit in budget {text!r} must be a number, with or without a unit, as in {_EXAMPLE}")
     digits, unit = match.groups()
     units = next(units for suffix, units in _UNITS.items() if cost.endswith(suffix))
+    unit = {"k": "K", "kB": "KB"}.get(unit, unit)
     if unit not in units:
         raise NasError(f"unknown unit '{unit}' in budget {text!r}; known for {cost}: {', '.join(filter(None, units))}")
     try:

@@ -78,10 +78,9 @@ def search(
             except KeyboardInterrupt:
                 again = ["nas", "search", "--resume", place, *(["--ray", cluster.ray] if cluster.ray else [])]
                 again += [word for name in tracked.log_to for word in ("--log-to", name)]
-                err.print(
-                    f"interrupted; every finished evaluation is kept. Continue with: {shlex.join(again)}",
-                    soft_wrap=True,
-                )
+                started = (mirror.folder / "run.json").exists()
+                kept = f"; every finished batch is kept. Continue with: {shlex.join(again)}"
+                err.print(f"interrupted{kept if started else ' before the search began'}", soft_wrap=True)
                 raise typer.Exit(130) from None
         folder = mirror.folder
         page = write_page([folder], folder / "report.html")
@@ -92,7 +91,9 @@ def search(
         out.print(f"run folder: {place}" + (f"; open {page}" if page else ""), soft_wrap=True)
     refuse_failures(result)
     if not json and result.best:
-        out.print(f"next: {shlex.join(['nas', 'export', str(folder), '--out', 'exported/'])}", soft_wrap=True)
+        out.print(
+            f"next: {shlex.join(['nas', 'export', str(folder), '--out', f'exported/{folder.name}'])}", soft_wrap=True
+        )
 
 
 def _free_folder(parent: Path) -> Path:

@@ -115,7 +115,7 @@ def _best(run: RunReport, best: Evaluation) -> Table:
     table = Table(title="Best", show_header=False, title_justify="left")
     table.add_row("score", _number(best.score), style="bold")
     for name, value in best.costs.items():
-        table.add_row(escape(name), _number(value))
+        table.add_row(escape(name), _number(value) + (" (upper bound)" if name.startswith("latency_ms") else ""))
     for budget in run.budgets:
         if (share := run.share_used(budget)) is not None:
             table.add_row("budget used", f"{100 * share:.1f} % of {escape(str(budget))}")
