@@ -5,7 +5,7 @@ file. Pages find small stand-ins for `hubert-base/`, `openai/whisper-base` and `
 and `SMALL` cuts the amounts of work. The lines of a ```text block are the output of the block before it, where "…"
 stands for any lines; each part of it must begin as documented, figures aside.
 
-`python -m tests.test_docs FILE...` runs the blocks as documented and puts the real output in place.
+`python -m tests.docs.test_docs FILE...` runs the blocks as documented and puts the real output in place.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from benchmarks.evidence import markers
 from supernet import load_supernet
 from tests.supernet.families import saved_whole_whisper
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md"))
 PAGES = [*sorted(ROOT.glob("*.md")), *DOCS]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("[!i]*.md"))
@@ -40,6 +40,7 @@ FENCE = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', re.M | re.S)
 INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 UsageError = typer.BadParameter.__base__  # typer has no public name for it
 LEFT_OUT = ("Needs", "Takes")
+JOINED = "Needs several machines"
 SMALL = [
     (r"--evals (\d+)", "--evals 4"),
     (r"evals=\d+", "evals=4"),
@@ -49,6 +50,7 @@ SMALL = [
     (r"(--score kl) ", r"\1 --evals 4 "),
     (r"nas compress ", "nas compress --specialise-steps 2 --evals 4 --batch-seconds 5 "),
     (r"--minutes \d+ ", ""),
+    (r"(nas sweep .*?) --seed 1", r"\1"),
     (r"--device cuda", "--device cpu"),
     (r'"sampling_rate": rate}', r'\g<0>, generate_kwargs={"max_new_tokens": 8}'),
     (r"--(stage1-|stage2-|)steps \d+", r"--\1steps 2"),
@@ -296,19 +298,39 @@ def rewrite(path, folder):
     path.write_text("".join([*parts, text[end:]]), "utf-8")
 
 
+@contextlib.contextmanager
+def nodes():
+    """A Ray cluster of two nodes, which `--ray auto` joins."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    store = {"object_store_memory": 80 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **store})
+    cluster.add_node(num_cpus=2, **store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", cluster.address)
+        yield
+    ray.shutdown()
+    cluster.shutdown()
+
+
 @pytest.mark.parametrize("path", RUN, ids=relative)
 def test_tutorials_run(path, tmp_path, monkeypatch):
     furnish(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_local_fs_capacity_threshold", "0.01")
     monkeypatch.setattr(sys, "path", list(sys.path))
     runner, printed = Runner(tmp_path), None
-    for block in blocks(path):
-        if block.language == "text" and printed is not None:
-            lines = [shape(line) for line in printed.splitlines()]
-            for part in parts_of(block.text):
-                assert shape(part[0]) in lines, f"{part[0]!r} is not in:\n{printed}"
-        else:
-            printed = runner.run(block)
+    with contextlib.ExitStack() as stack:
+        for block in blocks(path):
+            if block.title == JOINED:  # where the nodes of the page's cluster have come together
+                stack.enter_context(nodes())
+            if block.language == "text" and printed is not None:
+                lines = [shape(line) for line in printed.splitlines()]
+                for part in parts_of(block.text):
+                    assert shape(part[0]) in lines, f"{part[0]!r} is not in:\n{printed}"
+            else:
+                printed = runner.run(block)
 
 
 def main(*names):
