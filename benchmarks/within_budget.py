@@ -21,17 +21,16 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import kendalltau
 
 import nas
 from benchmarks._common import command_line, header
 from benchmarks.tasks import ALPHABET, METRICS, SharedFront, plain, prepare
+from benchmarks.whisper_ranks import BAND, DRAWS, SUBNETS, ceiling, interval, tau
 from evaluators import costs, scores
 from evaluators.scores import get_score
 from evaluators.tasks import evaluate
@@ -46,7 +45,7 @@ from search_spaces.types import Array
 from supernet import HubertSupernet, load_supernet
 from supernet.training.recipe import between
 
-SHARES, BAND, DRAWS, RANDOM = (71, 50, 29), 0.02, 1000, 5
+SHARES, RANDOM = (71, 50, 29), 5
 LETTERS = {"train": 600, "dev": 100, "test": 450}
 SMALL = {"speaker": (6, 3, 30), "language": (10, 5, 60), "keyword": (5, 2, 3)}
 TASKS = ("speaker", "verification", "language", "keyword")
@@ -169,39 +168,17 @@ def standardised(values: Array) -> Array:
     return (values - values.mean()) / (values.std() + 1e-12)
 
 
-def tau(a: Array, b: Array) -> float:
-    return float(kendalltau(a, b).statistic)
-
-
 def tau_of_letters(values: Array, wrong: Array, letters: Array, rng: np.random.Generator) -> str:
     """Of `values` (N,) with minus the CER of wrong (N, U) among letters (U,)."""
-    drawn = []
-    for _ in range(DRAWS):
-        rows, columns = (
-            np.unique(rng.integers(0, len(wrong), len(wrong))),
-            rng.integers(0, wrong.shape[1], wrong.shape[1]),
-        )
-        drawn.append(tau(values[rows], -wrong[rows][:, columns].sum(1) / letters[columns].sum()))
-    return text_of(tau(values, -wrong.sum(1)), drawn)
+    low, high = interval(values, -wrong, letters, rng)
+    return f"{tau(values, -wrong.sum(1)):.2f} ({low:.2f} – {high:.2f})"
 
 
 def tau_of(values: Array, worth: Array, rng: np.random.Generator) -> str:
+    """Of `values` (N,) with `worth` (N,), resampling subnets alone."""
     drawn = [np.unique(rng.integers(0, len(worth), len(worth))) for _ in range(DRAWS)]
-    return text_of(tau(values, worth), [tau(values[rows], worth[rows]) for rows in drawn])
-
-
-def text_of(value: float, drawn: Sequence[float]) -> str:
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return f"{value:.2f} ({low:.2f} – {high:.2f})"
-
-
-def ceiling(wrong: Array, letters: Array, rng: np.random.Generator) -> float:
-    """The mean tau of the CERs of both halves of the recordings, over 100 splits."""
-    taus = []
-    for _ in range(100):
-        halves = np.array_split(rng.permutation(wrong.shape[1]), 2)
-        taus.append(tau(*(wrong[:, half].sum(1) / letters[half].sum() for half in halves)))
-    return float(np.mean(taus))
+    low, high = np.nanquantile([tau(values[rows], worth[rows]) for rows in drawn], [0.025, 0.975])
+    return f"{tau(values, worth):.2f} ({low:.2f} – {high:.2f})"
 
 
 # -------------------------------------------------------------------- gain
@@ -266,7 +243,7 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--supernet", default="hubert-tiny")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--subnets", type=int, default=28, help="Subnets of each band.")
+    parser.add_argument("--subnets", type=int, default=SUBNETS, help="Subnets of each band.")
     parser.add_argument("--evals", type=int, default=256, help="Evaluations of each search.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
