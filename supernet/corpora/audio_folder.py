@@ -44,6 +44,8 @@ def _utterance(path: Path, file: Path, row: Mapping[str, object]) -> Utterance:
     if not isinstance(name, str) or not name or "\0" in name:
         raise AudioError(f"{file}: each row needs a file_name; got {name!r:.80}")
     audio = file.parent / name
+    if not audio.is_relative_to(path):
+        raise AudioError(f"{file}: a file_name must be relative to its folder; got {name!r:.80}")
     inside = audio.relative_to(path)  # a split is a column, or the folder
     split = split_of(str(row.get("split") or inside.parts[0]))
     return utterance(str(file), inside.as_posix(), audio, split=split, labels=labels_of(row))

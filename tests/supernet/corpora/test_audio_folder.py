@@ -28,7 +28,11 @@ def test_one_metadata_file_names_the_splits_by_folder_or_column(tmp_path, record
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("name\na.wav\n", "each row needs a file_name"), ("file_name\ngone.wav\n", r"cannot read audio .*gone\.wav")],
+    [
+        ("name\na.wav\n", "each row needs a file_name"),
+        ("file_name\ngone.wav\n", r"cannot read audio .*gone\.wav"),
+        ("file_name\n/gone.wav\n", "a file_name must be relative to its folder; got '/gone.wav'"),
+    ],
 )
 def test_what_cannot_be_is_one_line(tmp_path, text, said):
     (tmp_path / "metadata.csv").write_text(text)
