@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 
 import nas
 from benchmarks._common import command_line, header
@@ -140,7 +141,7 @@ def ranks(args: argparse.Namespace) -> None:
         wrong, letters = np.stack([each for each, _ in counted]), counted[0][1]
         cer = wrong.sum(1) / letters.sum()
         columns = [-cer, *(np.array([result[task] for result in results]) for task in TASKS)]
-        mean_rank = np.mean([ranked(column) for column in columns], axis=0)
+        mean_rank = np.mean([rankdata(column) for column in columns], axis=0)
         values: dict[str, Array] = {
             "params": np.array([parameters.of(subnet) for subnet in subnets], float),
             "MACs": np.array([macs.of(subnet) for subnet in subnets], float),
@@ -158,10 +159,6 @@ def ranks(args: argparse.Namespace) -> None:
         for name, own in values.items():
             print(f"| {name} | {tau_of_letters(own, wrong, letters, rng)} | {tau_of(own, mean_rank, rng)} |")
     print(f"\n{header()}", flush=True)
-
-
-def ranked(column: Array) -> Array:
-    return np.array([(column < value).sum() + 0.5 * (column == value).sum() for value in column], float)
 
 
 def standardised(values: Array) -> Array:
@@ -214,21 +211,19 @@ def rivals(model: HubertSupernet, distance: Any, limit: int, args: argparse.Name
     assert result.best is not None
     grid = list(Feasible(space, [(parameters.table, limit)], uniform=True).ranked(parameters.table))
     worth = dict(zip(grid, distance(grid), strict=True))
+    large = [subnet for subnet in grid if parameters.of(subnet) >= 0.9 * limit]
     near = between(parameters.table, (1 - BAND) * limit, limit)
     rng = np.random.default_rng(args.seed + 1)
     return {
         "search": result.best.subnet,
         f"best of {len(grid)} uniform": min(grid, key=worth.__getitem__),
-        "proportional uniform": min(grid, key=lambda subnet: (disproportion(model, subnet, limit), subnet.id)),
+        "proportional uniform": min(large or grid, key=lambda own: (disproportion(space.largest, own), own.id)),
         **{f"random {i + 1}": subnet for i, subnet in enumerate(near.sample(rng, RANDOM))},
     }
 
 
-def disproportion(model: HubertSupernet, subnet: Subnet, limit: int) -> float:
-    """How unlike the shares of width, heads and FFN ratio are; infinite below nine tenths of the limit."""
-    space, largest = model.space, model.space.largest
-    if costs.params(space).of(subnet) < 0.9 * limit or not (subnet.heads[0] and subnet.ffn_ratios[0]):
-        return np.inf
+def disproportion(largest: Subnet, subnet: Subnet) -> float:
+    """How unlike the shares of width, heads and FFN ratio of a uniform subnet are."""
     shares = (
         subnet.embed_dim / largest.embed_dim,
         subnet.heads[0] / largest.heads[0],

@@ -71,10 +71,10 @@ def _metadata(model: HubertSupernet, about: Mapping[str, object], library: str, 
     """The lines that the Hugging Face Hub reads; only names of a fixed form come from outside."""
     from huggingface_hub import ModelCardData
 
-    base, licence = model.provenance.get("base_model"), _known_licence(model, about)
+    base, licence = model.provenance.get("base_model"), _identifier(_known_licence(model, about))
     data = ModelCardData(
-        license=_identifier(licence),
-        license_name="see-below" if _identifier(licence) == "other" else None,
+        license=licence,
+        license_name="see-below" if licence == "other" else None,
         library_name=library,
         pipeline_tag=task,
         tags=["speech", "neural-architecture-search", LIBRARY],
