@@ -3,7 +3,8 @@
 A subnet's hidden states depend on its front end and embed dim and then, step by step, on the heads and the FFN ratio of
 each kept layer. A call traverses its subnets as a trie of these steps, depth first: a step that several subnets share
 is computed once, a subnet that is a prefix of another costs nothing, and only states that are still needed for branches
-are kept.
+are kept. A GPU waits for the launches of single steps, so there many branches are followed at once, and those that take
+the same step are stacked.
 
 The layers are `layers.EncoderLayer` modules on weights from `slicing`: one module per choice, on views of one slice per
 layer and embed dim (float32 attention weights are views of the supernet's own). The frames of all utterances form one
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import lru_cache, partial
 from itertools import groupby
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ M = TypeVar("M", bound=nn.Module)
 Profile = tuple[int, ...]
 Step = tuple[int, int]  # (layer, heads), then (layer, FFN dim)
 MAX_BIASES = 1 << 26  # numbers of relative positions that are kept
+MAX_STATES = 1 << 26  # numbers in the hidden states that a GPU follows at once
 _GONE = -1  # instead of both, if both are 0
 
 
@@ -51,14 +53,16 @@ class Speech:
         self.frames = sum(self.lengths)
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, relative: Relative | None = None) -> Tensor:
-        """Attention (N, H, head dim) within each utterance."""
-        inputs = (q, k, v) if relative is None else (q, k, v, relative[0])
+        """Attention (..., N, H, head dim) within each utterance."""
+        inputs, before = (q, k, v) if relative is None else (q, k, v, relative[0]), q.shape[:-3]
         mixed = []
-        for *parts, bucket in zip(*(torch.split(x, self._sizes) for x in inputs), self.buckets, strict=True):
-            own = [x.unflatten(0, bucket.shape[:2]) for x in parts]
+        for *parts, bucket in zip(
+            *(torch.split(x, self._sizes, len(before)) for x in inputs), self.buckets, strict=True
+        ):
+            own = [x.reshape(-1, bucket.shape[1], *x.shape[len(before) + 1 :]) for x in parts]
             added = None if relative is None else (own[3], relative[1])
-            mixed.append(attention(own[0], own[1], own[2], None, added).flatten(0, 1))
-        return torch.cat(mixed)
+            mixed.append(attention(own[0], own[1], own[2], None, added).reshape(*before, -1, *q.shape[-2:]))
+        return torch.cat(mixed, len(before))
 
 
 class SharedEncoder:
@@ -73,6 +77,8 @@ class SharedEncoder:
     ) -> None:
         self.speeches = {model.space.front_ends[0]: speech} if isinstance(speech, Speech) else dict(speech)
         self.model, self.speech, self.dtype = model, next(iter(self.speeches.values())), dtype
+        state = self.speech.frames * model.space.network.width
+        self.at_once = max(1, MAX_STATES // state) if self.speech.buckets[0].is_cuda else 1
         self._versions: tuple[int, ...] = ()
         self._starts: dict[tuple[Profile, int], tuple[Tensor, Tensor]] = {}
         self._ends: dict[int, Encoder] = {}
@@ -92,8 +98,8 @@ class SharedEncoder:
             self.model.space.check(subnet)
         self._forget_old_weights()
         walk = _Walk(self, subnets, layers, read)
-        for front_end, D in sorted({(subnet.front_end, subnet.embed_dim) for subnet in subnets}):
-            walk.start(front_end, D)
+        for D in sorted({subnet.embed_dim for subnet in subnets}):
+            walk.start(D)
         return [[values[k] for k in range(len(layers))] for values in walk.values]
 
     def start(self, front_end: Profile, D: int) -> tuple[Tensor, Tensor]:
@@ -206,6 +212,15 @@ def _bare_copy(module: M) -> M:
     return result
 
 
+class _Node(NamedTuple):
+    """Rows that have taken the same steps, up to layer `last`: these gave `x`, and `hidden` for readers."""
+
+    rows: list[int]
+    last: int
+    x: Tensor
+    hidden: Tensor
+
+
 class _Walk(Generic[T]):
     """One call of `SharedEncoder.read`: `values[row][k]` is the value of subnet `row` for `layers[k]`."""
 
@@ -228,32 +243,48 @@ class _Walk(Generic[T]):
             for chosen in (heads, ffn_dim)
         ]
 
-    def start(self, front_end: Profile, D: int) -> None:
-        """Reads the values of all subnets with this front end and embed dim."""
-        projected, x = self.encoder.start(front_end, D)
-        rows = [row for row, each in enumerate(self.subnets) if (each.front_end, each.embed_dim) == (front_end, D)]
-        self._follow(rows, 0, -1, x, projected)
+    def start(self, D: int) -> None:
+        """Reads the values of all subnets of this embed dim."""
+        rows: dict[Profile, list[int]] = {}
+        for row, subnet in enumerate(self.subnets):
+            if subnet.embed_dim == D:
+                rows.setdefault(subnet.front_end, []).append(row)
+        starts = {front_end: self.encoder.start(front_end, D) for front_end in sorted(rows)}
+        self._follow([_Node(rows[front_end], -1, x, hidden) for front_end, (hidden, x) in starts.items()], 0)
 
-    def _follow(self, rows: list[int], at: int, last: int, x: Tensor, hidden: Tensor) -> None:
-        """`rows` share their first `at` steps, up to layer `last`; these gave `x`, and `hidden` for readers."""
-        while True:
-            branches: dict[Step, list[int]] = {}
-            ended = []
-            for row in rows:
-                if at < len(self.paths[row]):
-                    branches.setdefault(self.paths[row][at], []).append(row)
-                else:
-                    ended.append(row)
-            if at % 2 == 0:
-                self._read(ended, branches, last, hidden)
-            if not branches:
-                return
-            *other_branches, (step, rows) = branches.items()
-            for other, others in other_branches:
-                state = self._take(other, at, x)
-                self._follow(others, at + 1, other[0], state, state)
-            x = hidden = self._take(step, at, x)
-            at, last = at + 1, step[0]
+    def _follow(self, nodes: list[_Node], at: int) -> None:
+        """Reads the values of all rows of `nodes`, which have taken `at` steps."""
+        while nodes:
+            due: list[tuple[Tensor, Step, list[int]]] = []
+            for node in nodes:
+                branches: dict[Step, list[int]] = {}
+                ended = []
+                for row in node.rows:
+                    if at < len(self.paths[row]):
+                        branches.setdefault(self.paths[row][at], []).append(row)
+                    else:
+                        ended.append(row)
+                if at % 2 == 0:
+                    self._read(ended, branches, node.last, node.hidden)
+                due += [(node.x, step, rows) for step, rows in branches.items()]
+            while len(due) > self.encoder.at_once:
+                self._follow(self._taken(due[: self.encoder.at_once], at), at + 1)
+                del due[: self.encoder.at_once]
+            nodes, at = self._taken(due, at), at + 1
+
+    def _taken(self, due: Sequence[tuple[Tensor, Step, list[int]]], at: int) -> list[_Node]:
+        """The nodes after the steps that are due; the states of those that take the same step are stacked for it."""
+        alike: dict[Step, list[tuple[Tensor, list[int]]]] = {}
+        for x, step, rows in due:
+            alike.setdefault(step, []).append((x, rows))
+        nodes = []
+        for step, members in alike.items():
+            if len(members) == 1:
+                states: Sequence[Tensor] = (self._take(step, at, members[0][0]),)
+            else:
+                states = self._take(step, at, torch.stack([x for x, _ in members])).unbind()
+            nodes += [_Node(rows, step[0], x, x) for x, (_, rows) in zip(states, members, strict=True)]
+        return nodes
 
     def _read(self, ended: list[int], branches: dict[Step, list[int]], last: int, hidden: Tensor) -> None:
         """Reads `hidden` for the layers that it represents: from the last one run to the one before the next kept."""

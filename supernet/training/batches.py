@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -136,12 +137,14 @@ def _plan(data: TrainingData, recipe: StageRecipe) -> Iterator[_Rows]:
             yield [(row, windows[row], epoch) for row in rows]
 
 
-def _read_ahead(
-    plan: Iterator[_Rows], load: Callable[[_Rows], Batch], ahead: int = 3
-) -> Generator[tuple[int, Batch], None, None]:
-    """The batches of `plan` in order, with their sizes; one thread reads the next ones during a step."""
-    with ThreadPoolExecutor(1) as pool:
-        pending = [(rows, pool.submit(load, rows)) for rows in islice(plan, ahead)]
+def _read_ahead(plan: Iterator[_Rows], load: Callable[[_Rows], Batch]) -> Generator[tuple[int, Batch], None, None]:
+    """The batches of `plan` in order, with their sizes; threads read the next ones during a step.
+
+    A fourth of the cores, 4 at most: on a GPU one thread would read more slowly than steps are done.
+    """
+    threads = max(1, min(4, (os.cpu_count() or 1) // 4))
+    with ThreadPoolExecutor(threads) as pool:
+        pending = [(rows, pool.submit(load, rows)) for rows in islice(plan, threads + 2)]
         while True:
             rows, batch = pending.pop(0)
             yield len(rows), batch.result()

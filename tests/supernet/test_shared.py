@@ -31,9 +31,13 @@ def alone(model, subnet, features):
     return [torch.cat([hidden[position][0] for hidden in states]) for position in positions]
 
 
-def test_hidden_states_equal_those_of_each_subnet_alone(supernet, features):
+@pytest.mark.parametrize("at_once", [1, 3, 64])  # a GPU follows many branches at once
+def test_hidden_states_equal_those_of_each_subnet_alone(supernet, features, at_once):
     subnets = subnets_of(supernet.space, 12)
-    states = SharedEncoder(supernet, Speech(features)).read(subnets, LAYERS, lambda k, hidden: hidden)
+    encoder = SharedEncoder(supernet, Speech(features))
+    assert encoder.at_once == 1
+    encoder.at_once = at_once
+    states = encoder.read(subnets, LAYERS, lambda k, hidden: hidden)
     for subnet, row in zip(subnets, states, strict=True):
         for ours, expected in zip(row, alone(supernet, subnet, features), strict=True):
             assert ours.shape == (sum(FRAMES), subnet.embed_dim)
