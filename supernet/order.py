@@ -7,6 +7,7 @@ groups, so most permutations would change the outputs.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from itertools import product
@@ -15,18 +16,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from search_spaces import CheckFailed, Space, SpaceError
+from search_spaces import CheckFailed, NasError, Space, SpaceError
 from supernet.audio import RATE, Utterance, load_audio, read_manifest
 from supernet.calibration import save_calibration
 from supernet.checkpoint import load_supernet, save_supernet
 from supernet.companion import save_rest
+from supernet.growth import grown
 from supernet.importance import compensate, measure_importance, plain
 from supernet.layers import EncoderLayer
 from supernet.model import WINDOWS, HubertSupernet, check_compensation
 from supernet.rotation import rotated
 from supernet.slicing import ffn_segments
 
-__all__ = ["convert", "order_by_importance", "order_channels"]
+__all__ = ["convert", "order_by_importance", "order_channels", "order_measured_channels", "trained_elastic"]
 
 _MAX_SECONDS = 10.0  # of a recording
 
@@ -39,25 +41,34 @@ def convert(
     sort: bool = True,
     max_recordings: int = 96,
     rotate: bool = False,
-    compensation: str = "regression",
+    compensation: str | None = None,
 ) -> HubertSupernet:
     """Writes the model at `source` as a supernet of ours, in order of importance, and reads it back.
 
-    `audio`: a manifest; importance is measured on at most `max_recordings` evenly spaced recordings of it, and
-    `compensation` says what stays of dropped heads and units. Without audio, importance is read off the weights alone.
-    `rotate`: the width becomes elastic, in directions that matter most on `audio`; `space` is then one of the rotated
-    network.
+    `space`: also one of a wider network, in which a supernet of ours grows. `audio`: a manifest; importance is measured
+    on at most `max_recordings` evenly spaced recordings of it, and `compensation` (default: regression) says what stays
+    of dropped heads and units. Without audio, importance is read off the weights alone. Of a supernet whose subnets
+    were trained only channels are sorted: the order of the rest is what they have learned. `rotate`: the width becomes
+    elastic, in directions that matter most on `audio`; `space` is then one of the rotated network.
     Raises `CheckFailed` if the largest subnet's outputs differ from the model's.
     """
-    check_compensation(compensation)
-    own = None if rotate else space
-    before, model = load_supernet(source, space=own), load_supernet(source, space=own)
+    check_compensation(compensation or "regression")
+    before = _in_space(source, None if rotate else space)
+    model = copy.deepcopy(before)
     _check_whole(model.space)
+    elastic = trained_elastic(model)
+    if elastic and compensation is not None:
+        raise NasError(
+            f"--compensation has no effect on {source}: its subnets were trained, so its heads and FFN units stay as "
+            "they are"
+        )
     waves = [] if audio is None or not (sort or rotate) else _waves(model, read_manifest(audio), max_recordings)
     if rotate:
         model = rotated(model, waves, space)
-    if sort:
-        order_by_importance(model, waves, compensation)
+    if sort and elastic and not rotate:
+        order_measured_channels(model, waves)
+    elif sort:
+        order_by_importance(model, waves, compensation or "regression")
     save_supernet(model, out)
     if model.calibration is not None:
         save_calibration(model.calibration, out / "calibration.safetensors")
@@ -70,11 +81,25 @@ def convert(
     return after
 
 
+def trained_elastic(model: HubertSupernet) -> bool:
+    """Whether stage 2 has trained the subnets of `model`."""
+    recipes = model.provenance.get("recipes")
+    return any(isinstance(each, dict) and each.get("stage") == 2 for each in recipes or ())
+
+
 def _check_whole(space: Space) -> None:
     largest, network = space.largest, space.network
     sizes = (largest.embed_dim, *set(largest.heads), *set(largest.ffn_dims), largest.depth)
     if sizes != (network.width, network.heads, network.ffn_dim, network.num_layers):
         raise SpaceError(f"space '{space.name}' lacks the whole network: its largest subnet must be the model")
+
+
+def _in_space(source: str, space: Space | None) -> HubertSupernet:
+    """The model at `source` with the subnets of `space`, into whose network it may have to grow."""
+    model = load_supernet(source)
+    if space is None or space.network == model.space.network:
+        return model if space is None else load_supernet(source, space=space)
+    return grown(model, space)
 
 
 @torch.no_grad()
@@ -151,6 +176,13 @@ def _outgoing(linear: nn.Module) -> Tensor:
     assert isinstance(linear, nn.Linear)
     norms: Tensor = torch.linalg.vector_norm(linear.weight.detach(), dim=0)
     return norms
+
+
+def order_measured_channels(model: HubertSupernet, waves: Sequence[Tensor] = ()) -> HubertSupernet:
+    """`order_channels` by what `waves` (S,) show, if the front end is elastic."""
+    if not model.space.elastic_front_end:
+        return model
+    return order_channels(model, measure_importance(model, waves, True).channels if len(waves) else ())
 
 
 @torch.no_grad()

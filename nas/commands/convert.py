@@ -34,7 +34,11 @@ def convert(
     source: Annotated[str, typer.Argument(help="Hugging Face folder or org/name on the Hub, .pt file, or supernet.")],
     out_: Annotated[Path, typer.Option("--out", help="Folder to write the supernet to; must be new or empty.")],
     space: Annotated[
-        str | None, typer.Option(help="A named space of its network, a TOML file, or coarse, fine or uniform.")
+        str | None,
+        typer.Option(
+            help="A named space of its network, a TOML file, or coarse, fine or uniform. A supernet of ours grows into "
+            "a wider network."
+        ),
     ] = None,
     audio: Annotated[
         Path | None, typer.Option(help="Speech on which importance is measured; default: by magnitude.")
@@ -53,6 +57,7 @@ def convert(
 ) -> None:
     """Make a supernet whose largest subnet is a given model, most important units first, so that slices start well."""
     from supernet.order import convert as converted
+    from supernet.order import trained_elastic
 
     if audio is not None and not sort:
         raise NasError("--audio has no effect with --no-sort: importance is measured to sort by it")
@@ -68,9 +73,11 @@ def convert(
             audio,
             sort,
             rotate=rotate,
-            compensation=compensation or "regression",
+            compensation=compensation,
         )
     ordered = "yes" if sort else "no"
+    if sort and not rotate and trained_elastic(model):
+        ordered = f"{'channels alone' if model.space.elastic_front_end else 'no'}, as its subnets were trained"
     out.print(
         f"wrote {out_}: space {model.space.name}, {model.space.size:,} subnets, ordered: {ordered}", soft_wrap=True
     )

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from search_spaces import SpaceError, get_space
+from search_spaces import NasError, SpaceError, get_space, space_from_dict
 from supernet import load_supernet, save_supernet
 from supernet.order import convert, order_by_importance
+from tests.supernet.conftest import SPACE, random_supernet
 
 WAV = torch.randn(2, 6_000, generator=torch.Generator().manual_seed(1))
 
@@ -88,3 +89,15 @@ def test_a_space_without_the_whole_network_is_refused(model, tmp_path, small_spa
         convert(str(folder), tmp_path / "b", space=part)
     assert not (tmp_path / "b").exists()
     assert get_space("hubert-tiny").largest.ffn_dims[0] == get_space("hubert-tiny").network.ffn_dim
+
+
+def test_trained_subnets_keep_their_heads_and_units_and_channels_are_sorted(corpus, tmp_path):
+    model = random_supernet(space_from_dict({**SPACE, "front_ends": [8, 16]}))
+    model.provenance["recipes"] = [{"stage": 1}, {"stage": 2}]
+    save_supernet(model, tmp_path / "trained")
+    after = convert(str(tmp_path / "trained"), tmp_path / "sorted", audio=corpus)
+    assert after.compensation == "none"
+    assert torch.equal(after.encoder.layers[0].fc1.weight, model.encoder.layers[0].fc1.weight)
+    assert not torch.equal(after.front_end.convs[0].weight, model.front_end.convs[0].weight)
+    with pytest.raises(NasError, match=r"--compensation has no effect on .*trained: its subnets were trained"):
+        convert(str(tmp_path / "trained"), tmp_path / "again", audio=corpus, compensation="mean")
