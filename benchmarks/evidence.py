@@ -3,10 +3,11 @@
     make evidence AUDIO=speech/manifest.jsonl TEACHER=whisper-base-encoder/
     python -m benchmarks.evidence --audio speech/manifest.jsonl --teacher whisper-base-encoder/ --out runs/evidence
 
-The output of each command is kept in OUT with the weights that it is about, so that an interrupted run continues. Its
-tables go between `<!-- evidence: NAME -->` and `<!-- /evidence -->` in the document that has these markers, with the
-command and the commit. `--training`: the folder that `nas train` wrote, for its log. `--only` names groups; `--write`
-only writes what OUT holds.
+Groups of commands run beside each other, one on each core; those that measure time run alone, after them. The output of
+each command is kept in OUT with the weights that it is about, so that an interrupted run continues. Its tables go
+between `<!-- evidence: NAME -->` and `<!-- /evidence -->` in the document that has these markers, with the command and
+the commit. `--training`: the folder that `nas train` wrote, for its log. `--only` names groups; `--write` only writes
+what OUT holds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from benchmarks._common import command_line, header
@@ -36,7 +39,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         f"supernet_quality {SPEECH} {TEACHER} --targets targets --supernet untrained= --supernet shipped=hubert-tiny",
     ),
     "tasks": (f"tasks table {SPEECH} {TEACHER} --out tasks", f"tasks diarization {SPEECH} {TEACHER} --out tasks"),
-    "within": (f"within_budget ranks {SPEECH} --out within", f"within_budget gain {SPEECH} --out within"),
+    "ranks": (f"within_budget ranks {SPEECH} --out ranks",),
+    "gain": (f"within_budget gain {SPEECH} --out gain",),
     "optimum": (
         "score_table --space enumerable.toml --out enumerable.npz",
         "search_quality enumerable --table enumerable.npz --seeds 10 --out enumerable.jsonl",
@@ -58,12 +62,14 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 """By group: modules of this folder with their options, run in a folder that has `speech` and the teacher."""
 
+TIMED = ("speed", "latency", "exports")
+
 PIECES: dict[str, tuple[str, int, slice]] = {
     "hubert-tiny-quality": ("supernet", 0, slice(-1, None)),
     "tasks-superb": ("tasks", 0, slice(-1, None)),
     "tasks-diarization": ("tasks", 1, slice(-1, None)),
-    "tasks-ranks": ("within", 0, slice(None)),
-    "tasks-gain": ("within", 1, slice(None)),
+    "tasks-ranks": ("ranks", 0, slice(None)),
+    "tasks-gain": ("gain", 0, slice(None)),
     "searchers-regret": ("optimum", 1, slice(0, 1)),
     "searchers-found": ("optimum", 1, slice(1, 2)),
     "searchers-front": ("optimum", 1, slice(2, 3)),
@@ -86,6 +92,7 @@ PIECES: dict[str, tuple[str, int, slice]] = {
 
 def collect(name: str, weights: str, out: Path) -> None:
     """Runs the commands of a group that have no output of these weights yet; raises `SystemExit` if one fails."""
+    threads = {} if name in TIMED else {"OMP_NUM_THREADS": "1"}
     for i, command in enumerate(COMMANDS[name]):
         file = out / f"{name}-{i}.json"
         if _kept(file, weights, command) is not None:
@@ -95,7 +102,8 @@ def collect(name: str, weights: str, out: Path) -> None:
         began = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", f"benchmarks.{module}", *options],
-            cwd=out, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True, check=False,
+            cwd=out, env={**os.environ, "PYTHONPATH": str(ROOT), **threads},
+            stdout=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
             raise SystemExit(f"{name}: benchmarks.{command} ended with {done.returncode}:\n{done.stdout[-2000:]}")
@@ -194,9 +202,12 @@ def main() -> None:
         if args.audio is None or args.teacher is None or args.audio.name != "manifest.jsonl":
             raise SystemExit("--audio (a manifest.jsonl) and --teacher are needed to run anything")
         linked(args.out, args.audio, args.teacher)
-    for group in args.only:
-        if not args.write:
+    if not args.write:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(partial(collect, weights=weights, out=args.out.absolute()), set(args.only) - set(TIMED)))
+        for group in sorted(set(args.only) & set(TIMED)):
             collect(group, weights, args.out.absolute())
+    for group in args.only:
         for piece in (name for name, (of, _, _) in PIECES.items() if of == group):
             text = block(piece, weights, args.out)
             if text is not None:
