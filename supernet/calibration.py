@@ -45,7 +45,13 @@ class CalibrationSpeech:
 
     def features_of(self, front_end: Profile) -> list[Tensor]:
         """The features of a front end."""
-        return self.narrower.get(front_end, self.features)
+        own = self.narrower.get(front_end, self.features)
+        if front_end and own and own[0].shape[-1] != front_end[-1]:
+            raise CheckpointError(
+                f"the calibration speech has no features of the front end {'-'.join(map(str, front_end))}: take "
+                "recordings (--audio)"
+            )
+        return own
 
     def part(self, rows: Sequence[int]) -> CalibrationSpeech:
         """Some of the utterances."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 Slow = Callable[[Subnet], float]
+T = TypeVar("T", int, float)
 _HEAD_DIM = 768
 
 
@@ -86,10 +87,10 @@ def random_supernet(space: str, seed: int = 0) -> HubertSupernet:
 @torch.no_grad()
 def scores_of(model: HubertSupernet, wav: Tensor, seed: int = 0) -> dict[str, DistillationScore]:
     """Scores on wav (B, S) by precision, against targets at random."""
-    features = model.front_end(wav)
-    generator = torch.Generator().manual_seed(seed)
-    targets = torch.randn(*features.shape[:2], len(model.head_layers), model.head_dim, generator=generator)
-    model.calibration = CalibrationSpeech(list(features), list(targets))
+    features = {front_end: list(own) for front_end, own in model.features_of_each(wav).items()}
+    frames, generator = model.space.network.frames(wav.shape[1]), torch.Generator().manual_seed(seed)
+    targets = torch.randn(len(wav), frames, len(model.head_layers), model.head_dim, generator=generator)
+    model.calibration = CalibrationSpeech.of(features, list(targets))
     return {precision: DistillationScore(model, precision=precision) for precision in ("fp32", "bf16")}
 
 
@@ -265,18 +266,29 @@ def memory_row(work: Callable[[], None], slow: Callable[[], None], against: str)
 
 
 def free_layers(space: Space, free: int) -> Space:
-    """The part of `space` at its full depth whose last `free` layers are free, and the others the middle subnet's."""
+    """The part of `space` at its full depth whose last `free` layers are free, and the others the middle subnet's.
+
+    Free means at most three heads and FFN ratios over 0, of three embed dims and the whole front end.
+    """
     heads, ratios, depth = space.middle.heads[0], space.middle.ffn_ratios[0], max(space.depths)
     held = space.network.num_layers - free
     return space_from_dict(
         {
             **space.to_dict(),
             "name": f"{space.name}-{free}-free",
-            "heads": [[heads]] * held + [list(choices) for choices in space.heads[held:]],
-            "ffn_ratios": [[ratios]] * held + [list(choices) for choices in space.ffn_ratios[held:]],
+            "embed_dims": _three(space.embed_dims),
+            "front_ends": [space.network.conv_channels],
+            "heads": [[heads]] * held + [_three(choices) for choices in space.heads[held:]],
+            "ffn_ratios": [[ratios]] * held + [_three(choices) for choices in space.ffn_ratios[held:]],
             "depth_map": {str(depth): [layer + 1 for layer in space.kept_layers(depth)]},
         }
     )
+
+
+def _three(choices: Sequence[T]) -> list[T]:
+    """The least, the middle and the largest of the choices that are not 0."""
+    some = [choice for choice in choices if choice]
+    return [some[i] for i in sorted({0, (len(some) - 1) // 2, len(some) - 1})]
 
 
 def machine_rows(seconds: float = 16.0) -> Iterator[Row]:

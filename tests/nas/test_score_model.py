@@ -6,9 +6,9 @@ import pytest
 from evaluators.scores import synthetic
 from nas.score_model import ChoiceFeatures, ScoreModel
 from nas.testing.worlds import tiny_space
-from search_spaces import get_space
+from tests.spaces import COARSE
 
-SPACE = get_space("hubert-tiny")
+SPACE = COARSE
 FEATURES = ChoiceFeatures(SPACE)
 
 

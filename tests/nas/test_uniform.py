@@ -10,10 +10,11 @@ from evaluators import costs
 from evaluators.scores import synthetic
 from nas.testing.worlds import params_of
 from nas.uniform import EVERY, MAX_CANDIDATES, candidates
-from search_spaces import Feasible, InfeasibleError, RunError, get_space
+from search_spaces import Feasible, InfeasibleError, RunError
 from search_spaces.proposals import proposed_space
+from tests.spaces import COARSE
 
-SPACE = get_space("hubert-tiny")
+SPACE = COARSE
 PARAMS = params_of(SPACE)
 BUDGET = nas.Budget("params", 2_000_000)
 
@@ -43,7 +44,7 @@ def test_the_uniform_subnets_are_counted_drawn_and_ranked_exactly():
     assert PARAMS.of(within.best(PARAMS)) == max(map(PARAMS.of, expected))
     assert all(within.contains(subnet) for subnet in expected)
     assert not within.contains(Feasible(SPACE).sample(nas_rng())[0])
-    with pytest.raises(InfeasibleError, match="no uniform subnet of 'hubert-tiny' keeps params<=10"):
+    with pytest.raises(InfeasibleError, match="no uniform subnet of 'coarse' keeps params<=10"):
         Feasible(SPACE, [(PARAMS, 10)], uniform=True).sample(nas_rng())
 
 

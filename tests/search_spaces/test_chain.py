@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import ChainTable, Feasible, SpaceError, get_space
+from search_spaces import ChainTable, Feasible, SpaceError
 from tests.search_spaces.helpers import PROPERTY, by_hand, random_table, small_space
+from tests.spaces import COARSE
 
 
 def neighbours(space):
@@ -88,7 +89,7 @@ def test_front_is_the_brute_force_front(case, maximize):
 
 
 def test_balanced_draws_come_from_every_shape_alike():
-    space = get_space("hubert-tiny")
+    space = COARSE
     draws = Feasible(space).sample(np.random.default_rng(0), 900, balanced=True)
     shapes = itertools.product((128, 160, 192), (10, 11, 12))
     seen = [sum((s.embed_dim, s.depth) == shape for s in draws) for shape in shapes]
@@ -97,7 +98,7 @@ def test_balanced_draws_come_from_every_shape_alike():
 
 
 def test_pairs_of_other_layers_or_shapes_are_refused():
-    space = get_space("hubert-tiny")
+    space = COARSE
     plain = random_table(space, np.random.default_rng(0), "t", whole=False)
     with pytest.raises(SpaceError, match="layers 1 and 6 are neighbours at no depth"):
         ChainTable(space, "t", "", plain.constant, plain.layers, {(0, 5): np.zeros((9, 9))})

@@ -7,6 +7,7 @@ from hypothesis import given
 from search_spaces import AdditiveTable, SpaceError, get_space
 from search_spaces.vector_sums import VectorSums
 from tests.search_spaces.helpers import PROPERTY, by_hand, cases
+from tests.spaces import COARSE
 
 
 @PROPERTY
@@ -38,7 +39,7 @@ def test_vectors_with_indices_out_of_range_are_refused(entry, value):
 
 @pytest.mark.parametrize("unit", [1, 1 << 50, 0.25])  # integers looked up in groups, larger integers, floats
 def test_sums_by_hand(unit):
-    space = get_space("hubert-tiny")
+    space = COARSE
     table = AdditiveTable.build(space, "t", "", lambda D, depth: unit * D, lambda D, heads, *_: unit * heads)
     rows = np.array([space.encode(subnet) for subnet in (space.largest, space.smallest)])
     sums = VectorSums(space, table.constant, table.layers).of(rows)

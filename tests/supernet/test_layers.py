@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from search_spaces import get_space
 from supernet import layers
 from supernet.layers import Encoder, EncoderLayer, Features, FrontEnd, attention, fingerprint, frame_mask, speech_frames
+from tests.spaces import COARSE
 
 NETWORK = get_space("hubert-tiny").network
 
@@ -75,7 +76,7 @@ def test_the_front_end_normalises_channels_of_the_first_convolution_only():
 
 @torch.no_grad()
 def test_masked_frames_are_replaced_and_padding_is_zero():
-    subnet = get_space("hubert-tiny").smallest
+    subnet = COARSE.smallest
     torch.manual_seed(0)
     encoder, features = randomised(Encoder(NETWORK, subnet)), random(1, 6, NETWORK.conv_channels)
     embedding, masked = random(subnet.embed_dim), torch.tensor([[False, True, False, False, False, False]])

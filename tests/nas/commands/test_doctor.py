@@ -1,6 +1,7 @@
 """`nas doctor`: a block that can be pasted anywhere, and is right about what is missing."""
 
 import json
+import re
 from importlib.metadata import version
 
 import pytest
@@ -32,7 +33,7 @@ def test_it_says_what_is_there_and_what_is_missing(home, monkeypatch):
         "  old.json: not valid here: ~/cache/lighthubert-nas/latency/old.json is not a latency calibration: 'space'"
         in lines
     )
-    assert "  hubert-tiny: 11.3 MB of weights" in lines
+    assert any(re.fullmatch(r"  hubert-tiny: [\d.]+ MB of weights", line) for line in lines)
     start = lines.index("packages:")
     assert lines[start + 1 :] == [
         f"  numpy: {version('numpy')}",

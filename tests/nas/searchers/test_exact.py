@@ -7,9 +7,10 @@ import nas
 from evaluators.costs import params
 from evaluators.scores import synthetic
 from nas.testing.worlds import evaluation, params_of, tiny_space
-from search_spaces import Feasible, get_space
+from search_spaces import Feasible
+from tests.spaces import COARSE
 
-SPACE = get_space("hubert-tiny")
+SPACE = COARSE
 PARAMS = params(SPACE).table
 
 

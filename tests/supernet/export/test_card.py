@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from search_spaces import Subnet, get_space
+from search_spaces import get_space
 from supernet import HubertSupernet, load_supernet
 from supernet.export import EXPORTERS, export_subnet, get_exporter
 from supernet.export.card import card
@@ -25,7 +26,7 @@ def loading(text):
 @pytest.mark.slow
 def test_each_way_of_loading_runs(tmp_path):
     model = load_supernet("hubert-tiny")
-    subnet = Subnet(128, (2,) * 5 + (4,) * 5, (1.5,) * 10)
+    subnet = model.space.sample(np.random.default_rng(0))
     formats = [name for name in EXPORTERS if name != "lighthubert"]
     export_subnet(model, subnet, tmp_path / "out", formats, {"name": "hubert-tiny"})
     codes = loading((tmp_path / "out" / "README.md").read_text())
