@@ -80,7 +80,7 @@ def search(
 ) -> SearchResult:
     """The best subnet of `space` by `score` within `budgets`, from `evals` evaluations; more in `nas.loop`.
 
-    >>> result = nas.search("hubert-tiny", lambda subnet: subnet.depth, budgets=("params<=2.5M",), evals=32)
+    >>> result = nas.search("hubert-tiny", lambda subnet: sum(subnet.heads), budgets=("params<=2.5M",), evals=32)
 
     Args:
         space: a Space, its name, a .toml file, or a supernet.

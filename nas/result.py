@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from nas.extras import extra_module
 from nas.objective import Objective
-from nas.report.formatting import short, thinned
+from nas.report.formatting import short, thinned, values_text
 from nas.report.run import RunReport, report_of
 from nas.runs.ledger import Evaluation
 from search_spaces import CheckFailed, NasError, space_from_dict
@@ -70,7 +70,9 @@ class SearchResult:
         caption = self._counts() + ("" if self.folder is None else f"; {self.folder}")
         if len(shown) < len(self.front):
             caption += f"; {len(shown)} of {len(self.front)} subnets of the front shown"
-        head = ("", "score", *costs, "subnet", "embed dim", "depth", "heads", "FFN ratios")
+        head = ("", "score", *costs, "subnet", "embed dim", "depth", "heads", "FFN ratios", "front end")
+        if not any(each.subnet.front_end for each in self.evaluations):
+            head, rows = head[:-1], [row[:-1] for row in rows]
         return f"<p><b>SearchResult</b>: {escaped(caption)}</p>{table(head, rows)}"
 
     def to_pandas(self) -> pd.DataFrame:
@@ -169,12 +171,9 @@ def _row(name: str, evaluation: Evaluation, costs: Sequence[str]) -> list[str]:
     """Cells for `_repr_html_`."""
     subnet = evaluation.subnet
     numbers = [short(evaluation.score, 5), *(short(evaluation.costs[cost], 4) for cost in costs)]
-    layers = _layers(subnet.heads), _layers(subnet.ffn_ratios)
-    return [name, *numbers, subnet.id, str(subnet.embed_dim), str(subnet.depth), *layers]
-
-
-def _layers(values: Sequence[float]) -> str:
-    return f"{values[0]:g} × {len(values)}" if len(set(values)) == 1 else " ".join(f"{value:g}" for value in values)
+    layers = values_text(subnet.heads), values_text(subnet.ffn_ratios)
+    front = values_text(subnet.front_end) if subnet.front_end else "whole"
+    return [name, *numbers, subnet.id, str(subnet.embed_dim), str(subnet.depth), *layers, front]
 
 
 def _record(evaluation: Evaluation, on_front: bool) -> dict[str, object]:

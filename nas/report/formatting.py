@@ -25,6 +25,7 @@ __all__ = [
     "short",
     "spaced",
     "thinned",
+    "values_text",
 ]
 
 _COSTS = {
@@ -113,10 +114,16 @@ def gain_of_freedom(best: Evaluation, uniform: Evaluation, maximize: bool) -> st
     return f"the winner is better by {gain:.3g}"
 
 
+def values_text(values: Sequence[float]) -> str:
+    """Of each layer: 3 × 12, if all are alike, else all of them."""
+    alike = len(values) > 1 and len(set(values)) == 1
+    return f"{values[0]:g} × {len(values)}" if alike else " ".join(f"{value:g}" for value in values)
+
+
 def alike_text(uniform: Evaluation) -> str:
     """A subnet whose layers are alike, on one line."""
     subnet = uniform.subnet
-    front = f", front end {'-'.join(map(str, subnet.front_end))}" if subnet.front_end else ""
+    front = f", front end {values_text(subnet.front_end)}" if subnet.front_end else ""
     return (
         f"{subnet.id}: embed dim {subnet.embed_dim}, depth {subnet.depth}, heads {subnet.heads[0]}, "
         f"FFN ratio {subnet.ffn_ratios[0]:g}{front}"

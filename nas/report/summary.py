@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from nas.report.formatting import alike_text, gain_of_freedom, measurements, thinned
+from nas.report.formatting import alike_text, gain_of_freedom, measurements, thinned, values_text
 from nas.report.run import RunReport, checked, read_report
 from nas.report.run_json import Holdout, Trust, Verification
 from nas.runs.ledger import Evaluation
@@ -124,7 +124,7 @@ def _best(run: RunReport, best: Evaluation) -> Table:
     table.add_row("heads", " ".join(map(str, subnet.heads)))
     table.add_row("FFN ratios", " ".join(f"{ratio:g}" for ratio in subnet.ffn_ratios))
     if subnet.front_end:
-        table.add_row("front end", " ".join(map(str, subnet.front_end)))
+        table.add_row("front end", f"{values_text(subnet.front_end)} channels")
     return table
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 import nas
+from nas.report.html.files import write_html
 from nas.report.run import read_report
 from nas.result import SearchResult, refuse_failures
 from nas.testing.worlds import evaluation, params_of, tiny_space
-from search_spaces import CheckFailed, NasError, Subnet
+from search_spaces import CheckFailed, NasError, Subnet, space_from_dict
 from search_spaces.synthetic import SyntheticScore
 
 SPACE = tiny_space()
@@ -143,3 +144,14 @@ def test_failures_are_told_from_measured_costs_over_their_budgets():
             refuse_failures(SearchResult(None, [], evaluations))
     refuse_failures(SearchResult(evaluation(2, A), [], [over, failed]))
     refuse_failures(SearchResult(None, [], []))
+
+
+def test_a_front_end_that_was_chosen_is_shown_wherever_the_subnet_is(tmp_path):
+    space = space_from_dict({**SPACE.to_dict(), "front_ends": [16, 32]})
+    fewest = nas.search(space, lambda subnet: -sum(subnet.front_end or (32,)), evals=30, out=tmp_path / "a")
+    assert fewest.best.subnet.front_end == (16,)
+    assert "front end</th>" in fewest._repr_html_()
+    page = write_html([tmp_path / "a"], tmp_path / "report.html").read_text(encoding="utf-8")
+    for text in (">16 channels", "front end 16 (choices 16, 32)", "br\\u003efront end 16"):
+        assert text in page
+    assert "front end" not in nas.search(SPACE, SCORE, evals=4)._repr_html_()

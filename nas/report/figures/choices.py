@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nas.report.figures.base import Figure, Plotly, axis, layout, listed, note
-from nas.report.formatting import sentence
+from nas.report.formatting import sentence, values_text
 from nas.report.run import RunReport
 from nas.report.run_json import ChoiceEffect, LayerEffects
 from search_spaces import Space, Subnet
@@ -38,10 +38,18 @@ def subnet_figure(space: Space, subnet: Subnet) -> Figure:
     )
     caption = (
         f"Embed dim {subnet.embed_dim} (choices {listed(space.embed_dims)}), depth {subnet.depth} "
-        f"(choices {listed(space.depths)}). Pale bars are the largest choice of each layer."
+        f"(choices {listed(space.depths)}){_front_end(space, subnet)}. Pale bars are the largest choice of each layer."
     )
     data = [*heads, *({**bars, "showlegend": False} for bars in ratios)]
     return Figure("Heads and FFN ratio of each layer", caption, {"data": data, "layout": plot_layout})
+
+
+def _front_end(space: Space, subnet: Subnet) -> str:
+    if not space.elastic_front_end:
+        return ""
+    whole = tuple(layer[0] for layer in space.network.conv_layers)
+    choices = (values_text(each or whole) for each in space.front_ends)
+    return f", front end {values_text(subnet.front_end or whole)} (choices {', '.join(choices)})"
 
 
 def _choice_bars(name: str, y_axis: str, layers: Mapping[int, tuple[float, float]]) -> list[Plotly]:

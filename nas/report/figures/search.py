@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nas import pareto
 from nas.report.figures.base import Figure, Plotly, axis, layout, note, plain, score_title, wrapped
-from nas.report.formatting import cost_title, run_names, sentence, short
+from nas.report.formatting import cost_title, run_names, sentence, short, values_text
 from nas.report.run import RunReport
 from nas.runs.ledger import Evaluation
 from search_spaces.budget import Budget
@@ -165,6 +165,7 @@ def _hover_text(evaluation: Evaluation) -> str:
         f"embed dim {subnet.embed_dim}, depth {subnet.depth}",
         f"heads {' '.join(map(str, subnet.heads))}",
         f"FFN ratios {' '.join(f'{ratio:g}' for ratio in subnet.ffn_ratios)}",
+        *([f"front end {values_text(subnet.front_end)}"] if subnet.front_end else []),
     ]
     return "<br>".join(lines)
 

@@ -17,6 +17,7 @@ from nas.report.formatting import (
     measurements,
     run_names,
     short,
+    values_text,
 )
 from nas.report.html.markup import box, breakable, escaped, facts, folded, section, table, tile, tiles
 from nas.report.run import RunReport, differences
@@ -101,7 +102,7 @@ def _chosen(run: RunReport, best: Evaluation) -> str:
     ]  # fmt: skip
     if largest is not None:
         beside.append(("largest subnet", f"score {short(largest.score)}, {_costs(largest)}"))
-    front = [("front end", " ".join(map(str, subnet.front_end)))] if subnet.front_end else []
+    front = [("front end", f"{values_text(subnet.front_end)} channels")] if subnet.front_end else []
     return facts([
         ("subnet", subnet.id),
         ("embed dim, depth", f"{subnet.embed_dim}, {subnet.depth} layers"),
