@@ -91,12 +91,14 @@ def test_a_space_without_the_whole_network_is_refused(model, tmp_path, small_spa
     assert get_space("hubert-tiny").largest.ffn_dims[0] == get_space("hubert-tiny").network.ffn_dim
 
 
-def test_trained_subnets_keep_their_heads_and_units_and_channels_are_sorted(corpus, tmp_path):
+@pytest.mark.parametrize("compensation", ["none", "mean"])
+def test_trained_subnets_keep_their_heads_and_units_and_channels_are_sorted(corpus, tmp_path, compensation):
     model = random_supernet(space_from_dict({**SPACE, "front_ends": [8, 16]}))
+    model.add_compensation(compensation)
     model.provenance["recipes"] = [{"stage": 1}, {"stage": 2}]
     save_supernet(model, tmp_path / "trained")
     after = convert(str(tmp_path / "trained"), tmp_path / "sorted", audio=corpus)
-    assert after.compensation == "none"
+    assert after.compensation == compensation
     assert torch.equal(after.encoder.layers[0].fc1.weight, model.encoder.layers[0].fc1.weight)
     assert not torch.equal(after.front_end.convs[0].weight, model.front_end.convs[0].weight)
     with pytest.raises(NasError, match=r"--compensation has no effect on .*trained: its subnets were trained"):
