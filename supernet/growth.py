@@ -1,4 +1,4 @@
-"""A trained supernet as the start of a larger one: training goes on in a wider network instead of from nothing."""
+"""A trained supernet as the start of a larger one: training goes on with more choices or in a wider network."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ _GROWS = ("width", "heads", "ffn_dim")
 
 @torch.no_grad()
 def grown(model: HubertSupernet, space: Space, seed: int = 0) -> HubertSupernet:
-    """A new supernet of `space`, of a wider network or one with more heads or FFN units, on the weights of `model`.
+    """A new supernet of `space`, with more choices or of a network with more width, heads or FFN units, on `model`'s.
 
     What is new reads as the rest does and is read with weights 0. So slices that are no wider than `model` are as they
-    were; wider ones are nearly, since norms and the groups of the positional convolution depend on the width.
+    were; wider ones are nearly, since norms and the groups of the positional convolution depend on the width. In the
+    same network all weights stay, and any other space of it can be taken afterwards (`trained_for_space`).
     Raises `SpaceError` if the networks differ in anything else, or one of these sizes is smaller.
     """
     before, after = model.space.network, space.network
+    if before == after:
+        same = copy.deepcopy(model)
+        same.trained_for_space = False
+        same.use_space(space)
+        return same
     sizes = {name: (getattr(before, name), getattr(after, name)) for name in _GROWS}
     if replace(before, **{name: new for name, (_, new) in sizes.items()}) != after:
         raise SpaceError(

@@ -45,7 +45,7 @@ def convert(
 ) -> HubertSupernet:
     """Writes the model at `source` as a supernet of ours, in order of importance, and reads it back.
 
-    `space`: also one of a wider network, in which a supernet of ours grows. `audio`: a manifest; importance is measured
+    `space`: also one with more choices or of a wider network, into which a supernet of ours grows. `audio`: a manifest; importance is measured
     on at most `max_recordings` evenly spaced recordings of it, and `compensation` (default: regression) says what stays
     of dropped heads and units. Without audio, importance is read off the weights alone. Of a supernet whose subnets
     were trained only channels are sorted: the order of the rest is what they have learned. `rotate`: the width becomes
@@ -95,11 +95,15 @@ def _check_whole(space: Space) -> None:
 
 
 def _in_space(source: str, space: Space | None) -> HubertSupernet:
-    """The model at `source` with the subnets of `space`, into whose network it may have to grow."""
+    """The model at `source` with the subnets of `space`, into which it grows if that is no part of its own space."""
     model = load_supernet(source)
-    if space is None or space.network == model.space.network:
-        return model if space is None else load_supernet(source, space=space)
-    return grown(model, space)
+    if space is None:
+        return model
+    try:
+        model.use_space(space)
+    except SpaceError:
+        return grown(model, space)
+    return model
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ def convert(
         str | None,
         typer.Option(
             help="A named space of its network, a TOML file, or coarse, fine or uniform. A supernet of ours grows into "
-            "a wider network."
+            "one with more choices or of a wider network."
         ),
     ] = None,
     audio: Annotated[

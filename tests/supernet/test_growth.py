@@ -77,3 +77,16 @@ def test_convert_grows_a_supernet(small_space, wider, tmp_path):
     assert larger.space == wider
     for ours, expected in zip(outputs(larger, small_space.middle), outputs(model, small_space.middle), strict=True):
         assert torch.allclose(ours, expected, atol=1e-5)
+
+
+def test_convert_adds_choices_to_a_supernet(small_space, tmp_path):
+    from supernet import save_supernet
+
+    model = random_supernet(small_space)
+    save_supernet(copy.deepcopy(model), tmp_path / "few")
+    finer = space_from_dict({**SPACE, "heads": [0, 1, 2], "front_ends": [4, 8]})
+    larger = convert(str(tmp_path / "few"), tmp_path / "many", finer, sort=False)
+    assert larger.space == finer
+    for name, value in model.state_dict().items():
+        assert torch.equal(larger.state_dict()[name], value)
+    larger.use_space(small_space)
