@@ -143,10 +143,10 @@ def tables(text: str) -> list[str]:
 
 
 def training_table(folder: Path) -> str:
-    """Dev distances in the logs of both stages, a line for about every tenth of a stage."""
+    """Dev distances in the logs of its stages, a line for about every tenth of a stage."""
     lines = ["| stage | steps | smallest | middle | largest |", "|---|---|---|---|---|"]
-    for stage in ("stage1", "stage2"):
-        file = folder / stage / "log.jsonl"
+    for file in sorted(folder.glob("stage?/log.jsonl")):
+        stage = file.parent.name
         records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if '"dev"' in line]
         for record in records[:: max(1, len(records) // 10)][:-1] + records[-1:]:
             means = {name: sum(values) / len(values) for name, values in record["dev"].items()}

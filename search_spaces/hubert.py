@@ -63,9 +63,10 @@ SPACES: dict[str, JsonObject] = {
     # Not LightHuBERT's: a network of the same shape, narrow enough to train and search on a laptop.
     "hubert-tiny": {
         "embed_dims": [128, 160, 192],
-        "heads": [2, 4, 6],
-        "ffn_ratios": [1.5, 2.5, 3.5],
-        "depths": [10, 11, 12],
+        "heads": [0, 1, 2, 3, 4, 5, 6],
+        "ffn_ratios": [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5],
+        "depths": [12],
+        "front_ends": [48, 72, 96],
         "network": {"conv_layers": _conv_layers(96), "width": 192, "heads": 6, "ffn_dim": 672, "head_dim": 32},
     },
 }
