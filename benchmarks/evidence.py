@@ -136,7 +136,7 @@ def tables(text: str) -> list[str]:
     for i, line in enumerate(lines):
         if line.startswith("|") and (i == 0 or not lines[i - 1].startswith("|")):
             title = next((before for before in reversed(lines[:i]) if before), "")
-            result.append([] if title.startswith(("|", "{")) or not title else [f"{title.rstrip(':')}:", ""])
+            result.append([] if title.startswith(("|", "{", "[", "commit ")) or not title else [f"{title.rstrip(':')}:", ""])
         if line.startswith("|"):
             result[-1].append(line)
     return ["\n".join(each) for each in result]
