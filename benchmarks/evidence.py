@@ -135,8 +135,9 @@ def tables(text: str) -> list[str]:
     result: list[list[str]] = []
     for i, line in enumerate(lines):
         if line.startswith("|") and (i == 0 or not lines[i - 1].startswith("|")):
-            title = next((before for before in reversed(lines[:i]) if before), "")
-            result.append([] if title.startswith(("|", "{", "[", "commit ")) or not title else [f"{title.rstrip(':')}:", ""])
+            title = next((before for before in reversed(lines[:i]) if before), "|")
+            untitled = title.startswith(("|", "{", "[", "commit "))
+            result.append([] if untitled else [f"{title.rstrip(':')}:", ""])
         if line.startswith("|"):
             result[-1].append(line)
     return ["\n".join(each) for each in result]

@@ -45,11 +45,12 @@ def convert(
 ) -> HubertSupernet:
     """Writes the model at `source` as a supernet of ours, in order of importance, and reads it back.
 
-    `space`: also one with more choices or of a wider network, into which a supernet of ours grows. `audio`: a manifest; importance is measured
-    on at most `max_recordings` evenly spaced recordings of it, and `compensation` (default: regression) says what stays
-    of dropped heads and units. Without audio, importance is read off the weights alone. Of a supernet whose subnets
-    were trained only channels are sorted: the order of the rest is what they have learned. `rotate`: the width becomes
-    elastic, in directions that matter most on `audio`; `space` is then one of the rotated network.
+    `space`: also one with more choices or of a wider network, into which a supernet of ours grows. `audio`: a manifest;
+    importance is measured on at most `max_recordings` evenly spaced recordings of it, and `compensation` (default:
+    regression) says what stays of dropped heads and units. Without audio, importance is read off the weights alone. Of
+    a supernet whose subnets were trained only channels are sorted: the order of the rest is what they have learned.
+    `rotate`: the width becomes elastic, in directions that matter most on `audio`; `space` is then one of the rotated
+    network.
     Raises `CheckFailed` if the largest subnet's outputs differ from the model's.
     """
     check_compensation(compensation or "regression")
