@@ -1,6 +1,6 @@
 """Scores every subnet of a small space; subnets that share first layers are scored together.
 
-    python -m benchmarks.score_table --space benchmarks/enumerable.toml --out benchmarks/enumerable.npz
+    python -m benchmarks.score_table --space benchmarks/enumerable.toml --out enumerable.npz
 
 An interrupted run continues when the same command is run again. The file holds `vectors` (N, entries) from
 `Space.encode`, `scores` (N,), and `weights`, the fingerprint of the supernet that was scored.

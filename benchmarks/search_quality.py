@@ -7,8 +7,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.search_quality overhead       # milliseconds per proposal
 
 Every searcher gets the same number of true evaluations; scores come from a table and cost nothing, so only quality is
-compared. Regret: the best score within the budget minus the best score reached. Tables show medians over seeds and
-budgets, with quartiles in brackets.
+compared. `benchmarks.score_table` makes the table of `enumerable`. Regret: the best score within the budget minus the
+best score reached. Tables show medians over seeds and budgets, with quartiles in brackets.
 """
 
 from __future__ import annotations
@@ -307,12 +307,14 @@ def report_best(results: Sequence[dict[str, Any]], key: str) -> None:
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("part", choices=("enumerable", "full", "odd", "chains", "overhead"))
-    parser.add_argument("--table", type=Path, default=Path(__file__).parent / "enumerable.npz")
+    parser.add_argument("--table", type=Path, default=Path("enumerable.npz"))
     parser.add_argument("--searchers", default="all", help="Names, separated by commas.")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, help="JSON lines of every search; searches in it are not repeated.")
     args = parser.parse_args()
+    if args.part == "enumerable" and not args.table.exists():
+        parser.error(f"no table {args.table}: benchmarks.score_table makes it")
     chosen = names(args.searchers)
     if args.part == "overhead":
         print("| searcher | at 100 | at 1,000 | at 5,000 |\n|---|---|---|---|")
