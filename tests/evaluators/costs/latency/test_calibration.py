@@ -29,7 +29,7 @@ def test_a_calibration_is_read_back_as_it_was(tmp_path):
 def test_a_calibration_of_something_else_is_refused_in_one_line(tmp_path):
     made = calibration()
     cases = {
-        "is of space 'hubert-tiny'": (made, get_space("lighthubert-small"), Target()),
+        "is of space 'coarse'": (made, get_space("lighthubert-small"), Target()),
         "is of target 'torch,threads=1": (made, SPACE, Target(threads=2)),
         "of another machine .*cpu Z80": (replace(made, machine={**made.machine, "cpu": "Z80"}), SPACE, Target()),
         "of another software .*torch 0.1": (replace(made, versions={"torch": "0.1"}), SPACE, Target()),
@@ -48,7 +48,7 @@ def test_a_calibration_of_something_else_is_refused_in_one_line(tmp_path):
 def test_files_are_named_after_machine_and_versions(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     name = latency_calibration_file(SPACE, Target()).name
-    assert name.startswith("hubert-tiny-")
+    assert name.startswith("coarse-")
     assert "cores" in name
     assert "torch-" in name
     assert latency_calibration_file(SPACE, Target(threads=2)).name != name
