@@ -200,6 +200,18 @@ class Space:
             _middle(self.front_ends),
         )
 
+    def covering(self) -> Iterator[Subnet]:
+        """Few subnets that together have every choice, and of every depth the layers that it keeps."""
+        most = max(len(values) for values in (self.embed_dims, self.front_ends, *self.heads, *self.ffn_ratios))
+        for kept in self.depth_map.values():
+            for i in range(most):
+                yield Subnet(
+                    self.embed_dims[i % len(self.embed_dims)],
+                    tuple(self.heads[layer][i % len(self.heads[layer])] for layer in kept),
+                    tuple(self.ffn_ratios[layer][i % len(self.ffn_ratios[layer])] for layer in kept),
+                    self.front_ends[i % len(self.front_ends)],
+                )
+
     def only(self, subnet: Subnet) -> Space:
         """The space of this subnet alone."""
         self.check(subnet)

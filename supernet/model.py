@@ -158,7 +158,7 @@ class HubertSupernet(nn.Module):
         for depth in space.depths if self.trained_for_space else ():
             if space.kept_layers(depth) != self.space.kept_layers(depth):
                 raise SpaceError(f"space '{space.name}' keeps other layers at depth {depth} than '{self.space.name}'")
-        for subnet in (space.smallest, space.middle, space.largest) if self.trained_for_space else ():
+        for subnet in space.covering() if self.trained_for_space else ():
             self.space.check(subnet)
         self.space, self._subnet = space, space.largest
 

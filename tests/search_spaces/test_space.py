@@ -32,6 +32,23 @@ def test_crossover_takes_every_choice_from_a_parent(space):
         assert ratio in {p[layer][1] for p in parents if layer in p}
 
 
+def test_few_subnets_cover_every_choice(space):
+    subnets = list(space.covering())
+    assert all(subnet in space for subnet in subnets)
+    seen = {
+        (layer, i, value)
+        for each in subnets
+        for layer, own in space.layers_of(each).items()
+        for i, value in enumerate(own)
+    }
+    for layer in range(space.network.num_layers):
+        assert {value for at, i, value in seen if (at, i) == (layer, 0)} == set(space.heads[layer])
+        assert {value for at, i, value in seen if (at, i) == (layer, 1)} == set(space.ffn_ratios[layer])
+    assert {each.embed_dim for each in subnets} == set(space.embed_dims)
+    assert {each.front_end for each in subnets} == set(space.front_ends)
+    assert {each.depth for each in subnets} == set(space.depths)
+
+
 def test_depths_drop_the_layers_lighthubert_drops():
     space = get_space("lighthubert-small")
     assert set(range(12)) - set(space.kept_layers(11)) == {11}

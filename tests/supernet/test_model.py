@@ -101,6 +101,14 @@ def test_a_part_of_the_space_can_be_chosen_but_no_other_space(model, small_space
         model.use_space(small_space)
 
 
+def test_a_choice_between_those_trained_is_refused(model, small_space):
+    """The ends of the space and its middle are trained; one choice of one layer is not."""
+    ratios = tuple((1.5, 1.75, 2.0) if i == 5 else own for i, own in enumerate(small_space.ffn_ratios))
+    with pytest.raises(SpaceError, match=r"ffn_ratios\[5\]=1.75 is not in space"):
+        model.use_space(replace(small_space, ffn_ratios=ratios))
+    assert model.space == small_space
+
+
 def test_a_space_that_keeps_other_layers_is_refused(model, small_space):
     other = replace(small_space, depth_map={**small_space.depth_map, 10: tuple(range(2, 12))})
     with pytest.raises(SpaceError, match="keeps other layers at depth 10"):
