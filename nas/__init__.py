@@ -12,6 +12,7 @@ searchers/    SEARCHERS: propose subnets
 executors/    score subnets in this process, or on a Ray cluster
 cluster/      a grid of searches as trials of Ray Tune
 score_model.py  the score as a sum over layers, learned; solved exactly
+warp.py         the scale on which it is one
 trust.py      how far a run can be trusted
 verify.py     budgets on predicted costs, checked again on what is shipped
 report/       what a run found, for a terminal, as JSON, as one self-contained page, and as PNG files

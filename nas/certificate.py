@@ -38,6 +38,6 @@ def certify(
     top = np.argsort(-worth, kind="stable")[: max(8, int(_TOP * len(worth)))]
     spread = caution * max(1.0, model.surprise(top))
     draws = [model.draw(rng, spread) for _ in range(_DRAWS)]
-    optima = np.array([float(draw.of(feasible.best(draw))) for draw in draws])
+    optima = model.warp.back(np.array([float(draw.of(feasible.best(draw))) for draw in draws]))
     regret = max(0.0, float(np.quantile(optima, _CONFIDENCE) - worth.max()))
     return Certificate(float(optima.mean()), regret + 2 * spread * model.noise)

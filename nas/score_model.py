@@ -1,9 +1,10 @@
 """The score as a sum over layers, learned from evaluations; its optimum over a whole space is exact.
 
-    score(subnet) = mean + sum over blocks b of w_b . features_b(subnet) + noise,    w_b ~ N(0, v_b I)
+    warp(score(subnet)) = mean + sum over blocks b of w_b . features_b(subnet) + noise,    w_b ~ N(0, v_b I)
 
 Every feature belongs to (embed dim, depth), to one layer's choice, or to the choices of two neighbouring kept layers.
-So whatever the weights, the score is a `ChainTable`, and dynamic programming finds the best of all subnets.
+So whatever the weights, the warped score is a `ChainTable`, and dynamic programming finds the best of all subnets: the
+warp (`nas.warp`) keeps the order. Its width is the likeliest of a few (Snelson et al. 2004).
 
 The blocks go from coarse to fine: all layers alike, each layer on a slope, each choice on its own, neighbours. Each has
 a variance of its own, estimated by maximum likelihood (the MM algorithm for variance components: Zhou et al. 2019,
@@ -14,20 +15,23 @@ again from at least `MIN_START`, since the updates multiply, and a block at 0 wo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from copy import copy
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nas.warp import Warp
 from search_spaces import ChainTable, Space
 from search_spaces.types import Array
 
 __all__ = ["ChoiceFeatures", "Posterior", "ScoreModel"]
 
 
-_MM_STEPS = 40
+_MM_STEPS, _MM_STEPS_OF_WARP = 40, 10
+_WIDTHS = [float("inf"), *(2.0**-i for i in range(-3, 6))]  # in standard deviations of the scores
 MAX_FOR_VARIANCES = 256
 MAX_CELLS = 2000
 MAX_LINKED = 144  # choices of a layer times those of the next: more of them make links slow to optimise over
@@ -175,14 +179,8 @@ def _times(block: list[_Part], factor: Array) -> list[_Part]:
     return [part._replace(values=part.values * factor[:, :, None, None]) for part in block]
 
 
-def _log_likelihood(y: Array, covariance: Array) -> float:
-    """Of normal `y`, up to a constant."""
-    root = np.linalg.cholesky(covariance)
-    return -0.5 * float(np.square(np.linalg.solve(root, y)).sum()) - float(np.log(np.diag(root)).sum())
-
-
 class Posterior(NamedTuple):
-    """Means (N,) of the scores of N subnets, and their covariance: wide @ wide.T - known @ known.T."""
+    """Means (N,) of the warped scores of N subnets, and their covariance: wide @ wide.T - known @ known.T."""
 
     means: Array
     wide: Array
@@ -205,8 +203,8 @@ class Posterior(NamedTuple):
 class ScoreModel:
     """The posterior of the score after N evaluations: its mean, and draws from it.
 
-    `vectors` (N, entries) are rows of `Space.encode`, `scores` (N,) finite, greater is better. `variances` of an
-    earlier model, by block, are the starting point; without `refit` they are kept.
+    `vectors` (N, entries) are rows of `Space.encode`, `scores` (N,) finite, greater is better. An earlier model `start`
+    is where the estimates of variances and warp begin; without `refit` its own are kept. `warp`, if given, is used.
     """
 
     def __init__(
@@ -214,34 +212,66 @@ class ScoreModel:
         features: ChoiceFeatures,
         vectors: Array,
         scores: Array,
-        variances: Mapping[str, float] | None = None,
+        start: ScoreModel | None = None,
         refit: bool = True,
+        warp: Warp | None = None,
     ) -> None:
         self.features = features
         self._features = features(vectors)
-        self._mean, self._std = float(scores.mean()), float(scores.std()) or 1.0
-        self._y = (scores - self._mean) / self._std
-        names = list(features.blocks)
-        self.variances = dict(variances) if variances else {**{name: 1 / len(names) for name in names}, "noise": 0.05}
+        share = 1 / len(features.blocks)
+        variances = start.variances if start else {**dict.fromkeys(features.blocks, share), "noise": 0.05}
+        self.variances: dict[str, float] = dict(variances)
+        self._width_at: int = start._width_at if start else 0
         if refit:
-            self._find_variances()
+            warp = warp or self._likeliest_warp(scores)
+        self._scale(scores, warp or (start.warp if start else Warp()))
+        if refit:
+            self._find_variances(_MM_STEPS)
         self._solve()
 
+    def _scale(self, scores: Array, warp: Warp) -> None:
+        self.warp, warped = warp, warp(scores)
+        self._mean, self._std = float(warped.mean()), float(warped.std()) or 1.0
+        self._y = (warped - self._mean) / self._std
+
+    def _likeliest_warp(self, scores: Array) -> Warp:
+        """Climbs from the width of the model before, as long as the likelihood of the scores grows."""
+        best, spread, before = float(scores.max()), float(scores.std()), self.variances
+        if not spread:
+            return Warp()
+        tried: dict[int, float] = {}
+
+        def likelihood(i: int) -> float:
+            if i not in tried:
+                warp, self.variances = Warp(best, spread * _WIDTHS[i]), dict(before)
+                self._scale(scores, warp)
+                self._find_variances(_MM_STEPS_OF_WARP)
+                own = self._likelihood(self.variances) / len(self._rows)
+                tried[i] = own - np.log(self._std) + warp.log_slope(scores) / len(scores)
+            return tried[i]
+
+        at = self._width_at
+        for step in (1, -1):
+            while 0 <= at + step < len(_WIDTHS) and likelihood(at + step) > likelihood(at):
+                at += step
+        self._width_at, self.variances = at, before
+        return Warp(best, spread * _WIDTHS[at])
+
     def table(self) -> ChainTable:
-        """The expected score of every subnet."""
+        """The expected warped score of every subnet."""
         return self.features.table(self._std * self._weights, self._mean)
 
     def draw(self, rng: np.random.Generator, spread: float = 1.0) -> ChainTable:
-        """A draw from the posterior of the score (Thompson sampling), `spread` times as far from its mean."""
+        """A draw from the posterior of the warped score (Thompson sampling), `spread` times as far from its mean."""
         weights = self._weights + spread * (self._drawn(rng) - self._weights)
         return self.features.table(self._std * weights, self._mean)
 
     def predict(self, vectors: Array) -> Array:
-        """The expected scores (N,)."""
-        return self._mean + self._std * (self.features(vectors) @ self._weights)  # type: ignore[no-any-return]
+        """The expected scores (N,): those of the expected warped ones."""
+        return self.warp.back(self._mean + self._std * (self.features(vectors) @ self._weights))
 
     def posterior(self, vectors: Array) -> Posterior:
-        """What is known of the scores of N subnets together."""
+        """What is known of the warped scores of N subnets together."""
         x, none = self.features(vectors)[:, self._used], np.zeros((len(vectors), 0))
         scale = self._std if self._dual else self._std * np.sqrt(self.variances["noise"])
         wide = scale * (x * np.sqrt(self._prior) if self._dual else x @ self._root)
@@ -264,7 +294,7 @@ class ScoreModel:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of the part that the features cannot explain, in units of the score."""
+        """Standard deviation of the part that the features cannot explain, in units of the warped score."""
         return self._std * float(np.sqrt(self.variances["noise"]))
 
     def cautious(self) -> ScoreModel:
@@ -274,10 +304,8 @@ class ScoreModel:
         likelihood falls by half the 95 % quantile of chi-squared with 1 degree of freedom (profile likelihood).
         """
         finest = list(self.features.blocks)[-1]
-        y, grams = self._grams()
-        fixed = sum((self.variances[name] * gram for name, gram in grams.items() if name != finest), np.zeros(()))
         tried = [self.variances[finest], *_TRIED_VARIANCES]
-        likelihoods = [_log_likelihood(y, fixed + v * grams[finest]) for v in tried]
+        likelihoods = [self._likelihood({**self.variances, finest: v}) for v in tried]
         least = max(likelihoods) - _HALF_CHI_SQUARED
         greatest = max(v for v, likelihood in zip(tried, likelihoods, strict=True) if likelihood >= least)
         other = copy(self)
@@ -285,23 +313,33 @@ class ScoreModel:
         other._solve()
         return other
 
-    def _grams(self) -> tuple[Array, dict[str, Array]]:
-        """Scores and, by block, products of features, of evenly spaced evaluations if they are many."""
-        rows = np.unique(np.linspace(0, len(self._y) - 1, MAX_FOR_VARIANCES).round().astype(int))
-        x = self._features[rows]
-        grams = {name: x[:, at] @ x[:, at].T for name, at in self.features.slices.items()}
-        return self._y[rows], {**grams, "noise": np.eye(len(rows))}
+    def _likelihood(self, variances: dict[str, float]) -> float:
+        """The logarithm of that of the warped scores, up to a constant."""
+        root = np.linalg.cholesky(sum(variances[name] * gram for name, gram in self._grams.items()))
+        fitted = np.linalg.solve(root, self._y[self._rows])
+        return -0.5 * float(np.square(fitted).sum()) - float(np.log(np.diag(root)).sum())
 
-    def _find_variances(self) -> None:
+    @cached_property
+    def _rows(self) -> Array:
+        """Evenly spaced evaluations if they are many: variances and likelihoods are those of these."""
+        return np.unique(np.linspace(0, len(self._features) - 1, MAX_FOR_VARIANCES).round().astype(int))
+
+    @cached_property
+    def _grams(self) -> dict[str, Array]:
+        """By block, the products of their features."""
+        x = self._features[self._rows]
+        grams = {name: x[:, at] @ x[:, at].T for name, at in self.features.slices.items()}
+        return {**grams, "noise": np.eye(len(x))}
+
+    def _find_variances(self, steps: int) -> None:
         """MM updates."""
-        y, grams = self._grams()
-        v = self.variances
+        y, v = self._y[self._rows], self.variances
         for name in v:
             v[name] = LEVEL_VARIANCE if name == "level" else max(v[name], MIN_START)
-        for _ in range(_MM_STEPS):
-            inverse = np.linalg.inv(sum(v[name] * gram for name, gram in grams.items()))
+        for _ in range(steps):
+            inverse = np.linalg.inv(sum(v[name] * gram for name, gram in self._grams.items()))
             a = inverse @ y
-            for name, gram in grams.items():
+            for name, gram in self._grams.items():
                 if name == "level":
                     continue
                 trace = float(np.vdot(inverse, gram))

@@ -115,7 +115,10 @@ def _certificate(feasible: Feasible, certificate: Certificate, worth: Array, err
 
 
 def _effects(table: ChainTable, draws: Sequence[ChainTable], vectors: Array, sign: int) -> JsonObject:
-    """The effect of each choice, averaged over the others and relative to the mean choice, in units of the score."""
+    """The effect of each choice, averaged over the others and relative to the mean choice, on the model's scale.
+
+    That is the score's near the best subnet (`nas.warp`).
+    """
     space = table.space
     chosen = space.chosen(vectors)
     means, spreads = _mean_effects(table), [_mean_effects(draw) for draw in draws]

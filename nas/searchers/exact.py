@@ -26,6 +26,7 @@ from nas.runs.ledger import Evaluation
 from nas.score_model import ChoiceFeatures, ScoreModel
 from nas.searchers.base import Searcher
 from nas.searchers.improvement import most_improving, neighbours
+from nas.warp import Warp
 from search_spaces import AdditiveTable, Feasible, Subnet
 from search_spaces.design import most_uncertain
 
@@ -93,8 +94,8 @@ class ExactSearcher(Searcher):
         """The candidates that promise most."""
         count = _DRAWS if self._quick is self.feasible else _DRAWS_OF_LARGE
         draws = [_Ranked(self._quick, model.draw(self.rng)) for _ in range(count)]
-        least = min(map(self.objective.worth, self._known))
-        goal = max(map(self.objective.worth, self._within), default=least)
+        worth = np.array([self.objective.worth(each) for each in self._within or self._known])
+        goal = float(model.warp(worth.max() if self._within else worth.min()))
         vectors = self._candidates(best, draws)
         if len(vectors) > _CANDIDATES:
             vectors = vectors[np.argsort(-best.table.of_vectors(vectors), kind="stable")[:_CANDIDATES]]
@@ -119,10 +120,10 @@ class ExactSearcher(Searcher):
         """Half from the model's front and half from those of draws; the last batch is of the model's alone."""
         draws = [_Ranked(self._quick, model.draw(self.rng)) for _ in range(_FRONT_DRAWS)]
         last, cost = len(self.seen) + n >= self.evals, self._cost()
-        subnets = self._optima(best, cost, n if last else n // 2)
+        subnets = self._optima(best, cost, model.warp, n if last else n // 2)
         for i, draw in enumerate(draws):
             if missing := n - len(subnets):
-                subnets += self._optima(draw, cost, -(-missing // (len(draws) - i)))
+                subnets += self._optima(draw, cost, model.warp, -(-missing // (len(draws) - i)))
         return subnets + self.draw(n - len(subnets))
 
     @cached_property
@@ -195,13 +196,12 @@ class ExactSearcher(Searcher):
             vectors = np.array(self._vectors)
             scores = np.array([self.objective.worth(evaluation) for evaluation in known])
             refit = len(known) >= _REFIT_VARIANCES * self._variances_of
-            variances = self._model.variances if self._model else None
-            self._model = ScoreModel(self.features, vectors, scores, variances, refit)
+            self._model = ScoreModel(self.features, vectors, scores, self._model, refit)
             self._model_of = len(known)
             self._variances_of = len(known) if refit else self._variances_of
         return self._model
 
-    def _optima(self, ranked: _Ranked, cost: AdditiveTable, n: int) -> list[Subnet]:
+    def _optima(self, ranked: _Ranked, cost: AdditiveTable, warp: Warp, n: int) -> list[Subnet]:
         """Up to `n` new subnets of the table's front, those that add most hypervolume."""
         table = ranked.table
         points = [point for point in self._quick.front(cost, table) if point.subnet not in self.seen]
@@ -211,8 +211,10 @@ class ExactSearcher(Searcher):
         known = self._within
         waiting = list(self.seen - {evaluation.subnet for evaluation in self.told})
         costs = [float(e.costs[str(self.objective.cost)]) for e in known] + [float(cost.of(s)) for s in waiting]
-        worth = [self.objective.worth(e) for e in known] + [float(table.of(s)) for s in waiting]
-        of_points = np.array([p.cost for p in points], dtype=float), np.array([p.score for p in points], dtype=float)
+        worth = [self.objective.worth(e) for e in known]
+        worth += warp.back(np.array([float(table.of(s)) for s in waiting])).tolist()
+        scores = warp.back(np.array([p.score for p in points], dtype=float))
+        of_points = np.array([p.cost for p in points], dtype=float), scores
         reference = max([*costs, *of_points[0]]), min([*worth, *of_points[1]])
         chosen = pareto.most_gaining(of_points, (np.array(costs), np.array(worth)), reference, n)
         offset = self.rng.random()
@@ -226,7 +228,7 @@ class ExactSearcher(Searcher):
         known = self._known
         vectors = np.array([self.space.encode(evaluation.subnet) for evaluation in known])
         costs = np.array([float(evaluation.costs[str(self.objective.cost)]) for evaluation in known])
-        return ScoreModel(self.features, vectors, costs).table().without_pairs()
+        return ScoreModel(self.features, vectors, costs, warp=Warp()).table().without_pairs()
 
     def _first_new(self, subnets: Iterable[Subnet], n: int) -> list[Subnet]:
         return list(islice((subnet for subnet in subnets if self.take(subnet)), n))

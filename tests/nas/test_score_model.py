@@ -6,6 +6,7 @@ import pytest
 from evaluators.scores import synthetic
 from nas.score_model import ChoiceFeatures, ScoreModel
 from nas.testing.worlds import tiny_space
+from nas.warp import Warp
 from tests.spaces import COARSE
 
 SPACE = COARSE
@@ -41,7 +42,30 @@ def test_the_table_predicts_what_the_model_does(n):
     score = synthetic(SPACE, seed=3, interactions=0.3, noise=0.01)
     subnets, vectors = drawn(SPACE, n, 0)
     model = ScoreModel(FEATURES, vectors, np.array(score(subnets)))
-    assert model.table().of_vectors(vectors) == pytest.approx(model.predict(vectors), abs=1e-9)
+    assert model.warp.back(model.table().of_vectors(vectors)) == pytest.approx(model.predict(vectors), abs=1e-9)
+
+
+def test_losses_that_multiply_are_learned_by_a_warp_and_sums_by_none():
+    """The loss of a subnet is the product of its layers': a sum over layers once it is warped."""
+    score = synthetic(SPACE, seed=3)
+    subnets, vectors = drawn(SPACE, 400, 0)
+    sums = np.array(score(subnets))
+    products = -np.exp(-1.5 * (sums - sums.mean()) / sums.std())
+    added, multiplied = (ScoreModel(FEATURES, vectors[:100], each[:100]) for each in (sums, products))
+    assert multiplied.warp.width < 0.5 * products[:100].std()
+    assert added.warp.width > 2 * sums[:100].std()
+    plain = ScoreModel(FEATURES, vectors[:100], products[:100], warp=Warp())
+    errors = [np.square(model.predict(vectors[100:]) - products[100:]).mean() for model in (multiplied, plain)]
+    assert errors[0] < 0.3 * errors[1]
+
+
+def test_without_refit_it_keeps_what_the_earlier_model_found():
+    score = synthetic(SPACE, seed=3)
+    subnets, vectors = drawn(SPACE, 60, 0)
+    scores = -np.exp(-np.array(score(subnets)))
+    before = ScoreModel(FEATURES, vectors[:50], scores[:50])
+    after = ScoreModel(FEATURES, vectors, scores, before, refit=False)
+    assert (after.variances, after.warp) == (before.variances, before.warp)
 
 
 @pytest.mark.parametrize("n", [20, 400])
@@ -52,7 +76,7 @@ def test_mean_and_draws_are_those_of_the_posterior(n):
     score = synthetic(space, seed=1, noise=0.1)
     subnets, vectors = drawn(space, n, 0)
     scores = np.array(score(subnets))
-    model = ScoreModel(features, vectors, scores)
+    model = ScoreModel(features, vectors, scores, warp=Warp())
     _, unseen = drawn(space, 6, 1)
     prior = np.concatenate([np.full(at.stop - at.start, model.variances[name]) for name, at in features.slices.items()])
     x, z = features(vectors), features(unseen)
