@@ -4,10 +4,10 @@
     python -m benchmarks.evidence --audio speech/manifest.jsonl --teacher whisper-base-encoder/ --out runs/evidence
 
 Groups of commands run beside each other, one on each core; those that measure time run alone, after them. The output of
-each command is kept in OUT with the weights that it is about, so that an interrupted run continues. Its tables go
-between `<!-- evidence: NAME -->` and `<!-- /evidence -->` in the document that has these markers, with the command and
-the commit. `--training`: the folder that `nas train` wrote, for its log. `--only` names groups; `--write` only writes
-what OUT holds.
+each command is kept in OUT with the weights that it is about, so that an interrupted run continues; `WEIGHTLESS` ones,
+of made-up scores, are about the space alone. Its tables go between `<!-- evidence: NAME -->` and `<!-- /evidence -->`
+in the document that has these markers, with the command and the commit. `--training`: the folder that `nas train`
+wrote, for its log. `--only` names groups; `--write` only writes what OUT holds.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 """By group: modules of this folder with their options, run in a folder that has `speech` and the teacher."""
 
 TIMED = ("speed", "latency", "exports")
+WEIGHTLESS = ("searchers",)
 
 PIECES: dict[str, tuple[str, int, slice]] = {
     "hubert-tiny-quality": ("supernet", 0, slice(-1, None)),
@@ -93,6 +94,7 @@ PIECES: dict[str, tuple[str, int, slice]] = {
 def collect(name: str, weights: str, out: Path) -> None:
     """Runs the commands of a group that have no output of these weights yet; raises `SystemExit` if one fails."""
     threads = {} if name in TIMED else {"OMP_NUM_THREADS": "1"}
+    weights = "" if name in WEIGHTLESS else weights
     for i, command in enumerate(COMMANDS[name]):
         file = out / f"{name}-{i}.json"
         if _kept(file, weights, command) is not None:
@@ -121,6 +123,7 @@ def _kept(file: Path, weights: str, command: str) -> str | None:
 def block(piece: str, weights: str, out: Path) -> str | None:
     """The Markdown of a piece; None if its output is missing."""
     group, i, chosen = PIECES[piece]
+    weights = "" if group in WEIGHTLESS else weights
     text = _kept(out / f"{group}-{i}.json", weights, COMMANDS[group][i])
     if text is None:
         return None
@@ -166,7 +169,7 @@ def markers() -> Iterator[tuple[Path, str, str]]:
 
 
 def insert(name: str, weights: str, text: str) -> None:
-    """Puts a piece between its markers."""
+    """Puts a piece between its markers, with the weights that it is about, if any."""
     pages = [page for page, marked, _ in markers() if marked == name]
     if len(pages) != 1:
         raise SystemExit(
@@ -174,7 +177,8 @@ def insert(name: str, weights: str, text: str) -> None:
         )
     old = pages[0].read_text(encoding="utf-8")
     pattern = rf"<!-- evidence: {name}(; weights \w+)? -->.*?<!-- /evidence -->"
-    new = f"<!-- evidence: {name}; weights {weights} -->\n\n{text}\n\n<!-- /evidence -->"
+    about = f"; weights {weights}" if weights else ""
+    new = f"<!-- evidence: {name}{about} -->\n\n{text}\n\n<!-- /evidence -->"
     write_text(pages[0], re.sub(pattern, lambda _: new, old, count=1, flags=re.DOTALL))
 
 
@@ -212,7 +216,7 @@ def main() -> None:
         for piece in (name for name, (of, _, _) in PIECES.items() if of == group):
             text = block(piece, weights, args.out)
             if text is not None:
-                insert(piece, weights, text)
+                insert(piece, "" if group in WEIGHTLESS else weights, text)
             print(f"{piece}: {'written' if text is not None else 'not measured with these weights'}", flush=True)
     if args.training is not None:
         insert("hubert-tiny-progress", weights, training_table(args.training))
