@@ -35,7 +35,7 @@ from benchmarks.whisper_ranks import BAND, DRAWS, SUBNETS, ceiling, interval, ta
 from evaluators import costs, scores
 from evaluators.scores import get_score
 from evaluators.tasks import evaluate
-from evaluators.tasks.data import read_dataset
+from evaluators.tasks.data import check_text, read_dataset
 from evaluators.tasks.features import HiddenStates
 from evaluators.tasks.fit import fit_seeds
 from evaluators.tasks.metrics import edits, paired
@@ -91,10 +91,10 @@ class Judge:
         return self.done[subnet.id]
 
     def _letters(self, subnet: Subnet) -> dict[str, Any]:
-        data = read_dataset(self.letters_manifest, "text")
+        data, alphabet = check_text(self.letters_manifest, read_dataset(self.letters_manifest, "text"), ALPHABET)
         states = HiddenStates(self.shared.of(subnet), False, self.out / "states")
         states.fill(data.examples)
-        problem = Transcription(data, ALPHABET, states)
+        problem = Transcription(data, alphabet, states)
         heads, _ = fit_seeds(problem, FitSettings((1e-2,), 1, epochs=15, patience=3, batch=16))
         counted = [
             edits(e.label, guess)["cer"] for e, guess in zip(data.test, problem.hypotheses(heads)[0], strict=True)
