@@ -94,7 +94,7 @@ PIECES: dict[str, tuple[str, int, slice]] = {
 def collect(name: str, weights: str, out: Path) -> None:
     """Runs the commands of a group that have no output of these weights yet; raises `SystemExit` if one fails."""
     threads = {} if name in TIMED else {"OMP_NUM_THREADS": "1"}
-    weights = "" if name in WEIGHTLESS else weights
+    weights = about(name, weights)
     for i, command in enumerate(COMMANDS[name]):
         file = out / f"{name}-{i}.json"
         if _kept(file, weights, command) is not None:
@@ -113,6 +113,11 @@ def collect(name: str, weights: str, out: Path) -> None:
         write_text(file, json.dumps(record))
 
 
+def about(group: str, weights: str) -> str:
+    """The weights that a group's figures depend on: "" if on none."""
+    return "" if group in WEIGHTLESS else weights
+
+
 def _kept(file: Path, weights: str, command: str) -> str | None:
     if not file.exists():
         return None
@@ -123,8 +128,7 @@ def _kept(file: Path, weights: str, command: str) -> str | None:
 def block(piece: str, weights: str, out: Path) -> str | None:
     """The Markdown of a piece; None if its output is missing."""
     group, i, chosen = PIECES[piece]
-    weights = "" if group in WEIGHTLESS else weights
-    text = _kept(out / f"{group}-{i}.json", weights, COMMANDS[group][i])
+    text = _kept(out / f"{group}-{i}.json", about(group, weights), COMMANDS[group][i])
     if text is None:
         return None
     found = re.findall(r"commit (\S+); (python .*); \S+$", text, flags=re.MULTILINE)
@@ -177,8 +181,8 @@ def insert(name: str, weights: str, text: str) -> None:
         )
     old = pages[0].read_text(encoding="utf-8")
     pattern = rf"<!-- evidence: {name}(; weights \w+)? -->.*?<!-- /evidence -->"
-    about = f"; weights {weights}" if weights else ""
-    new = f"<!-- evidence: {name}{about} -->\n\n{text}\n\n<!-- /evidence -->"
+    named = f"; weights {weights}" if weights else ""
+    new = f"<!-- evidence: {name}{named} -->\n\n{text}\n\n<!-- /evidence -->"
     write_text(pages[0], re.sub(pattern, lambda _: new, old, count=1, flags=re.DOTALL))
 
 
@@ -216,7 +220,7 @@ def main() -> None:
         for piece in (name for name, (of, _, _) in PIECES.items() if of == group):
             text = block(piece, weights, args.out)
             if text is not None:
-                insert(piece, "" if group in WEIGHTLESS else weights, text)
+                insert(piece, about(group, weights), text)
             print(f"{piece}: {'written' if text is not None else 'not measured with these weights'}", flush=True)
     if args.training is not None:
         insert("hubert-tiny-progress", weights, training_table(args.training))

@@ -10,6 +10,8 @@ from search_spaces.types import Array
 
 __all__ = ["Warp"]
 
+_FURTHEST = 20.0  # warped, in widths: half a billion widths below the best, where no score is, only a bad prediction
+
 
 class Warp(NamedTuple):
     """Scores, the more compressed the further they are below `best`; above it and near it, they stay as they are.
@@ -30,7 +32,8 @@ class Warp(NamedTuple):
     def back(self, values: Array) -> Array:
         """The scores of warped values."""
         below = np.maximum(self.best - values, 0.0)
-        return values if np.isinf(self.width) else values + below - self.width * np.expm1(below / self.width)
+        far = np.expm1(np.minimum(below / self.width, _FURTHEST))
+        return values if np.isinf(self.width) else values + below - self.width * far
 
     def log_slope(self, scores: Array) -> float:
         """The sum of log dt / dscore: what the likelihood of a model of warped scores gains over that of scores."""

@@ -23,3 +23,7 @@ def test_its_slope_is_that_of_the_curve(width):
     below = SCORES[:-2]
     slopes = (warp(below + step) - warp(below - step)) / (2 * step)
     assert warp.log_slope(below) == pytest.approx(float(np.log(slopes).sum()), abs=1e-5)
+
+
+def test_a_prediction_far_below_all_scores_stays_finite():
+    assert np.isfinite(Warp(0.5, 1e-3).back(np.array([-1e6]))).all()
