@@ -47,7 +47,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "searchers": (
         "search_quality full --seeds 10 --out full.jsonl",
-        "search_quality odd --seeds 10 --out odd.jsonl",
+        "search_quality odd --seeds 5 --out odd.jsonl",
         "search_quality chains --seeds 4",
     ),
     "speed": (f"speed {SPEECH}",),

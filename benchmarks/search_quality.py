@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ EVALS = (32, 64, 128, 256, 512)
 REPORTED = (64, 256)  # of whole spaces
 MAX_EVALS = {"enumerable": 512, "full": 256, "odd": 256}
 SLOW = {"optuna-gp": 64}  # evaluations; each takes 2-3 s, so three seeds and the enumerable space only
+NOTHING = 1e6  # the regret of a search that found no subnet within the budget
 BUDGETS = (0.05, 0.1, 0.3, 0.5, 0.8)  # share of the subnets that fit
 
 Score = Callable[[Sequence[Subnet]], list[float]]
@@ -104,16 +106,17 @@ def scores_of(
         return [e.score for e in result.evaluations if e.score is not None]
     walk = BASELINES[name](space, table, limit, seed)
     scores: list[float] = []
-    subnet = next(walk)
-    while len(scores) < evals:
-        scores += score([subnet])
-        subnet = walk.send(scores[-1])
+    with suppress(StopIteration):
+        subnet = next(walk)
+        while len(scores) < evals:
+            scores += score([subnet])
+            subnet = walk.send(scores[-1])
     return scores
 
 
 def best_after(name: str, scores: Sequence[float], most: int) -> list[float]:
-    """The best of the first 32, 64, ... scores, NaN beyond `most`; a searcher that ends early keeps its best."""
-    so_far, most = np.maximum.accumulate(scores), min(most, SLOW.get(name, most))
+    """The best of the first 32, 64, ... scores, NaN beyond `most`; a search that ends early keeps its best."""
+    so_far, most = np.maximum.accumulate([*scores] or [-np.inf]), min(most, SLOW.get(name, most))
     return [float(so_far[min(n, len(so_far)) - 1]) if n <= most else float("nan") for n in EVALS]
 
 
@@ -283,7 +286,10 @@ def report_chains(seeds: int, jobs: int) -> None:
 
 
 def report_best(results: Sequence[dict[str, Any]], key: str) -> None:
-    """Regret to the best score of any searcher with that seed and budget; sorted by the final regret."""
+    """Regret to the best score of any searcher with that seed and budget; sorted by the final regret.
+
+    "none": not one subnet within the budget.
+    """
     columns = [(part, n) for part in range(3) for n in REPORTED]
     for kind in dict.fromkeys(result[key] for result in results):
         mine = [result for result in results if result[key] == kind]
@@ -293,7 +299,7 @@ def report_best(results: Sequence[dict[str, Any]], key: str) -> None:
         }
         rows: dict[str, list[list[float]]] = {}
         for r in mine:
-            short = [best[r["seed"]][part] - r["best"][part][EVALS.index(n)] for part, n in columns]
+            short = [min(best[r["seed"]][part] - r["best"][part][EVALS.index(n)], NOTHING) for part, n in columns]
             rows.setdefault(r["name"], []).append(short)
         titles = [f"{('tight', 'middle', 'loose')[part]}, {n}" for part, n in columns]
         print(f"\n{kind}\n\n| searcher | {' | '.join(titles)} |\n|---|{'---|' * len(columns)}")
@@ -301,6 +307,7 @@ def report_best(results: Sequence[dict[str, Any]], key: str) -> None:
         for name, values in sorted(rows.items(), key=lambda item: float(np.median(item[1], axis=0)[last].sum())):
             low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
             cells = [f"{m:.2f} [{a:.2f}, {b:.2f}]" for a, m, b in zip(low, middle, high, strict=True)]
+            cells = [cell.replace(f"{NOTHING:.2f}", "none") for cell in cells]
             print(f"| {name} | {' | '.join(cells)} |")
 
 
