@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = ["OnnxTemplates", "random_weights"]
 
 _HEADS = 211  # more than any other size in the graph of a half
 _FEW = 64  # more values than this are a weight
+_KEPT = 32  # exported parts of each kind in this process
 
 
 class OnnxTemplates:
@@ -32,7 +34,6 @@ class OnnxTemplates:
 
     def __init__(self, network: Network, frame_rule: str) -> None:
         self.network, self.frame_rule = network, frame_rule
-        self._exported: dict[tuple[object, ...], _Part] = {}
 
     def __call__(self, subnet: Subnet, weights: Mapping[str, Tensor]) -> bytes:
         joined = _Joined(self._begin(subnet).opset)
@@ -54,30 +55,14 @@ class OnnxTemplates:
     def _begin(self, subnet: Subnet) -> _Part:
         network = self.network
         sized = network.mel or network.rotated or network.positions == "stack"  # their graphs hold the width
-        D = subnet.embed_dim if sized else self.network.pos_conv_groups
-        key = ("begin", D, subnet.front_end)
-        if key not in self._exported:
-            net = Hubert(self.network, Subnet(D, (0,), (0.0,), subnet.front_end), self.frame_rule)
-            wav = torch.randn(2, 24_000, generator=torch.Generator().manual_seed(0))
-            self._exported[key] = _export(_Begin(net), (wav, torch.ones_like(wav, dtype=torch.int64)))
-        return self._exported[key]
+        D = subnet.embed_dim if sized else network.pos_conv_groups
+        return _exported_begin(network, self.frame_rule, D, subnet.front_end)
 
     def _half(self, half: str, D: int, size: int) -> _Part:
-        key = (half, bool(size), D if self.network.relative_buckets else 0)
-        if key not in self._exported:
-            width = D if self.network.relative_buckets else 8
-            heads, ffn_dim = (_HEADS if size else 0, 16) if half == "attend" else (1, 24 if size else 0)
-            layer = EncoderLayer(self.network, width, heads, ffn_dim)
-            x, keys = torch.randn(2, 75, width), torch.ones(2, 1, 1, 75, dtype=torch.bool)
-            masked = half == "attend" and size > 0 and not self.network.mel
-            self._exported[key] = _export(_Half(layer, half), (x, keys) if masked else (x,))
-        return self._exported[key]
+        return _exported_half(self.network, half, D if self.network.relative_buckets else 8, size > 0)
 
     def _end(self, subnet: Subnet) -> _Part:
-        D = subnet.embed_dim if self.network.rotated else 8
-        if ("end", D) not in self._exported:
-            self._exported["end", D] = _export(_End(self.network, D), (torch.randn(2, 75, D),))
-        return self._exported["end", D]
+        return _exported_end(self.network, subnet.embed_dim if self.network.rotated else 8)
 
 
 def random_weights(network: Network, subnet: Subnet, noise: Tensor) -> dict[str, Tensor]:
@@ -165,6 +150,27 @@ class _Part:
                 module, _Begin
             ):  # its constants have their own sizes
                 raise NasError(f"cannot time this subnet in onnxruntime: its graph holds an unknown {held.name}")
+
+
+@lru_cache(_KEPT)
+def _exported_begin(network: Network, frame_rule: str, D: int, front_end: tuple[int, ...]) -> _Part:
+    net = Hubert(network, Subnet(D, (0,), (0.0,), front_end), frame_rule)
+    wav = torch.randn(2, 24_000, generator=torch.Generator().manual_seed(0))
+    return _export(_Begin(net), (wav, torch.ones_like(wav, dtype=torch.int64)))
+
+
+@lru_cache(_KEPT)
+def _exported_half(network: Network, half: str, D: int, kept: bool) -> _Part:
+    heads, ffn_dim = (_HEADS if kept else 0, 16) if half == "attend" else (1, 24 if kept else 0)
+    layer = EncoderLayer(network, D, heads, ffn_dim)
+    x, keys = torch.randn(2, 75, D), torch.ones(2, 1, 1, 75, dtype=torch.bool)
+    masked = half == "attend" and kept and not network.mel
+    return _export(_Half(layer, half), (x, keys) if masked else (x,))
+
+
+@lru_cache(_KEPT)
+def _exported_end(network: Network, D: int) -> _Part:
+    return _export(_End(network, D), (torch.randn(2, 75, D),))
 
 
 def _export(module: nn.Module, inputs: tuple[Tensor, ...]) -> _Part:

@@ -31,7 +31,7 @@ def test_parts_of_every_family_are_joined(name, tmp_path):
     wav = 0.1 * torch.randn(2, 12_000)
     mask = (torch.arange(12_000) < torch.tensor([[12_000], [7_000]])).long()
     feeds = {"input_values": wav.numpy(), "attention_mask": mask.numpy()}
-    for subnet in (model.space.largest, *(model.space.sample(rng) for _ in range(3))):
+    for subnet in (model.space.largest, model.space.sample(rng)):
         net = model.extract(subnet)
         session = onnxruntime.InferenceSession(templates(subnet, net.state_dict()), providers=["CPUExecutionProvider"])
         last, hidden = session.run(None, feeds)
@@ -54,8 +54,7 @@ def test_onnx_made_from_a_template_is_the_subnet():
     templates, rng = OnnxTemplates(model.space.network, model.frame_rule), np.random.default_rng(0)
     wav = torch.randn(1, 8000)
     feeds = {"input_values": wav.numpy(), "attention_mask": np.ones((1, 8000), dtype=np.int64)}
-    draws = [s for s in (model.space.sample(rng) for _ in range(20)) if s.depth == 11][:3]
-    for subnet in draws:
+    for subnet in (model.space.sample(rng) for _ in range(3)):
         graph = templates(subnet, model.extract(subnet).state_dict())
         session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
         (found,) = session.run(["last_hidden_state"], feeds)
