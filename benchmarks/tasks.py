@@ -1,4 +1,4 @@
-"""Downstream evaluation of frozen subnets, and which score ranks subnets as the tasks do.
+"""Downstream evaluation of frozen subnets.
 
     python -m benchmarks.tasks table --audio speech/manifest.jsonl --teacher TEACHER --out runs/tasks
     python -m benchmarks.tasks diarization --audio speech/manifest.jsonl --teacher TEACHER --out runs/tasks
@@ -6,7 +6,7 @@
 `table`: log-mel, the teacher, the largest and the middle subnet, and at 71 % and 29 % of its parameters the search's
 winner (`exact`, teacher distance) and the best uniform subnet of the same search; `--also` adds slices of other
 supernets. `diarization`: the same upstreams on mixtures of two speakers. Both store their results in OUT and continue
-from there. How much search gains over uniform and random subnets: `benchmarks.within_budget`.
+from there. How much search gains, and which score ranks subnets as the tasks do: `benchmarks.within_budget`.
 
 The tasks are small ones made from the manifest, whose ids start with "queen-" or "asterisk-":
 speaker       characters of the acted dialogue

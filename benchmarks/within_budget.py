@@ -20,7 +20,6 @@ import argparse
 import hashlib
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +134,6 @@ def ranks(args: argparse.Namespace) -> None:
     for share in SHARES:
         limit = share / 100 * parameters.of(model.space.largest)
         subnets = between(parameters.table, (1 - BAND) * limit, int(limit)).sample(rng, args.subnets)
-        began = time.monotonic()
         counted = [judge.letters(subnet) for subnet in subnets]
         results = [judge.tasks(subnet) for subnet in subnets]
         wrong, letters = np.stack([each for each, _ in counted]), counted[0][1]
@@ -153,7 +151,7 @@ def ranks(args: argparse.Namespace) -> None:
         values["probes and distance"] = values["sum of the probes"] + standardised(values["teacher distance"])
         print(
             f"\n{share} %: {len(subnets)} subnets, {letters.size} test recordings of letters, CER {cer.min():.3f} to "
-            f"{cer.max():.3f}, ceiling {ceiling(wrong, letters, rng):.2f}; {time.monotonic() - began:.0f} s\n"
+            f"{cer.max():.3f}, ceiling {ceiling(wrong, letters, rng):.2f}\n"
         )
         print("| score | CER | mean rank |\n|---|---|---|")
         for name, own in values.items():
