@@ -1,8 +1,6 @@
 """`nas compress`: from a model to smaller ones, resumable, with bad words in one line."""
 
 import json
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,6 +9,7 @@ import soundfile
 
 from nas.commands.compress import CompressSettings, _Work
 from supernet import load_supernet
+from tests.nas.commands.helpers import nas
 from tests.supernet.families import saved, saved_whole_whisper
 
 FAST = ("--train-steps", "3", "--specialise-steps", "2", "--evals", "6", "--batch-seconds", "4")
@@ -37,8 +36,7 @@ def manifest(tmp_path_factory):
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "cli", "compress", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return nas("compress", *arguments)
 
 
 def test_a_model_becomes_smaller_ones_and_a_second_run_does_nothing_again(whisper, manifest, tmp_path):

@@ -1,11 +1,10 @@
 """`nas eval`."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests.nas.commands.helpers import nas
 from tests.supernet.conftest import SPACE
 
 
@@ -27,8 +26,7 @@ from tests.supernet.conftest import SPACE
     ],
 )
 def test_bad_words_end_with_one_line(exported, manifest, arguments, said):
-    command = [sys.executable, "-m", "cli", "eval", "--manifest", str(manifest), "--model", str(exported), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = nas("eval", "--manifest", manifest, "--model", exported, *arguments)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
@@ -36,8 +34,7 @@ def test_bad_words_end_with_one_line(exported, manifest, arguments, said):
 
 def test_the_command_writes_its_result(exported, manifest, tmp_path):
     arguments = ("--model", exported, "--task", "intent", "--manifest", manifest, "--seeds", 1, "--epochs", 3)
-    command = [sys.executable, "-m", "cli", "eval", *map(str, arguments), "--out", str(tmp_path / "r.json")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = nas("eval", *arguments, "--out", tmp_path / "r.json")
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout
     record = json.loads((tmp_path / "r.json").read_text())

@@ -1,19 +1,17 @@
 """`nas specialise`."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from nas.commands.specialise import finalists_of
 from search_spaces import RunError
 from supernet import load_supernet
+from tests.nas.commands.helpers import nas
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "cli", "specialise", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return nas("specialise", *arguments)
 
 
 def test_what_cannot_be_is_one_line(tmp_path):
