@@ -15,7 +15,7 @@ import optuna
 
 from search_spaces import AdditiveTable, Space, Subnet
 
-__all__ = ["BASELINES", "PATIENCE"]
+__all__ = ["BASELINES"]
 
 PATIENCE = 5_000
 Walk = Generator[Subnet, float, None]
