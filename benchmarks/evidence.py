@@ -32,7 +32,7 @@ from supernet import load_supernet
 ROOT = Path(__file__).parents[1]
 MARK = r"^<!-- evidence: (\S+?)(?:; weights (\w+))? -->$"
 SPEECH, TEACHER = "--audio speech/manifest.jsonl", "--teacher whisper-base-encoder"
-TARGETS = ("torch", "torch,threads=2", "onnxruntime", "onnxruntime,threads=2")
+TARGETS = tuple(f"{name},threads={n},seconds=2" for name in ("torch", "onnxruntime") for n in (1, 2))
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "supernet": (
@@ -52,10 +52,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "speed": (f"speed {SPEECH}",),
     "latency": (
-        *(f"latency measure --target {target} --out raw" for target in TARGETS),
+        *(f"latency measure --target {target} --out raw" for target in TARGETS[::2]),
+        *(f"latency measure --target {target} --out raw --no-blocks" for target in TARGETS[1::2]),
         f"latency fit {' '.join(f'raw/hubert-tiny_{target}.json' for target in TARGETS)}",
-        "latency searches --target torch --raw raw/hubert-tiny_torch.json",
-        "latency searches --target onnxruntime --raw raw/hubert-tiny_onnxruntime.json",
+        *(f"latency searches --target {target} --raw raw/hubert-tiny_{target}.json" for target in TARGETS[::2]),
         "latency forms",
     ),
     "exports": (f"exports --folder exports {SPEECH} {TEACHER} --write", "exports --folder exports"),

@@ -30,6 +30,7 @@ from benchmarks._common import command_line, header
 from evaluators.costs import macs, params
 from evaluators.costs.latency.measure import measure
 from evaluators.costs.latency.target import Target
+from nas.commands.speed_rows import precisions
 from search_spaces import Subnet
 from search_spaces.proposals import proposed_space
 from supernet import HubertSupernet, load_supernet
@@ -134,7 +135,7 @@ def speeds(theirs: Any, model: HubertSupernet, wav: Tensor, count: int, rounds: 
     ways: dict[str, tuple[Callable[[], None], float]] = {"ours": (partial(ours, torch.float32), 1.0)}
     ways["extracted modules"] = modules, share
     ways["transformers"] = partial(whole, torch.float32), share
-    if wav.is_cuda or torch.ops.mkldnn._is_mkldnn_bf16_supported():  # else bf16 is emulated, and slow
+    if "bf16" in precisions(wav.device):
         ways["ours, bf16"] = partial(ours, torch.bfloat16), 1.0
         ways["transformers, bf16"] = partial(whole, torch.bfloat16), share
     taken: dict[str, list[float]] = {name: [] for name in ways}

@@ -67,14 +67,16 @@ def measured(options: argparse.Namespace) -> None:
 
 
 def blocks_measured(model: HubertSupernet, target: Target, timings: Timings) -> dict[str, float]:
-    """Milliseconds of each block on its own: the front of each embed dim, each kind of layer."""
+    """Milliseconds of each block on its own: each front end with each embed dim, each kind of layer."""
     space, network = model.space, model.space.network
     T = network.frames(round(16_000 * target.seconds))
     wav = torch.randn(1, round(16_000 * target.seconds))
     made: dict[str, tuple[nn.Module, torch.Tensor]] = {}
+    kinds = sorted({kind for choices in space.choices[: network.num_layers] for kind in choices} - {(0, 0.0)})
     for D in space.embed_dims:
-        made[f"{D}"] = (_Front(space, D), wav)
-        for heads, ratio in sorted({kind for choices in space.choices for kind in choices}):
+        for channels in space.front_ends:
+            made[_front_name(D, channels)] = (_Front(space, D, channels), wav)
+        for heads, ratio in kinds:
             layer = _Layer(EncoderLayer(network, D, heads, int(ratio * D)))
             made[f"{D}, {heads}, {ratio:g}"] = (layer, torch.randn(1, T, D))
     reference = Runner(model, target).of(timings.reference)
@@ -88,12 +90,17 @@ def blocks_measured(model: HubertSupernet, target: Target, timings: Timings) -> 
     return dict(zip(made, (level[1:] / level[0] * timings.reference_ms).tolist(), strict=True))
 
 
+def _front_name(D: int, channels: Sequence[int]) -> str:
+    return ", ".join(map(str, (D, *channels)))
+
+
 class _Front(nn.Module):
     """All of a subnet before its layers."""
 
-    def __init__(self, space: Space, D: int) -> None:
+    def __init__(self, space: Space, D: int, channels: tuple[int, ...]) -> None:
         super().__init__()
-        self.front_end, self.encoder = FrontEnd(space.network), Encoder(space.network, Subnet(D, (1,), (1.0,)))
+        self.front_end = FrontEnd(space.network, channels)
+        self.encoder = Encoder(space.network, Subnet(D, (1,), (1.0,), channels))
         self.encoder.layers = nn.ModuleList()
 
     def forward(self, wav: torch.Tensor) -> torch.Tensor:
@@ -186,21 +193,30 @@ def flops_linear(space: Space, seconds: float, shown: Any, ms: Any, held: Any) -
 def block_sums(blocks: dict[str, float], held: Sequence[Subnet]) -> Any:
     def total(subnet: Subnet) -> float:
         D, layers = subnet.embed_dim, zip(subnet.heads, subnet.ffn_ratios, strict=True)
-        return blocks[f"{D}"] + sum(blocks[f"{D}, {heads}, {ratio:g}"] for heads, ratio in layers)
+        kept = (f"{D}, {heads}, {ratio:g}" for heads, ratio in layers if heads or ratio)
+        return blocks[_front_name(D, subnet.front_end)] + sum(blocks[block] for block in kept)
 
     return np.array([total(subnet) for subnet in held])
 
 
 def hat_mlp(space: Space, shown: Any, ms: Any, held: Any) -> Any:
-    """HAT's predictor: a three-layer perceptron (400 wide) on embed dim, depth, mean FFN dim and mean heads."""
+    """HAT's predictor: a three-layer perceptron (400 wide) on the averages of what is elastic.
+
+    These are embed dim, depth, mean FFN dim, mean heads and mean channels of the front end.
+    """
     torch.manual_seed(0)
     x, z = (
-        torch.tensor([[s.embed_dim, s.depth, np.mean(s.ffn_dims), np.mean(s.heads)] for s in subnets]).float()
+        torch.tensor(
+            [
+                [s.embed_dim, s.depth, np.mean(s.ffn_dims), np.mean(s.heads), np.mean(s.front_end or (0,))]
+                for s in subnets
+            ]
+        ).float()
         for subnets in (shown, held)
     )
     y = torch.tensor(ms).float()
-    mean, std = x.mean(0), x.std(0)
-    net = nn.Sequential(nn.Linear(4, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 1))
+    mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
+    net = nn.Sequential(nn.Linear(5, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 1))
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 2000)
     for _ in range(2000):

@@ -31,6 +31,7 @@ from nas.commands.speed_rows import (
     encoder_row,
     free_layers,
     memory_row,
+    precisions,
     random_supernet,
     scores_of,
     steps_saved,
@@ -164,7 +165,7 @@ def memory_rows(audio: Path, seconds: float) -> Iterator[Row]:
 
 
 def training_rows(wav: Tensor, turns: int) -> Iterator[Row]:
-    for precision in ("fp32", "bf16"):
+    for precision in precisions(wav.device):
         reference, model = pair("small")
         scores_of(model, wav)
         assert model.calibration is not None

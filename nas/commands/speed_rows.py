@@ -44,6 +44,7 @@ __all__ = [
     "from_waveform",
     "machine_rows",
     "memory_row",
+    "precisions",
     "random_supernet",
     "sandwich_from_waveform",
     "scores_of",
@@ -84,14 +85,21 @@ def random_supernet(space: str, seed: int = 0) -> HubertSupernet:
         return HubertSupernet(get_space(space), (12,), _HEAD_DIM).eval()
 
 
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """fp32, and bf16 where the device computes in it; other CPUs emulate it, which takes five times as long."""
+    onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    computes = device.type != "cpu" or (onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return ("fp32", "bf16") if computes else ("fp32",)
+
+
 @torch.no_grad()
 def scores_of(model: HubertSupernet, wav: Tensor, seed: int = 0) -> dict[str, DistillationScore]:
-    """Scores on wav (B, S) by precision, against targets at random."""
+    """Scores on wav (B, S) by the device's precisions, against targets at random."""
     features = {front_end: list(own) for front_end, own in model.features_of_each(wav).items()}
     frames, generator = model.space.network.frames(wav.shape[1]), torch.Generator().manual_seed(seed)
     targets = torch.randn(len(wav), frames, len(model.head_layers), model.head_dim, generator=generator)
     model.calibration = CalibrationSpeech.of(features, list(targets))
-    return {precision: DistillationScore(model, precision=precision) for precision in ("fp32", "bf16")}
+    return {precision: DistillationScore(model, precision=precision) for precision in precisions(wav.device)}
 
 
 def from_waveform(model: HubertSupernet, wav: Tensor) -> Slow:
