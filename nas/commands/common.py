@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.commands.console import err
 from nas.settings import WHERE
 from search_spaces import AdditiveTable, Budget, NasError, Space, Subnet
 from search_spaces.files import read_text
@@ -27,6 +28,7 @@ __all__ = [
     "SecondsOption",
     "SupernetOption",
     "command_line",
+    "computes_bf16",
     "confine",
     "costs_line",
     "limits",
@@ -51,21 +53,31 @@ def command_line() -> str:
     return shlex.join(["nas", *sys.argv[1:]])
 
 
-def require_device(device: str) -> None:
-    """Raises `NasError` if this machine lacks `device`."""
+def computes_bf16(device: str) -> bool:
+    """Whether the device computes in bf16: CPUs without it emulate it, slowly."""
+    import torch
+
+    onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return device != "cpu" or bool(onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def require_device(device: str, precision: str = "fp32") -> None:
+    """Raises `NasError` if this machine lacks `device`; a note tells if `precision` is slow on it."""
     import torch
 
     if device != "cpu" and not device.startswith("cuda"):
         raise NasError(f"device must be cpu or cuda; got {device!r}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise NasError(f"device={device} is not on this machine; use --device cpu")
+    if precision == "bf16" and not computes_bf16(device):
+        err.print("note: this CPU emulates bf16, which is slow; --precision fp32 is faster here", soft_wrap=True)
 
 
-def load_model(name: str, device: str) -> HubertSupernet:
+def load_model(name: str, device: str, precision: str = "fp32") -> HubertSupernet:
     """The supernet of a shipped name or path."""
     from supernet import load_supernet
 
-    require_device(device)
+    require_device(device, precision)
     return load_supernet(name, device=device)
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 import nas
 from evaluators.costs import macs, params
 from evaluators.scores.teacher_distance import DistillationScore
+from nas.commands.common import computes_bf16
 from search_spaces import Space, Subnet, get_space, space_from_dict
 from supernet.calibration import CalibrationSpeech
 from supernet.checkpoint import load_supernet
@@ -86,10 +87,8 @@ def random_supernet(space: str, seed: int = 0) -> HubertSupernet:
 
 
 def precisions(device: torch.device) -> tuple[str, ...]:
-    """fp32, and bf16 where the device computes in it; other CPUs emulate it, which takes five times as long."""
-    onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    computes = device.type != "cpu" or (onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return ("fp32", "bf16") if computes else ("fp32",)
+    """fp32, and bf16 where the device computes in it."""
+    return ("fp32", "bf16") if computes_bf16(device.type) else ("fp32",)
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ def run_training(settings: dict[str, object], log_to: Sequence[str] = ()) -> boo
     from supernet.training.distil import train as distil
 
     typed = TrainSettings.from_dict(settings)
-    require_device(typed.device)
+    require_device(typed.device, typed.precision)
     with Tracking(log_to, typed.out, settings) as tracking, TrainingProgress() as progress:
         return distil(typed, _costs, tracking.beside(progress)) is not None
 

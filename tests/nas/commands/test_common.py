@@ -19,6 +19,15 @@ def test_devices_that_are_not_there_are_refused():
         require_device("tpu")
 
 
+@pytest.mark.parametrize(("supported", "told"), [(False, True), (True, False)])
+def test_bf16_on_a_cpu_that_emulates_it_is_told(supported, told, monkeypatch, capsys):
+    monkeypatch.setattr("nas.commands.common.computes_bf16", lambda device: supported)
+    require_device("cpu")
+    assert capsys.readouterr().err == ""
+    require_device("cpu", "bf16")
+    assert ("--precision fp32 is faster" in capsys.readouterr().err) == told
+
+
 def test_subnets_are_read_and_checked(tmp_path):
     space = get_space("hubert-tiny")
     file = tmp_path / "subnet.json"
