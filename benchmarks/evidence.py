@@ -50,7 +50,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "search_quality odd --seeds 5 --out odd.jsonl",
         "search_quality chains --seeds 4",
     ),
-    "speed": (f"speed {SPEECH}",),
+    "speed": (
+        f"speed {SPEECH} --only table successive processes sharing",
+        f"speed {SPEECH} --only small base evolution encoder memory count train",
+    ),
     "latency": (
         *(f"latency measure --target {target} --out raw" for target in TARGETS[::2]),
         *(f"latency measure --target {target} --out raw --no-blocks" for target in TARGETS[1::2]),
@@ -81,7 +84,8 @@ PIECES: dict[str, tuple[str, int, slice]] = {
     "searchers-odd-threshold": ("searchers", 1, slice(2, 3)),
     "searchers-odd-noise": ("searchers", 1, slice(3, 4)),
     "searchers-chains": ("searchers", 2, slice(None)),
-    "speed": ("speed", 0, slice(None)),
+    "speed-tiny": ("speed", 0, slice(None)),
+    "speed-lighthubert": ("speed", 1, slice(None)),
     "latency-prediction": ("latency", 4, slice(None)),
     "latency-searches-torch": ("latency", 5, slice(None)),
     "latency-searches-onnxruntime": ("latency", 6, slice(None)),
