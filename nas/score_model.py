@@ -39,7 +39,7 @@ MIN_NOISE = 1e-6
 MIN_START = 0.02
 LEVEL_VARIANCE = 10.0
 _HALF_CHI_SQUARED = 1.92
-_TRIED_VARIANCES = [float(v) for v in np.geomspace(1e-4, 1.0, 17)]
+_TRIED_VARIANCES = [float(v) for v in np.geomspace(1e-4, 1.0, 129)]
 _NEGLIGIBLE = 1e-3
 
 
