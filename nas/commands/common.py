@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.commands.console import err
 from nas.settings import WHERE
 from search_spaces import AdditiveTable, Budget, NasError, Space, Subnet
 from search_spaces.files import read_text
@@ -33,6 +32,7 @@ __all__ = [
     "costs_line",
     "limits",
     "load_model",
+    "note_of_precision",
     "read_subnet",
     "require_device",
     "weights_of",
@@ -61,23 +61,27 @@ def computes_bf16(device: str) -> bool:
     return device != "cpu" or bool(onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def require_device(device: str, precision: str = "fp32") -> None:
-    """Raises `NasError` if this machine lacks `device`; a note tells if `precision` is slow on it."""
+def note_of_precision(device: str, precision: str) -> str:
+    """What to tell who trains in bf16 on a CPU that emulates it; else ""."""
+    slow = precision == "bf16" and not computes_bf16(device)
+    return "note: this CPU emulates bf16, which is slow; --precision fp32 is faster here" if slow else ""
+
+
+def require_device(device: str) -> None:
+    """Raises `NasError` if this machine lacks `device`."""
     import torch
 
     if device != "cpu" and not device.startswith("cuda"):
         raise NasError(f"device must be cpu or cuda; got {device!r}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise NasError(f"device={device} is not on this machine; use --device cpu")
-    if precision == "bf16" and not computes_bf16(device):
-        err.print("note: this CPU emulates bf16, which is slow; --precision fp32 is faster here", soft_wrap=True)
 
 
-def load_model(name: str, device: str, precision: str = "fp32") -> HubertSupernet:
+def load_model(name: str, device: str) -> HubertSupernet:
     """The supernet of a shipped name or path."""
     from supernet import load_supernet
 
-    require_device(device, precision)
+    require_device(device)
     return load_supernet(name, device=device)
 
 

@@ -114,7 +114,7 @@ def compress(
     settings: CompressSettings,
 ) -> None:
     """Convert, train, search, specialise, export, measure and evaluate: a smaller model within each budget."""
-    require_device(settings.device, settings.precision)
+    require_device(settings.device)
     if not settings.budgets:
         raise NasError("compress needs a budget, such as --budget 'params<=50%'")
     work = _Work(model, out_, settings)

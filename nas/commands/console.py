@@ -120,9 +120,13 @@ class _LineOfProgress:
 
 
 class TrainingProgress:
-    """A bar for each part of a training run; validations are printed. Only the first process prints."""
+    """A bar for each part of a training run; validations are printed. Only the first process prints.
 
-    def __init__(self) -> None:
+    `note`, if any, is printed when the first part begins.
+    """
+
+    def __init__(self, note: str = "") -> None:
+        self._note = note
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -140,6 +144,9 @@ class TrainingProgress:
     def __call__(self, record: Mapping[str, object]) -> None:
         """Takes one record of the training log; the first one shows the bar, so that a bad option ends in one line."""
         self._bar.start()
+        if self._note and not self._bar.disable:
+            err.print(self._note, soft_wrap=True)
+        self._note = ""
         if "targets" in record:
             self._bar.update(
                 self._task, description=f"teacher targets ({record['targets']})", total=_number(record, "of")

@@ -158,7 +158,7 @@ def run_search(
 
     on_cluster = cluster is not None and cluster.ray is not None
     device = "cpu" if on_cluster else settings.device
-    model = load_model(settings.supernet, device, settings.precision)
+    model = load_model(settings.supernet, device)
     identity = identify(model, settings.audio, settings.teacher, settings.space)
     if resume:
         check_identity(run_identity(folder), identity, folder)

@@ -31,7 +31,7 @@ def specialise(
     """Train the chosen subnet alone, from its slice of the supernet, to give what the teacher gives."""
     from supernet.training.specialise import specialise as trained
 
-    require_device(settings.device, settings.precision)
+    require_device(settings.device)
     if source.is_dir():
         chosen, subnets = finalists_of(source, settings.finalists)
         name = supernet or chosen

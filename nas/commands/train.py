@@ -8,7 +8,7 @@ from functools import partial
 
 import typer
 
-from nas.commands.common import require_device
+from nas.commands.common import note_of_precision, require_device
 from nas.commands.console import TrainingProgress, err, out
 from nas.commands.options import verb
 from nas.commands.tracking import Tracking, TrackingSettings
@@ -67,8 +67,9 @@ def run_training(settings: dict[str, object], log_to: Sequence[str] = ()) -> boo
     from supernet.training.distil import train as distil
 
     typed = TrainSettings.from_dict(settings)
-    require_device(typed.device, typed.precision)
-    with Tracking(log_to, typed.out, settings) as tracking, TrainingProgress() as progress:
+    require_device(typed.device)
+    note = note_of_precision(typed.device, typed.precision)
+    with Tracking(log_to, typed.out, settings) as tracking, TrainingProgress(note) as progress:
         return distil(typed, _costs, tracking.beside(progress)) is not None
 
 

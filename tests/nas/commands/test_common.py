@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from nas.commands.common import command_line, confine, costs_line, limits, load_model, read_subnet, require_device
+from nas.commands.common import (
+    command_line,
+    confine,
+    costs_line,
+    limits,
+    load_model,
+    note_of_precision,
+    read_subnet,
+    require_device,
+)
 from search_spaces import NasError, SpaceError, get_space
 
 
@@ -20,12 +29,10 @@ def test_devices_that_are_not_there_are_refused():
 
 
 @pytest.mark.parametrize(("supported", "told"), [(False, True), (True, False)])
-def test_bf16_on_a_cpu_that_emulates_it_is_told(supported, told, monkeypatch, capsys):
+def test_bf16_on_a_cpu_that_emulates_it_is_told(supported, told, monkeypatch):
     monkeypatch.setattr("nas.commands.common.computes_bf16", lambda device: supported)
-    require_device("cpu")
-    assert capsys.readouterr().err == ""
-    require_device("cpu", "bf16")
-    assert ("--precision fp32 is faster" in capsys.readouterr().err) == told
+    assert note_of_precision("cpu", "fp32") == ""
+    assert ("--precision fp32 is faster" in note_of_precision("cpu", "bf16")) == told
 
 
 def test_subnets_are_read_and_checked(tmp_path):
