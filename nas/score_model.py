@@ -246,7 +246,7 @@ class ScoreModel:
                 warp, self.variances = Warp(best, spread * _WIDTHS[i]), dict(before)
                 self._scale(scores, warp)
                 self._find_variances(_MM_STEPS_OF_WARP)
-                own = self._likelihood(self.variances) / len(self._rows)
+                own = self._likelihood(self._covariance(self.variances)) / len(self._rows)
                 tried[i] = own - np.log(self._std) + warp.log_slope(scores) / len(scores)
             return tried[i]
 
@@ -305,7 +305,8 @@ class ScoreModel:
         """
         finest = list(self.features.blocks)[-1]
         tried = [self.variances[finest], *_TRIED_VARIANCES]
-        likelihoods = [self._likelihood({**self.variances, finest: v}) for v in tried]
+        others = self._covariance({**self.variances, finest: 0.0})
+        likelihoods = [self._likelihood(others + v * self._grams[finest]) for v in tried]
         least = max(likelihoods) - _HALF_CHI_SQUARED
         greatest = max(v for v, likelihood in zip(tried, likelihoods, strict=True) if likelihood >= least)
         other = copy(self)
@@ -313,9 +314,13 @@ class ScoreModel:
         other._solve()
         return other
 
-    def _likelihood(self, variances: dict[str, float]) -> float:
+    def _covariance(self, variances: dict[str, float]) -> Array:
+        """That of the warped scores of `_rows`."""
+        return np.asarray(sum(variances[name] * gram for name, gram in self._grams.items()))
+
+    def _likelihood(self, covariance: Array) -> float:
         """The logarithm of that of the warped scores, up to a constant."""
-        root = np.linalg.cholesky(sum(variances[name] * gram for name, gram in self._grams.items()))
+        root = np.linalg.cholesky(covariance)
         fitted = np.linalg.solve(root, self._y[self._rows])
         return -0.5 * float(np.square(fitted).sum()) - float(np.log(np.diag(root)).sum())
 
@@ -337,7 +342,7 @@ class ScoreModel:
         for name in v:
             v[name] = LEVEL_VARIANCE if name == "level" else max(v[name], MIN_START)
         for _ in range(steps):
-            inverse = np.linalg.inv(sum(v[name] * gram for name, gram in self._grams.items()))
+            inverse = np.linalg.inv(self._covariance(v))
             a = inverse @ y
             for name, gram in self._grams.items():
                 if name == "level":
