@@ -7,6 +7,7 @@ base.py              what every format has in common
 json_file.py         the architecture alone
 safetensors_file.py  weights and config for `supernet.load_extracted`
 onnx_file.py         ONNX in float32, float16 or int8
+onnx_parts.py        the ONNX graph of a subnet, joined from graphs of its parts
 torch_export.py      torch's .pt2
 hugging_face.py      a folder for AutoModel; modeling_subnet.py is its code if the layers differ in size
 s3prl_folder.py      an upstream for s3prl; s3prl_expert.py is its code

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,13 +12,13 @@ from torch import Tensor
 
 from search_spaces import NasError, Subnet
 from supernet.export.base import DTYPES, ModelExporter, Runner, require
-from supernet.export.torch_export import INPUTS, OUTPUTS, attention_mask, traced
+from supernet.export.onnx_parts import OPSET, joined_graph, quiet
+from supernet.export.torch_export import INPUTS, OUTPUTS, attention_mask
 from supernet.layers import Hubert
 from supernet.model import HubertSupernet
 
-__all__ = ["OPSET", "OnnxExporter", "OnnxHubert", "RUNTIMES", "graph_of", "write_onnx"]
+__all__ = ["OnnxExporter", "OnnxHubert", "RUNTIMES", "write_onnx"]
 
-OPSET = 22  # from 23 on, torch writes attention as one node, and onnxruntime 1.32 rejects its broadcast mask
 RUNTIMES = {18: "1.18", 19: "1.18", 20: "1.18", 21: "1.18", 22: "1.21"}  # tried: the first onnxruntime that loads each
 
 
@@ -104,13 +101,8 @@ def write_onnx(net: Hubert, file: Path, dtype: str = "fp32", opset: int = OPSET)
     require("onnx", "onnx", "onnx", "onnxscript", "onnxruntime")
     import onnx
 
-    with tempfile.TemporaryDirectory() as scratch, _quiet():
-        plain = Path(scratch) / "plain.onnx"
-        program = torch.onnx.export(
-            traced(net), input_names=INPUTS, output_names=OUTPUTS, opset_version=opset, dynamo=True, verbose=False
-        )
-        assert program is not None
-        graph = _named(program.model_proto)
+    with tempfile.TemporaryDirectory() as scratch, quiet():
+        graph = joined_graph(net.network, net.frame_rule, net.subnet, net.state_dict(), opset)
         if dtype == "fp16":
             from onnxruntime.transformers.float16 import convert_float_to_float16
             from onnxruntime.transformers.onnx_model import OnnxModel
@@ -120,21 +112,11 @@ def write_onnx(net: Hubert, file: Path, dtype: str = "fp32", opset: int = OPSET)
             model.topological_sort()
             graph = model.model
         if dtype == "int8":
+            plain = Path(scratch) / "plain.onnx"
             onnx.save(graph, plain)
             graph = _quantised(plain)
         onnx.checker.check_model(graph)
         onnx.save(graph, file)
-
-
-def graph_of(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> Any:
-    """The ONNX model of a part of a network; batch and frames (or samples) of its inputs are of any size."""
-    sizes = tuple({0: torch.export.Dim.DYNAMIC, each.dim() - (2 if each.is_floating_point() and each.dim() == 3 else 1):
-                   torch.export.Dim.DYNAMIC} for each in inputs)  # fmt: skip
-    with _quiet():
-        traced_part = torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
-        program = torch.onnx.export(traced_part, opset_version=OPSET, dynamo=True, verbose=False)
-    assert program is not None
-    return program.model_proto
 
 
 def _without_front_end(file: Path) -> bytes:
@@ -149,16 +131,6 @@ def _without_front_end(file: Path) -> bytes:
     shape = ["batch", "frames", scale.dims[0]]
     model.graph.input.append(onnx.helper.make_tensor_value_info(norm.input[0], scale.data_type, shape))
     return bytes(model.SerializeToString())
-
-
-def _named(model: Any) -> Any:
-    """The ONNX model with its dimensions named batch, samples and frames."""
-    del model.graph.value_info[:]  # intermediate shapes, with torch's names
-    for value, size in zip([*model.graph.input, *model.graph.output], ("samples", "samples", "frames", "frames")):
-        dims = value.type.tensor_type.shape.dim
-        batch = 1 if value.name == "hidden_states" else 0
-        dims[batch].dim_param, dims[batch + 1].dim_param = "batch", size
-    return model
 
 
 def _spectrum(model: Any) -> list[Any]:
@@ -190,15 +162,3 @@ def _quantised(plain: Path) -> Any:
     quantize_dynamic(ready, products, ["MatMul"], True, weight_type=QuantType.QInt8, nodes_to_exclude=kept)
     quantize_dynamic(products, all_, ["Conv"], weight_type=QuantType.QUInt8)
     return onnx.load(all_)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the exporters' notes, such as that torchvision's operators are skipped."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logging.disable(logging.NOTSET)

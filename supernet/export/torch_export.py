@@ -1,4 +1,4 @@
-"""The subnet as a traced graph for any batch size and length: torch's `.pt2`, from which ONNX is made too.
+"""The subnet as a traced graph for any batch size and length: torch's `.pt2`.
 
 TorchScript is not offered: torch 2.13's documentation calls it deprecated in favour of `torch.export`.
 """
@@ -16,7 +16,7 @@ from supernet.export.base import ModelExporter, Runner
 from supernet.layers import Hubert, speech_frames
 from supernet.model import HubertSupernet
 
-__all__ = ["INPUTS", "OUTPUTS", "TorchExporter", "attention_mask", "traced"]
+__all__ = ["INPUTS", "OUTPUTS", "TorchExporter", "attention_mask"]
 
 INPUTS = ("input_values", "attention_mask")
 OUTPUTS = ("last_hidden_state", "hidden_states")
@@ -36,7 +36,7 @@ last, hidden_states = net(wav, torch.ones(wav.shape, dtype=torch.int64))  # (B, 
     def write(
         self, model: HubertSupernet, subnet: Subnet, folder: Path, about: Mapping[str, object], dtype: str
     ) -> None:
-        torch.export.save(traced(model.extract(subnet)), folder / "model.pt2")
+        torch.export.save(_traced(model.extract(subnet)), folder / "model.pt2")
 
     def read(self, folder: Path, dtype: str) -> Runner:
         module = torch.export.load(folder / "model.pt2").module()
@@ -47,7 +47,7 @@ last, hidden_states = net(wav, torch.ones(wav.shape, dtype=torch.int64))  # (B, 
         return run
 
 
-def traced(net: Hubert) -> torch.export.ExportedProgram:
+def _traced(net: Hubert) -> torch.export.ExportedProgram:
     """The graph of `net`: input_values (B, S) and attention_mask (B, S) of 0 and 1 -> (B, T, D), (L + 1, B, T, D)."""
     wav = torch.randn(2, 24_000, generator=torch.Generator().manual_seed(0))
     sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}

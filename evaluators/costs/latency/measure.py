@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from evaluators.costs.latency.target import Target
-from search_spaces import Subnet
+from search_spaces import Network, Subnet
 from search_spaces.types import Array, JsonObject
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ __all__ = [
     "measure",
     "onnx_session",
     "polish",
+    "random_weights",
     "rounds_of",
 ]
 
@@ -286,7 +287,7 @@ class Runners:
         self.supernet, self.target, self.shipped = supernet, target, shipped or target.dtype != "fp32"
         generator = torch.Generator().manual_seed(0)  # noise: time does not depend on words
         self.wav = torch.randn(target.batch, round(target.seconds * 16_000), generator=generator)
-        self._templates: Any = None
+        self._noise: torch.Tensor | None = None
         self._exported: dict[Subnet, bytes] = {}  # few, and only where each takes seconds
 
     def __call__(self, subnet: Subnet) -> Callable[[], float]:
@@ -339,8 +340,8 @@ class Runners:
 
     def _graph(self, subnet: Subnet) -> bytes:
         """The exported subnet's ONNX, or one like it with random weights."""
-        from evaluators.costs.latency.onnx_templates import OnnxTemplates, random_weights
         from supernet.export.onnx_file import write_onnx
+        from supernet.export.onnx_parts import joined_graph
 
         if self.shipped:
             if subnet not in self._exported:
@@ -351,11 +352,30 @@ class Runners:
                     self._exported[subnet] = (Path(scratch) / "model.onnx").read_bytes()
             return self._exported[subnet]
         network = self.supernet.space.network
-        if self._templates is None:
-            self._templates = OnnxTemplates(network, self.supernet.frame_rule)
+        if self._noise is None:
             most = max(value.numel() for value in self.supernet.parameters())
             self._noise = 0.02 * torch.randn(most, generator=torch.Generator().manual_seed(0))
-        return self._templates(subnet, random_weights(network, subnet, self._noise))  # type: ignore[no-any-return]
+        weights = random_weights(network, subnet, self._noise)
+        return joined_graph(network, self.supernet.frame_rule, subnet, weights).SerializeToString()  # type: ignore[no-any-return]
+
+
+def random_weights(network: Network, subnet: Subnet, noise: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Random weights of a subnet, all from `noise` (N,), which must have as many numbers as the largest weight.
+
+    What a graph computes does not matter to its time.
+    """
+    from supernet.layers import Hubert
+
+    with torch.device("meta"):
+        net = Hubert(network, subnet)
+    weights: dict[str, torch.Tensor] = {}
+    for name, value in net.state_dict().items():
+        if not value.is_floating_point():
+            weights[name] = torch.arange(value.numel())
+        else:
+            part = noise[: value.numel()]  # a matrix is transposed, as the exporter's are, so that nothing is copied
+            weights[name] = part.view(*reversed(value.shape)).T if value.dim() == 2 else part.view(value.shape)
+    return weights
 
 
 def onnx_session(graph: bytes, target: Target) -> Any:

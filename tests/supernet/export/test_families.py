@@ -61,17 +61,6 @@ def test_an_uneven_subnet_is_exported_in_every_format(source, tmp_path):
     assert {file.name for file in files} >= {"modeling_subnet.py", "subnet.pt", "model.safetensors", "model.pt2"}
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "fp16", "int8"])
-@pytest.mark.parametrize("name", ["wavlm-large", "whisper"])
-def test_onnx_of_every_part(name, dtype, tmp_path):
-    """WavLM Large has pre-norm layers, layer-normed convolutions and relative positions; Whisper the rest."""
-    saved(name, tmp_path / "source")
-    model = load_supernet(tmp_path / "source")
-    most = max(model.space.ffn_ratios[0])
-    subnet = Subnet(model.space.network.width, (2, 0, 1), (most, most / 2, 0.0))
-    export_subnet(model, subnet, tmp_path / "out", ["onnx"], {}, dtype)
-
-
 @torch.no_grad()
 def test_a_whisper_generates_with_the_decoder_of_its_source(tmp_path):
     from transformers import AutoModelForSpeechSeq2Seq, WhisperFeatureExtractor
