@@ -31,6 +31,7 @@ from supernet.layers import (
 )
 from supernet.preprocessor import Preprocessor
 from supernet.slicing import slice_front_end, slice_weights
+from supernet.weights import on_meta
 
 __all__ = ["COMPENSATIONS", "HubertSupernet", "WINDOWS", "check_compensation"]
 
@@ -51,8 +52,9 @@ class _StoredPositionalConv(nn.Module):
         self.weight_g = nn.Parameter(torch.empty(1, 1, kernel))
         self.bias = nn.Parameter(torch.zeros(width))
         nn.init.normal_(self.weight_v, std=math.sqrt(4 / (kernel * width)))
-        with torch.no_grad():
-            self.weight_g.copy_(self.weight_v.norm(dim=(0, 1), keepdim=True))
+        if not self.weight_v.is_meta:
+            with torch.no_grad():
+                self.weight_g.copy_(self.weight_v.norm(dim=(0, 1), keepdim=True))
 
 
 def check_compensation(kind: str) -> None:
@@ -273,13 +275,13 @@ class HubertSupernet(nn.Module):
 @lru_cache(maxsize=256)
 def _skeleton(network: Network, subnet: Subnet) -> Encoder:
     """The subnet's encoder on the meta device: shapes and forward pass, no memory."""
-    with torch.device("meta"):
+    with on_meta():
         return Encoder(network, subnet)
 
 
 @lru_cache(maxsize=64)
 def _front_skeleton(network: Network, channels: tuple[int, ...]) -> FrontEnd:
-    with torch.device("meta"):
+    with on_meta():
         net = FrontEnd(network, channels)
     if net.mel is not None:  # its constants are no weights
         net.mel = LogMel(network.mels)

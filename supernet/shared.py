@@ -27,6 +27,7 @@ from search_spaces import Network, Subnet
 from supernet.layers import Encoder, EncoderLayer, Relative, RelativePositions, attention, front_channels
 from supernet.model import HubertSupernet
 from supernet.slicing import folded, narrow_layer, slice_layer, slice_start
+from supernet.weights import on_meta
 
 __all__ = ["SharedEncoder", "Speech"]
 
@@ -124,7 +125,7 @@ class SharedEncoder:
     def _outside(self, subnet: Subnet) -> Encoder:
         """What is before and after the layers of a subnet."""
         network = self.model.space.network
-        with torch.device("meta"):
+        with on_meta():
             encoder = Encoder(network, subnet)
         sliced = slice_start(self._stored, network, subnet.embed_dim, front_channels(network, subnet)[-1])
         encoder.load_state_dict(sliced, strict=False, assign=True)
@@ -187,7 +188,7 @@ def _cast(value: Tensor, dtype: torch.dtype) -> Tensor:
 
 @lru_cache(maxsize=4096)
 def _empty_layer(network: Network, D: int, heads: int, ffn_dim: int) -> EncoderLayer:
-    with torch.device("meta"):
+    with on_meta():
         return EncoderLayer(network, D, heads, ffn_dim).requires_grad_(False)
 
 

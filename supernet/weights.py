@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from search_spaces import CheckpointError
 from search_spaces.files import read_text
@@ -24,6 +26,7 @@ __all__ = [
     "KeyTable",
     "checked",
     "instead_of",
+    "on_meta",
     "plain_tensors",
     "read_tensors",
     "rename_keys",
@@ -182,6 +185,22 @@ def checked(
     return dict(weights)
 
 
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Modules made here have sizes and no values."""
+    with torch.device("meta"), _NotDrawn():
+        yield
+
+
+class _NotDrawn(TorchFunctionMode):
+    """No random values are drawn: on the meta device, torch imports its compiler for that, which takes 2 s."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function.__name__ in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
 def with_weights(
     make: Callable[[], Module], weights: Mapping[str, Tensor], source: Path | str, spelled: Callable[[str], str] = str
 ) -> Module:
@@ -189,7 +208,7 @@ def with_weights(
 
     They are compared before memory is taken for the module, whose sizes may be those of a hostile file.
     """
-    with torch.device("meta"):
+    with on_meta():
         expected = make().state_dict()
     fitting = checked(source, weights, expected, spelled)
     module = make()

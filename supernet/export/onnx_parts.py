@@ -29,6 +29,7 @@ __all__ = ["OPSET", "joined_graph", "quiet"]
 OPSET = 22  # from 23 on, torch writes attention as one node, and onnxruntime 1.32 rejects its broadcast mask
 
 _HEADS = 211  # more than any other size in the graph of a half
+_GROUP_NORM = 21  # from this opset on, torch writes a group norm as one node
 _KEPT = 32  # traced parts of each kind in this process
 
 
@@ -38,9 +39,10 @@ def joined_graph(
     """The ONNX model of a subnet. `weights`: by the names of its `Hubert`."""
     sized = not network.rotated and (network.mel or network.positions == "stack")  # their graphs hold the width
     D = subnet.embed_dim if sized else 2 * network.pos_conv_groups
-    begin = _traced_begin(network, frame_rule, D, subnet.front_end, opset)
+    in_nodes = network.conv_norm != "group" or opset >= _GROUP_NORM  # or their graphs hold the channels
+    begin = _traced_begin(network, frame_rule, D, () if in_nodes else subnet.front_end, opset)
     joined = _Joined(opset)
-    states = joined.add(begin, "begin", [], weights, "net.", 0)
+    states = joined.add(begin, "begin", [], weights, "", 0)
     projected, x, keys = states[0], states[1], states[2:]
     hidden = [projected]
     for i, (heads, ffn_dim) in enumerate(zip(subnet.heads, subnet.ffn_dims, strict=True)):
@@ -128,7 +130,7 @@ class _Part:
 
         self.graph = model.graph
         self.inputs = len(self.graph.input)
-        self.weights: dict[str, tuple[str, bool]] = {}  # constant -> (weight, transposed)
+        self.weights: dict[str, tuple[str, bool]] = {}  # constant -> (name of the weight within the part, transposed)
         known: dict[bytes, tuple[str, bool]] = {}
         for name, held in (*module.named_parameters(), *module.named_buffers()):
             value = held.detach().numpy()
@@ -139,7 +141,7 @@ class _Part:
             value = numpy_helper.to_array(constant)
             weight = known.get(value.tobytes())
             if weight and weight[0] in given:
-                self.weights[constant.name] = weight
+                self.weights[constant.name] = weight[0].partition(".")[2], weight[1]
             elif weight is None and value.dtype.kind == "f" and len(np.unique(value)) > 1:
                 raise NasError(f"cannot make an ONNX graph of this subnet: it holds an unknown {constant.name}")
 
@@ -195,8 +197,7 @@ class _Joined:
     ) -> list[str]:
         """Appends a copy of `part`, whose `inputs` are names in this graph; returns the names of its outputs.
 
-        Its weights are found in `weights` under `prefix` instead of the part's own. Inputs that are not given keep
-        their names.
+        Its weights are found in `weights` under `prefix`. Inputs that are not given keep their names.
         """
         renamed = {value.name: given for value, given in zip(part.graph.input, inputs)}
         for held in part.graph.initializer:
@@ -208,6 +209,9 @@ class _Joined:
             copy.name = f"{name}/{node.name}"
             del copy.metadata_props[:]  # where in the sources of this machine the node was made
             renamed |= {output: f"{name}/{output}" for output in node.output if output}
+            if node.op_type == "GroupNormalization":  # of one channel a group
+                groups = next(each for each in copy.attribute if each.name == "num_groups")
+                groups.i = len(weights[prefix + part.weights[node.input[1]][0]])
             copy.input[:] = [renamed.get(each, each) for each in node.input]
             copy.output[:] = [renamed.get(each, each) for each in node.output]
         return [renamed[value.name] for value in part.graph.output]
@@ -220,8 +224,7 @@ class _Joined:
         copy = self.graph.initializer.add()
         if held.name in part.weights:
             weight, transposed = part.weights[held.name]
-            own = prefix + weight.partition(".")[2] if prefix != "net." else weight.removeprefix("net.")
-            value = weights[own].detach().numpy()
+            value = weights[prefix + weight].detach().numpy()
             value = np.ascontiguousarray(value.T if transposed else value)
             if value.ndim < len(held.dims):  # a vector with axes of size 1
                 value = value.reshape([1 if size == 1 else -1 for size in held.dims])

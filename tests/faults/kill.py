@@ -1,9 +1,7 @@
-"""Runs `nas` and ends the process (kill -9) just before its N-th file operation below a folder.
+"""Ends a process (kill -9) just before its N-th file operation below a folder.
 
-    python -m tests.faults.kill FOLDER N nas search ...
-
-N = 0 lets it finish and writes the number of operations to FOLDER.count. What counts: opening for writing, renaming,
-removing, making and truncating, as Python's audit events report them, and `os.write` to files, which has no event.
+What counts: opening for writing, renaming, removing, making and truncating, as Python's audit events report them, and
+`os.write` to files, which has no event.
 """
 
 from __future__ import annotations
@@ -19,13 +17,22 @@ EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.l
 
 
 class Killer:
-    """Counts file operations below `folder`; ends the process before operation number `at`."""
+    """A context whose process ends before file operation number `at` below `folder`.
 
-    def __init__(self, folder: str, at: int) -> None:
+    0: it does not, and the number of operations is written to FOLDER.count.
+    """
+
+    def __init__(self, folder: Path, at: int) -> None:
         self.folder, self.at, self.count = os.path.realpath(folder), at, 0
+
+    def __enter__(self) -> None:
         self._write = os.write
         sys.addaudithook(self.hook)
         os.write = self.write
+
+    def __exit__(self, *error: object) -> None:
+        counted = self.count
+        Path(f"{self.folder}.count").write_text(str(counted))
 
     def hook(self, event: str, arguments: tuple[object, ...]) -> None:
         if event == "open":
@@ -50,23 +57,3 @@ class Killer:
         self.count += 1
         if self.count == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-def main() -> None:
-    folder, at = sys.argv[1], int(sys.argv[2])
-    sys.argv = sys.argv[3:]
-    killer = Killer(folder, at)
-    from cli import main as run
-
-    status = 0
-    try:
-        run()
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 1
-    counted = killer.count
-    Path(folder + ".count").write_text(str(counted))
-    raise SystemExit(status)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -18,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.faults.kill import Killer
+from tests.nas.commands.helpers import nas
+
 SPACE = """
 name = "small"
 embed_dims = [16, 32]
@@ -81,9 +81,7 @@ COMMANDS = {
 
 def run(folder: Path, at: int, *words: str) -> int:
     """The exit status of `nas words` in `folder`, killed before operation number `at` below it; 0: not killed."""
-    command = [sys.executable, "-m", "tests.faults.kill", str(folder), str(at), "nas", *words]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, check=False).returncode
+    return nas(*words, cwd=folder, around=Killer(folder, at)).returncode
 
 
 def make_inputs(folder: Path) -> None:

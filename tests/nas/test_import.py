@@ -28,6 +28,13 @@ def test_searching_does_not_import_evaluators():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_loading_a_supernet_does_not_import_torchs_compiler():
+    code = (
+        "from supernet import load_supernet; load_supernet('hubert-tiny'); import sys; sys.exit('sympy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_all_is_sorted_and_complete():
     assert nas.__all__ == sorted(nas.__all__)
     assert all(hasattr(nas, name) for name in nas.__all__)

@@ -365,8 +365,9 @@ def random_weights(network: Network, subnet: Subnet, noise: torch.Tensor) -> dic
     What a graph computes does not matter to its time.
     """
     from supernet.layers import Hubert
+    from supernet.weights import on_meta
 
-    with torch.device("meta"):
+    with on_meta():
         net = Hubert(network, subnet)
     weights: dict[str, torch.Tensor] = {}
     for name, value in net.state_dict().items():

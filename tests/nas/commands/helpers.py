@@ -1,5 +1,6 @@
 """Runs `nas` in a process of its own, as its users do, forked from one that has imported torch: that takes seconds."""
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -11,22 +12,26 @@ NAS = (sys.executable, "-m", "cli")
 BUDGET = ("--budget", "params<=2.5M")
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["cli", "nas.commands.search", "evaluators.scores.teacher_distance"])
+_PROCESSES.set_forkserver_preload(
+    ["cli", "nas.commands.search", "evaluators.scores.teacher_distance", "transformers.models.hubert.modeling_hubert"]
+)
 
 
-def nas(*arguments, cwd=None, env=None):
-    """The finished process; standard output and error as text."""
+def nas(*arguments, cwd=None, env=None, around=None):
+    """The finished process; standard output and error as text. The command runs in `around`, a context manager."""
     words = [*map(str, arguments)]
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("stdout", "stderr")]
-        process = _PROCESSES.Process(target=_run, args=(words, cwd or Path.cwd(), dict(env or os.environ), files))
+        process = _PROCESSES.Process(
+            target=_run, args=(words, cwd or Path.cwd(), dict(env or os.environ), files, around)
+        )
         process.start()
         process.join()
         texts = [file.read_text("utf-8") for file in files]
     return subprocess.CompletedProcess([*NAS, *words], process.exitcode, *texts)
 
 
-def _run(words, folder, environment, files):
+def _run(words, folder, environment, files, around):
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -35,4 +40,5 @@ def _run(words, folder, environment, files):
     sys.argv, sys.path[:0] = ["nas", *words], [os.fspath(folder)]
     import cli
 
-    cli.main()
+    with around or contextlib.nullcontext():
+        cli.main()
