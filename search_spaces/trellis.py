@@ -320,16 +320,17 @@ def _merge(sums: list[Array], rows: int, most_states: int) -> tuple[list[Array],
     if len(sums) == 1 and sums[0].dtype == np.int64 and int(sums[0].max()) - int(sums[0].min()) < MAX_RANGE:
         return _merge_small(sums[0], most_states)
     columns = [_coarsen(_ranks(c), MAX_SUMS) if c.dtype == np.float64 else c - c.min() for c in sums]
-    order, new = _group(columns, rows)
-    if (states := int(new.sum())) > most_states:
+    state = _group(columns, rows)
+    if (states := int(state.max()) + 1) > most_states:
         ranks, most = [_ranks(column) for column in columns], MAX_SUMS
         while states > most_states:
-            order, new = _group([_coarsen(rank, most) for rank in ranks], rows)
-            states = int(new.sum())
+            state = _group([_coarsen(rank, most) for rank in ranks], rows)
+            states = int(state.max()) + 1
             most = int(most * min(0.9, (most_states / states) ** (1 / len(ranks))))
-    state = np.empty(rows, dtype=np.int64)
-    state[order] = new.cumsum() - 1
-    return [np.maximum.reduceat(column[order], np.flatnonzero(new)) for column in sums], state
+    merged = [np.full(states, column.min()) for column in sums]
+    for greatest, column in zip(merged, sums, strict=True):
+        np.maximum.at(greatest, state, column)
+    return merged, state
 
 
 def _merge_small(sums: Array, most_states: int) -> tuple[list[Array], Array]:
@@ -346,19 +347,24 @@ def _merge_small(sums: Array, most_states: int) -> tuple[list[Array], Array]:
     return [values[last] + least], rank[at]
 
 
-def _group(columns: list[Array], rows: int) -> tuple[Array, Array]:
-    """An order that puts rows equal in all columns (integers >= 0) together, and where in it each group starts."""
+def _group(columns: list[Array], rows: int) -> Array:
+    """Which group each row is in, of those equal in all columns (integers >= 0); groups are in the columns' order."""
     keys = np.zeros(rows, dtype=np.int64)
     for column in columns:
         if (int(keys.max()) + 1) * (int(column.max()) + 1) >= 1 << 62:
             keys, column = _ranks(keys), _ranks(column)
         keys = keys * (column.max() + 1) + column
-    order = keys.argsort()
-    return order, np.diff(keys[order], prepend=-1) > 0
+    return _ranks(keys)
 
 
 def _ranks(column: Array) -> Array:
-    return np.unique(column, return_inverse=True)[1]
+    """The place of each value among the distinct ones; integers >= 0 in a small range are not sorted."""
+    if column.dtype != np.int64 or int(column.max()) >= MAX_RANGE:
+        return np.unique(column, return_inverse=True)[1]
+    there = np.zeros(int(column.max()) + 1, dtype=bool)
+    there[column] = True
+    rank: Array = there.cumsum()[column] - 1
+    return rank
 
 
 def _coarsen(ranks: Array, most: int) -> Array:
