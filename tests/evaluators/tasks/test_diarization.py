@@ -1,8 +1,6 @@
 """Who speaks when: tones of two pitches that take turns, and overlap."""
 
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from evaluators.tasks.metrics import diarization_error
 from evaluators.tasks.settings import FitSettings
 from search_spaces import NasError
 from tests.evaluators.tasks.conftest import PITCH, write_manifest
+from tests.nas.commands.helpers import nas
 
 TURNS = [(0.0, 0.5, "ann"), (0.3, 1.0, "bob")]
 
@@ -70,8 +69,7 @@ def test_turns_of_two_tones_are_found(exported, tmp_path):
     assert 0 <= found["results"]["der"]["value"] < 0.4
     assert sum(found["results"]["of_which"].values()) == pytest.approx(found["results"]["der"]["value"], abs=1e-4)
     words = ("--model", exported, "--task", "diarization", "--manifest", manifest, "--seeds", 1, "--epochs", 1)
-    command = [sys.executable, "-m", "cli", "eval", *map(str, words), "--hidden", "8"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = nas("eval", *words, "--hidden", 8)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("der ")
     assert "of which missed" in done.stdout

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import pytest
 
 from nas.cluster.sweep import grid
 from search_spaces import RunError
-
-NAS = (sys.executable, "-m", "cli")
+from tests.nas.commands.helpers import NAS, nas
 
 
 def test_the_grid_holds_every_combination_under_a_name_of_its_own():
@@ -42,12 +40,11 @@ def test_a_sweep_that_was_killed_goes_on_and_is_compared(tmp_path):
         process.communicate()
     assert process.returncode == -signal.SIGKILL
     for _ in range(600):  # the worker ends when it sees that its driver did
-        status = subprocess.run([*NAS, "status", str(out), "--json"], capture_output=True, text=True, check=True).stdout
-        if json.loads(status)[0]["state"] != "running":
+        if json.loads(nas("status", out, "--json").stdout)[0]["state"] != "running":
             break
         time.sleep(0.1)
     before = ledger.read_text()
-    done = subprocess.run([*NAS, "sweep", "--resume", str(out), "--json"], capture_output=True, text=True, check=False)
+    done = nas("sweep", "--resume", out, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout[done.stdout.index("{") :])
     assert found["params-1K-random-seed0"]["error"].startswith("no subnet of 'hubert-tiny' keeps params<=1,000")

@@ -1,12 +1,10 @@
-import subprocess
-import sys
-
 import pytest
 
 from supernet.audio import read_manifest
 from supernet.teacher import TargetCache, load_teacher
 from supernet.training.batches import TrainingData
 from supernet.training.goal import HeadTargets
+from tests.nas.commands.helpers import nas
 from tests.supernet.training.helpers import curve, heard, space_toml
 
 
@@ -29,5 +27,5 @@ def command(small_space, corpus, teacher_folder, tmp_path_factory):
         "--stage1-steps", "5", "--stage2-steps", "9", "--batch-seconds", "3", "--precision", "fp32",
         "--mask-from", "0.3",
     ]  # fmt: skip
-    subprocess.run([sys.executable, "-m", "cli", *arguments, "--out", str(folder)], check=True, capture_output=True)
+    assert nas(*arguments, "--out", folder).returncode == 0
     return arguments, curve(folder)

@@ -2,7 +2,6 @@ import dataclasses
 import itertools
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -16,6 +15,7 @@ from supernet import load_supernet
 from supernet.teacher import load_teacher
 from supernet.training.distil import calibration_speech, distil, train, untrained
 from supernet.training.recipe import StageRecipe, TrainSettings, budgeted_subnets
+from tests.nas.commands.helpers import NAS, nas
 from tests.supernet.training.helpers import RECIPE, fresh, space_toml
 
 
@@ -60,19 +60,19 @@ def test_training_goes_on_from_a_trained_supernet(small_space, corpus, teacher_f
 def test_kill_9_in_the_middle_of_training_loses_nothing(small_space, corpus, teacher_folder, tmp_path):
     (tmp_path / "space.toml").write_text(space_toml(small_space))
     command = [
-        sys.executable, "-m", "cli", "train", "--teacher", str(teacher_folder), "--audio", str(corpus),
+        "train", "--teacher", str(teacher_folder), "--audio", str(corpus),
         "--space", str(tmp_path / "space.toml"), "--stage1-steps", "100", "--stage2-steps", "1", "--batch-seconds", "3",
         "--precision", "fp32",
     ]  # fmt: skip
-    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    assert nas(*command, "--out", tmp_path / "whole").returncode == 0
     log = tmp_path / "killed" / "stage1" / "log.jsonl"
-    with subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen([*NAS, *command, "--out", tmp_path / "killed"], stderr=subprocess.DEVNULL) as process:
         for _ in itertools.count():
             if process.poll() is not None or (log.exists() and log.read_text().count("\n") > 10):
                 break
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-    subprocess.run([*command, "--out", str(tmp_path / "killed")], check=True, capture_output=True)
+    assert nas(*command, "--out", tmp_path / "killed").returncode == 0
     weights = [(tmp_path / run / "supernet" / "model.safetensors").read_bytes() for run in ("whole", "killed")]
     assert weights[0] == weights[1]
 
