@@ -102,7 +102,7 @@ def write_onnx(net: Hubert, file: Path, dtype: str = "fp32", opset: int = OPSET)
     import onnx
 
     with tempfile.TemporaryDirectory() as scratch, quiet():
-        graph = joined_graph(net.network, net.frame_rule, net.subnet, net.state_dict(), opset)
+        graph = joined_graph(net.network, net.frame_rule, net.subnet, net.cpu().state_dict(), opset)
         if dtype == "fp16":
             from onnxruntime.transformers.float16 import convert_float_to_float16
             from onnxruntime.transformers.onnx_model import OnnxModel
