@@ -101,7 +101,7 @@ def write_onnx(net: Hubert, file: Path, dtype: str = "fp32", opset: int = OPSET)
     require("onnx", "onnx", "onnx", "onnxscript", "onnxruntime")
     import onnx
 
-    with tempfile.TemporaryDirectory() as scratch, quiet():
+    with quiet():
         graph = joined_graph(net.network, net.frame_rule, net.subnet, net.cpu().state_dict(), opset)
         if dtype == "fp16":
             from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -112,9 +112,7 @@ def write_onnx(net: Hubert, file: Path, dtype: str = "fp32", opset: int = OPSET)
             model.topological_sort()
             graph = model.model
         if dtype == "int8":
-            plain = Path(scratch) / "plain.onnx"
-            onnx.save(graph, plain)
-            graph = _quantised(plain)
+            graph = _quantised(graph)
         onnx.checker.check_model(graph)
         onnx.save(graph, file)
 
@@ -150,15 +148,17 @@ def _spectrum(model: Any) -> list[Any]:
     return list(found.values())
 
 
-def _quantised(plain: Path) -> Any:
-    """The ONNX model in `plain` with int8 weights; its folder gets the intermediate files."""
+def _quantised(graph: Any) -> Any:
+    """The ONNX model with int8 weights."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    ready, products, all_ = (plain.with_name(f"{name}.onnx") for name in ("ready", "products", "all"))
-    quant_pre_process(plain, ready, skip_symbolic_shape=True)
-    kept = [node.name for node in _spectrum(onnx.load(ready))]
-    quantize_dynamic(ready, products, ["MatMul"], True, weight_type=QuantType.QInt8, nodes_to_exclude=kept)
-    quantize_dynamic(products, all_, ["Conv"], weight_type=QuantType.QUInt8)
-    return onnx.load(all_)
+    with tempfile.TemporaryDirectory() as scratch:
+        plain, ready, products, whole = (Path(scratch) / f"{i}.onnx" for i in range(4))
+        onnx.save(graph, plain)
+        quant_pre_process(plain, ready, skip_symbolic_shape=True)
+        kept = [node.name for node in _spectrum(onnx.load(ready))]
+        quantize_dynamic(ready, products, ["MatMul"], True, weight_type=QuantType.QInt8, nodes_to_exclude=kept)
+        quantize_dynamic(products, whole, ["Conv"], weight_type=QuantType.QUInt8)
+        return onnx.load(whole)

@@ -14,7 +14,7 @@ from search_spaces.proposals import proposed_space
 from supernet import load_supernet
 from supernet.export import export_subnet
 from supernet.export.onnx_file import RUNTIMES
-from supernet.export.onnx_parts import joined_graph
+from supernet.export.onnx_parts import OPSET, joined_graph
 from supernet.rotation import rotated
 from tests.supernet.families import saved
 
@@ -27,7 +27,7 @@ def run(graph):
     return session.run(None, {"input_values": WAV.numpy(), "attention_mask": MASK.numpy()})
 
 
-def check(model, subnet, opset=22):
+def check(model, subnet, opset=OPSET):
     net = model.extract(subnet)
     graph = joined_graph(net.network, net.frame_rule, subnet, net.state_dict(), opset)
     onnx.checker.check_model(graph, full_check=True)
