@@ -103,7 +103,8 @@ def shared(here: Setting) -> Iterator[Check]:
         last = [model.space.network.num_layers]
         own: list[Tensor] = []
         for subnet in subnets:
-            encoder = SharedEncoder(model, Speech(features[subnet.front_end], device))
+            speech = {subnet.front_end: Speech(features[subnet.front_end], device)}
+            encoder = SharedEncoder(model, speech)
             own += [states[0].cpu() for states in encoder.read([subnet], last, lambda _, hidden: hidden.clone())]
         outputs[device] = plain
         yield at_most(f"shared path against slices, {device}", apart(own, plain), 1e-4)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:  # at run time this file needs torch alone, since exports contain a copy of it
     from search_spaces import Network, Subnet
@@ -37,6 +39,8 @@ __all__ = [
 ]
 
 FRAME_MASKS = ("conv", "fairseq")
+# all but cuDNN's, which is compiled anew for each shape: with many lengths that is most of the time
+_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 Relative = tuple[Tensor, Callable[[int], Tensor]]  # gates (..., T, H) and the biases (H, T, T) of T frames
 Mix = Callable[[Tensor, Tensor, Tensor, "Relative | None"], Tensor]
@@ -295,7 +299,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, relat
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     scale = q.shape[-1] ** -0.5
     if relative is None and not (q.requires_grad and _low_precision_cpu(q)):
-        fused: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+        with sdpa_kernel(_KERNELS) if q.is_cuda else nullcontext():
+            fused: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         return fused.transpose(1, 2)
     products = (q * scale) @ k.transpose(-1, -2)
     if relative is not None:
