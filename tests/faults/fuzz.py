@@ -168,6 +168,9 @@ def _paths(content: object, before: tuple[object, ...] = ()) -> Iterator[tuple[o
 
 # -------------------------------------------------------------------- the cases
 
+SEARCHED = [["search", "--supernet", "{}/net", "--evals", "2", "--out", "{}/new"]]
+HEARD = [["search", "--supernet", "{}/hf", "--audio", "{}/speech/manifest.jsonl", "--evals", "2", "--out", "{}/new"]]
+
 CASES: dict[str, Case] = {
     "run.json": Case(
         "run/run.json",
@@ -207,16 +210,12 @@ CASES: dict[str, Case] = {
         [["search", "--audio", "{}/speech/manifest.jsonl", "--evals", "2", "--out", "{}/new"]],
         of_bytes,
     ),
-    "supernet config": Case("net/config.json", [["cost", "--supernet", "{}/net"]], of_json),
-    "supernet weights": Case("net/model.safetensors", [["cost", "--supernet", "{}/net"]], of_safetensors),
-    "calibration speech": Case(
-        "net/calibration.safetensors",
-        [["search", "--supernet", "{}/net", "--evals", "2", "--out", "{}/new"]],
-        of_safetensors,
-    ),
-    "hugging face config": Case("hf/config.json", [["cost", "--supernet", "{}/hf"]], of_json),
-    "hugging face weights": Case("hf/model.safetensors", [["cost", "--supernet", "{}/hf"]], of_safetensors),
-    "preprocessor": Case("hf/preprocessor_config.json", [["cost", "--supernet", "{}/hf"]], of_json),
+    "supernet config": Case("net/config.json", SEARCHED, of_json),
+    "supernet weights": Case("net/model.safetensors", SEARCHED, of_safetensors),
+    "calibration speech": Case("net/calibration.safetensors", SEARCHED, of_safetensors),
+    "hugging face config": Case("hf/config.json", HEARD, of_json),
+    "hugging face weights": Case("hf/model.safetensors", HEARD, of_safetensors),
+    "preprocessor": Case("hf/preprocessor_config.json", HEARD, of_json),
     "pickle": Case("lighthubert.pt", [["cost", "--supernet", "{}/lighthubert.pt"]], of_bytes),
     "calibration": Case("calibration.json", [["latency", "show", "{}/calibration.json"]], of_json),
     "measurements": Case("rows.csv", [["latency", "fit", "--csv", "{}/rows.csv"]], of_csv),
