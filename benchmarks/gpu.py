@@ -11,6 +11,7 @@ graphs     the CUDA graph that latency is measured with, against eager calls
 latency    a search under a latency budget on `torch,device=cuda`, then 16 subnets that it was not calibrated on
 scoring    64 subnets of `lighthubert-small` on 64 s of speech, against s3prl's LightHuBERT in fp16 autocast
 step       one training step, float32, against the CPU
+lengths    training steps in bf16 on speech of another length each, against float32
 training   200 steps of both stages in bf16; the teacher is `hubert-tiny` itself, read from its Hugging Face export
 
 Without --audio the speech is artificial: harmonics with formants. Exit status 1 if a check fails.
@@ -40,7 +41,7 @@ from evaluators.costs.latency.calibration import LatencyCalibration, latency_cal
 from evaluators.costs.latency.measure import Runners, measure
 from evaluators.costs.latency.target import Target
 from nas.trust import kendall_tau
-from supernet import load_supernet
+from supernet import HubertSupernet, load_supernet
 from supernet.shared import SharedEncoder, Speech
 from supernet.training.batches import Batch
 from supernet.training.recipe import StageRecipe
@@ -177,12 +178,7 @@ def step(here: Setting) -> Iterator[Check]:
     losses, weights = {}, {}
     for device in dict.fromkeys(("cpu", here.device)):
         model = load_supernet("hubert-tiny", device=device).train()
-        wav = here.speech(8.0)
-        frames = model.space.network.frames(wav.shape[1])
-        generator = torch.Generator().manual_seed(0)
-        targets = torch.randn(len(wav), frames, len(model.head_layers), model.head_dim, generator=generator)
-        lengths = torch.tensor([wav.shape[1]] * (len(wav) - 1) + [wav.shape[1] // 2])
-        batch = Batch(wav, lengths, tuple(str(i) for i in range(len(wav))), targets)
+        batch = with_targets(model, here.speech(8.0))
         recipe = StageRecipe(stage=2, steps=10, precision="fp32", learning_rate=1e-3)
         losses[device] = train_step(model, recipe, optimiser_of(model, recipe), 5, batch, device)["loss"]
         weights[device] = [value.detach().cpu() for value in model.parameters()]
@@ -192,6 +188,21 @@ def step(here: Setting) -> Iterator[Check]:
     same = [(a - b).abs() < 1e-4 for a, b in zip(weights[here.device], weights["cpu"], strict=True)]
     share = float(torch.cat([each.flatten() for each in same]).float().mean())
     yield Check("a training step: weights that moved alike", f"{share:.2%}", ">= 99 %", share >= 0.99)
+
+
+def lengths(here: Setting) -> Iterator[Check]:
+    seconds, wav = {}, here.speech(64.0)
+    for precision in ("fp32", "bf16"):
+        model = load_supernet("hubert-tiny", device=here.device).train()
+        recipe = StageRecipe(stage=2, steps=10, precision=precision, learning_rate=1e-4)
+        optimiser, took = optimiser_of(model, recipe), []
+        for i in range(7):
+            batch = with_targets(model, wav[:, : wav.shape[1] - 960 * i])
+            took.append(float(train_step(model, recipe, optimiser, i, batch, here.device)["seconds"]))  # type: ignore[arg-type]
+        seconds[precision] = float(np.median(took[1:]))
+    ratio = seconds["bf16"] / seconds["fp32"]
+    text = f"{ratio:.1f} times as long ({seconds['bf16']:.2f} s, {seconds['fp32']:.2f} s)"
+    yield Check("training steps in bf16, another length in each, against float32", text, "<= 3 times", ratio <= 3)
 
 
 def training(here: Setting) -> Iterator[Check]:
@@ -220,11 +231,19 @@ def training(here: Setting) -> Iterator[Check]:
 
 CHECKS: dict[str, Callable[[Setting], Iterator[Check]]] = {
     "parity": parity, "shared": shared, "bf16": bf16, "graphs": graphs, "latency": latency, "scoring": scoring,
-    "step": step, "training": training,
+    "step": step, "lengths": lengths, "training": training,
 }  # fmt: skip
 
 
 # -------------------------------------------------------------------- what they use
+
+
+def with_targets(model: HubertSupernet, wav: Tensor) -> Batch:
+    """Recordings (B, S), the last one padded from half of its length on, with random targets."""
+    frames, generator = model.space.network.frames(wav.shape[1]), torch.Generator().manual_seed(0)
+    targets = torch.randn(len(wav), frames, len(model.head_layers), model.head_dim, generator=generator)
+    lengths = torch.tensor([wav.shape[1]] * (len(wav) - 1) + [wav.shape[1] // 2])
+    return Batch(wav, lengths, tuple(str(i) for i in range(len(wav))), targets)
 
 
 def at_most(what: str, value: float, limit: float) -> Check:

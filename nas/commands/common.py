@@ -62,7 +62,7 @@ def computes_bf16(device: str) -> bool:
 
 
 def note_of_precision(device: str, precision: str) -> str:
-    """What to tell who trains in bf16 on a CPU that emulates it; else ""."""
+    """What to tell who trains or scores in bf16 on a CPU that emulates it; else ""."""
     slow = precision == "bf16" and not computes_bf16(device)
     return "note: this CPU emulates bf16, which is slow; --precision fp32 is faster here" if slow else ""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.commands.common import command_line, require_device
+from nas.commands.common import command_line, note_of_precision, require_device
 from nas.commands.compress_report import show, summed_up
 from nas.commands.console import TrainingProgress, counting, err, out
 from nas.commands.convert import space_of
@@ -328,7 +328,7 @@ class _Work:
         )
 
         def train(batch: float) -> object:
-            with TrainingProgress() as progress:
+            with TrainingProgress(note_of_precision(settings.device, settings.precision)) as progress:
                 return specialise(name, subnets, place / "specialised", replace(alone, batch_seconds=batch), progress)
 
         with self._stage(f"specialise: {', '.join(subnet.id for subnet in subnets)}"):

@@ -17,6 +17,7 @@ from nas.commands.common import (
     command_line,
     confine,
     load_model,
+    note_of_precision,
     write_page,
 )
 from nas.commands.console import counting, err, out, print_json, read_json
@@ -177,6 +178,8 @@ def run_search(
         costs = _costs(settings, space, model, calibrations or {}, cluster if on_cluster else None)
         latencies = {name: cost for name, cost in costs.items() if name.startswith("latency_ms")}
         kept = {name: cost.calibration.to_dict() for name, cost in latencies.items()}  # type: ignore[attr-defined]
+        if executor is None and (note := note_of_precision(device, settings.precision)):
+            err.print(note, soft_wrap=True)
         try:
             result = nas.search(
                 space,

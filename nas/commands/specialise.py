@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.common import read_subnet, require_device
+from nas.commands.common import note_of_precision, read_subnet, require_device
 from nas.commands.console import TrainingProgress, err, out
 from nas.commands.options import verb
 from nas.commands.search import run_settings
@@ -44,7 +44,7 @@ def specialise(
     try:
         with (
             Tracking(tracked.log_to, out_, settings.to_dict()) as tracking,
-            TrainingProgress() as progress,
+            TrainingProgress(note_of_precision(settings.device, settings.precision)) as progress,
         ):
             record = trained(name, subnets, out_, settings, tracking.beside(progress))
     except KeyboardInterrupt:

@@ -64,6 +64,16 @@ def test_a_search_aims_at_a_mix_of_scores(tmp_path):
     assert json.loads((tmp_path / "a" / "best.json").read_text())["score"] == max(scores)
 
 
+@pytest.mark.parametrize("supported", [True, False])
+def test_scoring_in_bf16_where_it_is_emulated_is_told(supported, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("nas.commands.common.computes_bf16", lambda device: supported)
+    command = ["nas", "search", "--precision", "bf16", "--evals", "1", "--budget", "params<=0.4M", "--out"]
+    monkeypatch.setattr("sys.argv", [*command, str(tmp_path / "run")])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert ("this CPU emulates bf16" in capsys.readouterr().err) == (not supported)
+
+
 def test_a_run_folder_is_not_overwritten(run):
     again = nas("search", *BUDGET, "--out", run[0])
     assert again.returncode == 2
