@@ -318,7 +318,6 @@ def nodes():
 def test_tutorials_run(path, tmp_path, monkeypatch):
     furnish(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RAY_local_fs_capacity_threshold", "0.01")
     monkeypatch.setattr(sys, "path", list(sys.path))
     runner, printed = Runner(tmp_path), None
     with contextlib.ExitStack() as stack:
