@@ -27,7 +27,7 @@ from evaluators.tasks.heads import CtcHead, UtteranceHead
 from evaluators.tasks.metrics import accuracy, edit_rates
 from evaluators.tasks.settings import FinetuneSettings
 from evaluators.tasks.task import get_task
-from evaluators.tasks.transcription import ctc_loss, decode, fits, letters_of
+from evaluators.tasks.transcription import ctc_loss, decode, fits, letters_of, spelling
 from search_spaces import AudioError, NasError, RunError
 from search_spaces.files import replacing, write_json, write_text
 from search_spaces.types import JsonObject
@@ -86,18 +86,21 @@ class _Problem:
     def loss(self, model: nn.Module, rows: Sequence[int]) -> Tensor:
         return self._loss(model, [self.train[row] for row in rows])
 
-    def _loss(self, model: nn.Module, chosen: Sequence[Example], lenient: bool = False) -> Tensor:
+    def _loss(self, model: nn.Module, chosen: Sequence[Example]) -> Tensor:
         logits, lengths = model(self._waves(chosen))
         if self.text:
             known = [letters_of(example.label, "".join(self.outputs)) for example in chosen]
-            return ctc_loss(logits, lengths, known, lenient)
+            return ctc_loss(logits, lengths, known)
         labels = torch.tensor([self.outputs.index(example.label) for example in chosen]).to(logits.device)
         return F.cross_entropy(logits, labels)
 
     @torch.no_grad()
     def dev(self, model: nn.Module) -> float:
-        """Minus the mean loss."""
-        parts = [(len(chosen), self._loss(model, chosen, lenient=True)) for chosen in _batched(self.data.dev)]
+        """Minus the error rate of letters, or minus the mean loss of classes."""
+        if self.text:
+            heard = ((*model(self._waves(own)), [e.label for e in own]) for own in _batched(self.data.dev))
+            return spelling(heard, "".join(self.outputs))
+        parts = [(len(chosen), self._loss(model, chosen)) for chosen in _batched(self.data.dev)]
         return -sum(size * float(loss) for size, loss in parts) / len(self.data.dev)
 
     @torch.no_grad()

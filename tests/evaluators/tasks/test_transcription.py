@@ -9,7 +9,7 @@ import torch
 from evaluators.tasks import evaluate
 from evaluators.tasks.features import load_upstream
 from evaluators.tasks.settings import FitSettings
-from evaluators.tasks.transcription import ctc_loss, decode, fits
+from evaluators.tasks.transcription import ctc_loss, decode, fits, spelling
 from search_spaces import AudioError
 from tests.evaluators.tasks.conftest import write_manifest
 
@@ -60,3 +60,16 @@ def test_the_loss_is_minus_the_log_probability_of_all_alignments():
     assert fits("aab", 4)
     assert not fits("aab", 3)
     assert float(ctc_loss(log_probs, torch.tensor([2]), [[1, 1]], lenient=True)) == 0
+
+
+def test_on_dev_wrong_letters_choose_and_the_loss_tells_apart_who_spells_nothing():
+    truth = torch.tensor([[2, 0, 3]])  # "ab"
+
+    def figure(row):
+        return spelling([(row.log_softmax(-1)[None], torch.tensor([3]), ["ab"])], " ab")
+
+    sure, unsure = 20 * torch.eye(4)[torch.tensor([2, 0, 2])], torch.eye(4)[truth[0]]
+    blank, hopeless = torch.tensor([3.0, 0, 0, 0]).repeat(3, 1), torch.tensor([9.0, 0, 0, 0]).repeat(3, 1)
+    assert figure(unsure) > figure(sure) > figure(blank) > figure(hopeless)
+    assert -0.02 < figure(unsure) < 0
+    assert -0.8 < figure(sure) < -0.5, "one of two letters is wrong, however unlikely"
