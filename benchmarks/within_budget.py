@@ -94,7 +94,7 @@ class Judge:
         states = HiddenStates(self.shared.of(subnet), False, self.out / "states")
         states.fill(data.examples)
         problem = Transcription(data, alphabet, states)
-        heads, _ = fit_seeds(problem, FitSettings((1e-2,), 1, epochs=15, patience=3, batch=16))
+        heads, _ = fit_seeds(problem, FitSettings((1e-2,), 1, batch=16))
         counted = [
             edits(e.label, guess)["cer"] for e, guess in zip(data.test, problem.hypotheses(heads)[0], strict=True)
         ]
