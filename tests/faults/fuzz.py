@@ -169,6 +169,7 @@ def _paths(content: object, before: tuple[object, ...] = ()) -> Iterator[tuple[o
 # -------------------------------------------------------------------- the cases
 
 SEARCHED = [["search", "--supernet", "{}/net", "--evals", "2", "--out", "{}/new"]]
+SPOKEN = [["search", "--audio", "{}/speech/manifest.jsonl", "--evals", "2", "--out", "{}/new"]]
 HEARD = [["search", "--supernet", "{}/hf", "--audio", "{}/speech/manifest.jsonl", "--evals", "2", "--out", "{}/new"]]
 
 CASES: dict[str, Case] = {
@@ -200,16 +201,8 @@ CASES: dict[str, Case] = {
     "sweep.json": Case(
         "sweep/sweep.json", [["status", "{}/sweep"]], of_json
     ),
-    "manifest": Case(
-        "speech/manifest.jsonl",
-        [["search", "--audio", "{}/speech/manifest.jsonl", "--evals", "2", "--out", "{}/new"]],
-        of_lines,
-    ),
-    "recording": Case(
-        "speech/0.wav",
-        [["search", "--audio", "{}/speech/manifest.jsonl", "--evals", "2", "--out", "{}/new"]],
-        of_bytes,
-    ),
+    "manifest": Case("speech/manifest.jsonl", SPOKEN, of_lines),
+    "recording": Case("speech/0.wav", SPOKEN, of_bytes),
     "supernet config": Case("net/config.json", SEARCHED, of_json),
     "supernet weights": Case("net/model.safetensors", SEARCHED, of_safetensors),
     "calibration speech": Case("net/calibration.safetensors", SEARCHED, of_safetensors),
