@@ -61,26 +61,30 @@ class Diarization:
         return permutation_free(logits, truth, lengths)
 
     def dev(self, head: nn.Module) -> float:
-        """Minus the loss."""
-        chosen = self._batches(self.data.dev)
-        losses = [float(permutation_free(*self._run(head, examples))) for examples in chosen]
-        return -float(np.average(losses, weights=[len(examples) for examples in chosen]))
+        """One minus the error rate, and of equals (at first no one is active) the one with the smaller loss."""
+        found, loss = self._found(head, self.data.dev)
+        return 1 - float(self._error(self.data.dev, [found])["der"]["value"]) - 1e-6 * min(loss, 100.0)
+
+    def test(self, heads: Sequence[nn.Module]) -> JsonObject:
+        return self._error(self.data.test, [self._found(head, self.data.test)[0] for head in heads])
+
+    def _error(self, examples: Sequence[Example], found: Sequence[Mapping[str, list[Turn]]]) -> JsonObject:
+        names = [example.id for example in examples]
+        truth, seconds = [self.turns[name] for name in names], [self._seconds[name] for name in names]
+        return diarization_error(truth, [[own[name] for name in names] for own in found], seconds)
 
     @torch.no_grad()
-    def test(self, heads: Sequence[nn.Module]) -> JsonObject:
-        message: list[dict[str, list[Turn]]] = []
-        for head in heads:
-            result: dict[str, list[Turn]] = {}
-            for examples in self._batches(self.data.test):
-                logits, _, lengths = self._run(head, examples)
-                for example, row, length in zip(examples, logits, lengths.tolist(), strict=True):
-                    active = _smooth((row[:length].sigmoid() > _THRESHOLD).cpu().numpy())
-                    result[example.id] = turns_of(active, self._seconds[example.id])
-            message.append(result)
-        names = [example.id for example in self.data.test]
-        truth = [self.turns[name] for name in names]
-        seconds = [self._seconds[name] for name in names]
-        return diarization_error(truth, [[result[name] for name in names] for result in message], seconds)
+    def _found(self, head: nn.Module, examples: Sequence[Example]) -> tuple[dict[str, list[Turn]], float]:
+        """The turns of each recording by its id, and the mean loss."""
+        found: dict[str, list[Turn]] = {}
+        loss = 0.0
+        for chosen in self._batches(examples):
+            logits, truth, lengths = self._run(head, chosen)
+            loss += len(chosen) * float(permutation_free(logits, truth, lengths)) / len(examples)
+            for example, row, length in zip(chosen, logits, lengths.tolist(), strict=True):
+                active = _smooth((row[:length].sigmoid() > _THRESHOLD).cpu().numpy())
+                found[example.id] = turns_of(active, self._seconds[example.id])
+        return found, loss
 
     def _run(self, head: nn.Module, chosen: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
         read = [self.states[example] for example in chosen]
