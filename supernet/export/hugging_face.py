@@ -162,7 +162,8 @@ def _without_bars() -> Iterator[None]:
 def is_stock(model: HubertSupernet, subnet: Subnet) -> bool:
     """Whether a stock config can express this subnet: equal layers, whose heads together are as wide as D.
 
-    Also, a WavLM's layers must share their relative positions, and a Whisper must have its decoder and whole front end.
+    Also, a WavLM's layers must share their relative positions, a Whisper must have its decoder and whole front end, and
+    the convolutions of the others a norm.
     """
     network = model.space.network
     alike = len(set(subnet.heads)) == len(set(subnet.ffn_dims)) == 1 and all((subnet.heads[0], subnet.ffn_dims[0]))
@@ -170,6 +171,8 @@ def is_stock(model: HubertSupernet, subnet: Subnet) -> bool:
         return False
     if network.mel:
         return _decoded(model, subnet) and not subnet.front_end
+    if network.conv_norm == "none":
+        return False
     return not network.relative_buckets or _shares_positions(model, subnet)
 
 

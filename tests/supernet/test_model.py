@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from search_spaces import SpaceError, Subnet, get_space
-from supernet import load_supernet
+from supernet import HubertSupernet, load_supernet
 
 WAV = torch.randn(2, 8_000, generator=torch.Generator().manual_seed(0))
 LENGTHS = torch.tensor([8_000, 5_000])
@@ -67,6 +67,18 @@ def test_padding_does_not_change_the_frames_of_speech(model, small_space):
             alone = model.encode(features).last_hidden_state
             padded = model.encode(longer, mask).last_hidden_state[:, : features.shape[1]]
         assert torch.allclose(alone, padded, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", ["layer", "none"])
+def test_padding_changes_nothing_at_all_where_no_norm_is_over_time(small_space, norm):
+    torch.manual_seed(0)
+    other = HubertSupernet(
+        replace(small_space, network=replace(small_space.network, conv_norm=norm)), (4, 12), 8
+    ).eval()
+    alone = other(WAV[1:, : LENGTHS[1]]).last_hidden_state
+    together = other(WAV, LENGTHS).last_hidden_state[1:, : alone.shape[1]]
+    assert torch.allclose(alone, together, atol=1e-5)
 
 
 @torch.no_grad()

@@ -47,6 +47,18 @@ def test_stock_needs_heads_that_span_the_embed_dim(supernet, heads, ratios, stoc
     assert is_stock(supernet, Subnet(32, heads * 12, ratios * 12)) == stock
 
 
+def test_convolutions_without_a_norm_bring_code(small_space, tmp_path):
+    """Stock configs know a group norm and layer norms."""
+    space = replace(small_space, network=replace(small_space.network, conv_norm="none", conv_bias=True))
+    torch.manual_seed(0)
+    model = HubertSupernet(space, (4, 12), 8).eval()
+    for conv in model.front_end.convs:
+        torch.nn.init.orthogonal_(conv.weight, 2.0)  # or seven convolutions leave nothing of a sound
+    assert not is_stock(model, space.largest)
+    export_subnet(model, space.largest, tmp_path / "out", ["hf", "s3prl"], {})
+    assert (tmp_path / "out" / "hf" / "modeling_subnet.py").exists()
+
+
 def test_padding_follows_hugging_faces_rule_whatever_the_supernets(small_space, supernet, tmp_path):
     """LightHuBERT counts one frame more: an export of such a supernet is compared by the rule that it keeps."""
     other = HubertSupernet(replace(small_space), (4, 12), 8, frame_rule="fairseq").eval()
