@@ -61,7 +61,7 @@ def test_attention_in_bf16_training_equals_the_fused_kernel():
 @torch.no_grad()
 def test_the_front_end_normalises_channels_of_the_first_convolution_only():
     torch.manual_seed(0)
-    front_end = randomised(FrontEnd(NETWORK))
+    front_end = randomised(FrontEnd(replace(NETWORK, conv_norm="group", conv_bias=False)))
     wav = random(2, 5_000)
     x = F.conv1d(wav[:, None], front_end.convs[0].weight, stride=5)
     centred = x - x.mean(2, keepdim=True)
