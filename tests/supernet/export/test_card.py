@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,14 @@ def test_every_format_says_how_it_is_loaded(supernet, small_space):
     text = card(supernet, small_space.middle, list(EXPORTERS), {}, "fp32", {})
     assert list(loading(text)) == list(EXPORTERS)
     assert all(code.strip() for code in loading(text).values())
+
+
+@pytest.mark.parametrize(("norm", "warned"), [("group", True), ("layer", False), ("none", False)])
+def test_padding_is_warned_of_where_a_norm_is_over_time(small_space, norm, warned):
+    model = HubertSupernet(replace(small_space, network=replace(small_space.network, conv_norm=norm)), (4, 12), 8)
+    text = card(model, small_space.middle, ["json"], {}, "fp32", {})
+    assert ("padding changes its statistics" in text) == warned
+    assert "\n\n## How to load it\n" in text
 
 
 def test_a_latency_stands_in_the_card_as_predicted_and_as_measured(supernet, small_space):
