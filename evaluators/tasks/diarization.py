@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from evaluators.tasks.data import Dataset, Example, Turn, check_turns
 from evaluators.tasks.features import HiddenStates
 from evaluators.tasks.heads import ActivityHead
-from evaluators.tasks.metrics import diarization_error
+from evaluators.tasks.metrics import diarization_error, tie_broken
 from evaluators.tasks.task import Built, TaskContext
 from search_spaces.types import JsonObject
 from supernet.audio import batches, seconds_of
@@ -61,9 +61,9 @@ class Diarization:
         return permutation_free(logits, truth, lengths)
 
     def dev(self, head: nn.Module) -> float:
-        """One minus the error rate, and of equals (at first no one is active) the one with the smaller loss."""
+        """One minus the error rate; at first no one is active, and the loss decides."""
         found, loss = self._found(head, self.data.dev)
-        return 1 - float(self._error(self.data.dev, [found])["der"]["value"]) - 1e-6 * min(loss, 100.0)
+        return tie_broken(1 - float(self._error(self.data.dev, [found])["der"]["value"]), loss)
 
     def test(self, heads: Sequence[nn.Module]) -> JsonObject:
         return self._error(self.data.test, [self._found(head, self.data.test)[0] for head in heads])

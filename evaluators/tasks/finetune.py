@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from evaluators.tasks.data import Dataset, Example, check_classes, check_text, read_dataset
 from evaluators.tasks.fit import Backward
 from evaluators.tasks.heads import CtcHead, UtteranceHead
-from evaluators.tasks.metrics import accuracy, edit_rates
+from evaluators.tasks.metrics import accuracy, edit_rates, tie_broken
 from evaluators.tasks.settings import FinetuneSettings
 from evaluators.tasks.task import get_task
 from evaluators.tasks.transcription import ctc_loss, decode, fits, letters_of, spelling
@@ -105,7 +105,7 @@ class _Problem:
         logits = torch.cat([logits.cpu() for logits, _ in heard])
         labels = torch.cat([self._labels(own) for own in parts])
         wrong = float((logits.argmax(1) != labels).double().mean())
-        return -wrong - 1e-6 * min(float(F.cross_entropy(logits, labels)), 100.0)
+        return tie_broken(-wrong, float(F.cross_entropy(logits, labels)))
 
     @torch.no_grad()
     def test(self, model: nn.Module) -> JsonObject:

@@ -24,6 +24,7 @@ __all__ = [
     "equal_error_rate",
     "paired",
     "pooled_rate",
+    "tie_broken",
 ]
 
 _RESAMPLES = 1000
@@ -138,6 +139,11 @@ def diarization_error(
     measured = {"der": _measured(lambda counts: rates(counts, errors.sum(0)), len(truth), _RESAMPLES)}
     each = {part.split()[0]: float(rates(np.ones(len(truth)), row).mean()) for part, row in zip(parts, errors)}
     return {**measured, "of_which": {part: round(value, 5) for part, value in each.items()}}
+
+
+def tie_broken(figure: float, loss: float) -> float:
+    """A figure on dev, and of equal ones that of the smaller loss: rates stay where they are for long at first."""
+    return figure - 1e-6 * min(loss, 100.0)
 
 
 def equal_error_rate(same: Array, scores: Array) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from evaluators.tasks.data import Dataset, Example, check_classes
 from evaluators.tasks.features import HiddenStates
 from evaluators.tasks.heads import SpeakerHead, UtteranceHead
-from evaluators.tasks.metrics import accuracy, detection, equal_error_rate
+from evaluators.tasks.metrics import accuracy, detection, equal_error_rate, tie_broken
 from evaluators.tasks.task import Built, TaskContext
 from search_spaces import AudioError
 from search_spaces.types import JsonObject
@@ -58,7 +58,7 @@ class Classification:
         """Accuracy, and of equals the one with the smaller loss."""
         logits = self._run(head, "dev")
         loss = float(F.cross_entropy(logits, self.labels["dev"]))
-        return float((logits.argmax(1) == self.labels["dev"]).double().mean()) - 1e-6 * min(loss, 100.0)
+        return tie_broken(float((logits.argmax(1) == self.labels["dev"]).double().mean()), loss)
 
     def test(self, heads: Sequence[nn.Module]) -> JsonObject:
         guesses = [self._run(head, "test").argmax(1) for head in heads]

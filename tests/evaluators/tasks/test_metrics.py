@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluators.tasks.metrics import accuracy, detection, edit_rates, equal_error_rate
+from evaluators.tasks.metrics import accuracy, detection, edit_rates, equal_error_rate, tie_broken
 
 
 def test_accuracy_and_its_interval():
@@ -51,3 +51,8 @@ def test_detection_cost_and_the_interval_over_utterances():
     noisy = detection(same, (same + rng.normal(size=len(same)))[None], pairs, 40)["eer"]
     assert noisy["low"] < noisy["value"] < noisy["high"]
     assert noisy["value"] == pytest.approx(0.3085, abs=0.06)  # Phi(-1/2)
+
+
+def test_a_smaller_loss_decides_between_equal_figures_only():
+    assert tie_broken(0.5, 1.0) > tie_broken(0.5, 2.0) > tie_broken(0.5, 1e9)
+    assert tie_broken(0.501, 1e9) > tie_broken(0.5, 0.0)
