@@ -11,7 +11,6 @@ the features, of the spectrogram, and of its mean over two seconds, each as a sh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from supernet.audio import Utterance, load_audio
 from supernet.checkpoint import save_supernet
 from supernet.layers import LogMel
 from supernet.training.batches import read_splits
+from supernet.training.recipe import rate_at
 
 SAMPLES, MELS = 32_080, 80  # 100 frames
 PHASES = ((300, 2e-3, 0.0), (250, 2e-3, 0.5), (200, 3e-3, 4.0))
@@ -122,14 +122,13 @@ class Fit:
         return found
 
     def run(self, phase: tuple[int, float, float], heard: Heard) -> None:
-        """Adam with a warm-up of 20 steps and half a cosine; the head has three times the rate."""
+        """Adam with a warm-up and half a cosine; the head has three times the rate."""
         steps, peak, weight = phase
         front_end = list(self.new.front_end.parameters())
         adam = torch.optim.Adam([{"params": front_end}, {"params": self.head.parameters()}], betas=(0.9, 0.98))
         for step in range(steps):
-            rate = peak * min(1, (step + 1) / 20) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
             for group, times in zip(adam.param_groups, (1, 3), strict=True):
-                group["lr"] = times * rate
+                group["lr"] = times * peak * rate_at(step, steps, floor=0.02)
             adam.zero_grad()
             torch.stack([a + weight * b for a, b, _ in self.errors(heard(10), weight)]).mean().backward()
             nn.utils.clip_grad_norm_([*front_end, *self.head.parameters()], 1.0)

@@ -48,8 +48,8 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
 SPLITS = ("train", "dev", "test")
 SIZES = {"speaker": (10, 4, 30), "language": (16, 8, 60), "keyword": (5, 2, 3)}
 RECIPES = {
-    "asr": FitSettings((1e-2, 3e-2, 1e-1), 3, epochs=60, patience=8, batch=16),
-    "diarization": FitSettings((1e-3,), 3, epochs=15, patience=3, batch=16),
+    "asr": FitSettings((1e-2, 3e-2, 1e-1), 3, epochs=30, batch=16),
+    "diarization": FitSettings((1e-3,), 3, epochs=15, batch=16),
 }
 OPTIONS = {"asr": {"alphabet": ALPHABET}, "diarization": {"hidden": 128}}
 MIXTURES = {"train": 400, "dev": 60, "test": 120}

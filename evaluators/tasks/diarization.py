@@ -87,12 +87,13 @@ class Diarization:
         return found, loss
 
     def _run(self, head: nn.Module, chosen: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
-        read = [self.states[example] for example in chosen]
-        lengths = torch.tensor([len(states) for states in read])
-        padded = nn.utils.rnn.pad_sequence(read, batch_first=True).to(self.device).float()
-        known = [activity(self.turns[e.id], len(s), self._seconds[e.id], self.speakers) for e, s in zip(chosen, read)]
+        states, lengths = self.states.batch(chosen, self.device)
+        known = [
+            activity(self.turns[e.id], frames, self._seconds[e.id], self.speakers)
+            for e, frames in zip(chosen, lengths.tolist(), strict=True)
+        ]
         truth = nn.utils.rnn.pad_sequence([torch.from_numpy(each) for each in known], batch_first=True)
-        return head(padded, lengths), truth.to(self.device), lengths
+        return head(states, lengths), truth.to(self.device), lengths
 
     def _batches(self, examples: Sequence[Example]) -> list[list[Example]]:
         frames = [self.states.frames(example) for example in examples]

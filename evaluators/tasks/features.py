@@ -78,7 +78,7 @@ def load_upstream(
 
 
 class HiddenStates:
-    """Hidden states of recordings: (T, L, D), or (1, L, D) if `pooled`, their mean over time.
+    """Hidden states of recordings (L, T, D), or (L, 1, D) if `pooled`: their mean over time.
 
     A weighted sum of layers and a linear map commute with the mean over time, so that SUPERB's utterance heads need
     the means alone. Kept in `folder` by the upstream's weights, for the next task and the next run; memory holds
@@ -122,7 +122,17 @@ class HiddenStates:
         return self._store.frames(_name(example))
 
     def __getitem__(self, example: Example) -> Tensor:
-        return torch.from_numpy(self._store[_name(example)])
+        """(L, T, D) as float16."""
+        return torch.from_numpy(self._store[_name(example)]).transpose(0, 1)
+
+    def batch(self, examples: Sequence[Example], device: str = "cpu") -> tuple[Tensor, Tensor]:
+        """Hidden states (L, B, T, D) as float32, zero behind each recording's end, and the lengths (B,)."""
+        lengths = torch.tensor([self.frames(example) for example in examples])
+        shape = (self.upstream.layers, len(examples), int(lengths.max()), self.upstream.dim)
+        states = torch.zeros(shape, device=device)
+        for row, example in enumerate(examples):
+            states[:, row, : lengths[row]] = self[example].to(device)
+        return states, lengths
 
 
 def _name(example: Example) -> str:

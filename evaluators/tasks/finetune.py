@@ -54,11 +54,11 @@ class _Tuned(nn.Module):
         lengths = torch.tensor([len(each) for each in features])
         padded = nn.utils.rnn.pad_sequence(features, batch_first=True)
         mask = (torch.arange(padded.shape[1]) < lengths[:, None]).to(padded.device)
-        states = torch.stack(self.net.encoder(padded, None if bool(mask.all()) else mask), 2)
+        states = torch.stack(self.net.encoder(padded, None if bool(mask.all()) else mask))
         if isinstance(self.head, CtcHead):
             return self.head(states, lengths), lengths
-        kept = mask[:, :, None, None]
-        return self.head((states * kept).sum(1) / kept.sum(1)), lengths
+        kept = mask[:, :, None]
+        return self.head((states * kept).sum(2) / kept.sum(1)), lengths
 
 
 class _Problem:

@@ -1,4 +1,4 @@
-"""Training small heads: early stopping on dev, a learning rate chosen on dev, and several seeds."""
+"""Training small heads: the best epoch and the learning rate are chosen on dev, with several seeds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from evaluators.tasks.problem import Loss, Problem
 from evaluators.tasks.settings import FitSettings
 from search_spaces import NasError
 from search_spaces.types import JsonObject
+from supernet.training.recipe import rate_at
 
 __all__ = ["Backward", "fit", "fit_seeds", "out_of_memory"]
 
@@ -39,10 +40,12 @@ def fit(problem: Problem, learning_rate: float, seed: int, settings: FitSettings
         head = problem.head()
     optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=1e-4)
     backward = Backward(problem, log)
-    best, weights, since = -math.inf, copy.deepcopy(head.state_dict()), 0
-    for _ in range(settings.epochs):
+    best, weights = -math.inf, copy.deepcopy(head.state_dict())
+    for epoch in range(settings.epochs):
         head.train()
-        for rows in problem.plan(rng, settings.batch):
+        plan = problem.plan(rng, settings.batch)
+        for step, rows in enumerate(plan, epoch * len(plan)):
+            optimiser.param_groups[0]["lr"] = learning_rate * rate_at(step, settings.epochs * len(plan))
             optimiser.zero_grad(set_to_none=True)
             backward(head, rows)
             torch.nn.utils.clip_grad_norm_(head.parameters(), 5.0)
@@ -50,11 +53,8 @@ def fit(problem: Problem, learning_rate: float, seed: int, settings: FitSettings
         head.eval()
         with torch.no_grad():
             score = problem.dev(head)
-        since += 1
         if score > best:
-            best, weights, since = score, copy.deepcopy(head.state_dict()), 0
-        elif since >= settings.patience:
-            break
+            best, weights = score, copy.deepcopy(head.state_dict())
     head.load_state_dict(weights)
     return head.eval(), best
 

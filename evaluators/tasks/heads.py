@@ -10,14 +10,17 @@ __all__ = ["ActivityHead", "CtcHead", "SpeakerHead", "UtteranceHead", "WeightedS
 
 
 class WeightedSum(nn.Module):
-    """Hidden states (..., L, D) -> (..., D): softmax weights over layers, equal at first."""
+    """Hidden states (L, ..., D) -> (..., D): softmax weights over layers, equal at first.
+
+    Layers come first, so that the sum and its gradient are products of a vector with a contiguous matrix.
+    """
 
     def __init__(self, layers: int) -> None:
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(layers))
 
     def forward(self, states: Tensor) -> Tensor:
-        return torch.einsum("...ld,l->...d", states, self.logits.softmax(0))
+        return (self.logits.softmax(0) @ states.flatten(1)).view(states.shape[1:])
 
     @property
     def weights(self) -> list[float]:
@@ -25,7 +28,7 @@ class WeightedSum(nn.Module):
 
 
 class UtteranceHead(nn.Module):
-    """Classes from mean hidden states (B, L, D). The linear layer sees standardised means: the same maps, sooner."""
+    """Classes from mean hidden states (L, B, D). The linear layer sees standardised means: the same maps, sooner."""
 
     def __init__(self, layers: int, dim: int, outputs: int) -> None:
         super().__init__()
@@ -66,9 +69,10 @@ class SpeakerHead(nn.Module):
 
 
 class CtcHead(nn.Module):
-    """Letter log probabilities (B, T, letters + 1) from hidden states (B, T, L, D); index 0 is CTC's blank.
+    """Letter log probabilities (B, T, letters + 1) from hidden states (L, B, T, D); index 0 is CTC's blank.
 
-    `hidden` 0: a linear layer; above: a BLSTM of two layers with `hidden` units each way before it.
+    `hidden` 0: a linear layer; above: a BLSTM of two layers with `hidden` units each way before it. The linear layer
+    starts at zero: no alignment is preferred then, and seeds find more alike ones (docs/log.md).
     """
 
     def __init__(self, layers: int, dim: int, letters: int, hidden: int = 0) -> None:
@@ -76,6 +80,8 @@ class CtcHead(nn.Module):
         self.sum = WeightedSum(layers)
         self.blstm = nn.LSTM(dim, hidden, 2, batch_first=True, bidirectional=True) if hidden else None
         self.linear = nn.Linear(2 * hidden or dim, letters + 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         x = self.sum(states)
@@ -86,7 +92,7 @@ class CtcHead(nn.Module):
 
 
 class ActivityHead(nn.Module):
-    """How active each speaker is, as logits (B, T, speakers), from hidden states (B, T, L, D): one LSTM, one layer."""
+    """How active each speaker is, as logits (B, T, speakers), from hidden states (L, B, T, D): one LSTM, one layer."""
 
     def __init__(self, layers: int, dim: int, speakers: int, hidden: int) -> None:
         super().__init__()

@@ -15,14 +15,17 @@ TRAINING = "Training"
 
 @dataclass(frozen=True)
 class FitSettings(Settings):
-    """How heads are trained. The learning rate is the first seed's best on dev; the other seeds take it."""
+    """How heads are trained. The learning rate is the first seed's best on dev; the other seeds take it.
+
+    It rises over a tenth of the steps and falls by half a cosine to 0: at a constant rate, seeds differ more than
+    subnets do (docs/log.md).
+    """
 
     learning_rates: tuple[float, ...] = option(
         (1e-3, 1e-2), "Repeat for several: the best on dev is used.", group=TRAINING, flag="--learning-rate"
     )
     seeds: int = option(3, "Heads to train, with different seeds.", group=TRAINING)
-    epochs: int = option(60, "At most; early stopping on dev.", group=TRAINING)
-    patience: int = option(8, "Epochs without an improvement on dev before stopping.", group=TRAINING)
+    epochs: int = option(60, "Epochs of a head, over which its rate decays; the best on dev is kept.", group=TRAINING)
     batch: int = option(32, "Recordings in a batch.", group=TRAINING)
 
     def __post_init__(self) -> None:
@@ -30,7 +33,7 @@ class FitSettings(Settings):
         rates = self.learning_rates
         if not rates or not all(math.isfinite(rate) and rate > 0 for rate in rates):
             raise NasError(f"learning rates must be numbers above 0; got {', '.join(map(str, rates)) or 'none'}")
-        for name in ("seeds", "epochs", "patience", "batch"):
+        for name in ("seeds", "epochs", "batch"):
             if getattr(self, name) < 1:
                 raise NasError(f"{name} must be at least 1; got {getattr(self, name)}")
 

@@ -93,10 +93,8 @@ class Transcription:
         return " ".join(self.names[self.alphabet.index(each)] for each in letters) if self.names else letters
 
     def _run(self, head: nn.Module, chosen: Sequence[Example]) -> tuple[Tensor, Tensor]:
-        read = [self.states[example] for example in chosen]
-        lengths = torch.tensor([len(states) for states in read])
-        padded = torch.nn.utils.rnn.pad_sequence(read, batch_first=True).to(self.device).float()
-        return head(padded, lengths), lengths
+        states, lengths = self.states.batch(chosen, self.device)
+        return head(states, lengths), lengths
 
     def _batches(self, examples: Sequence[Example]) -> list[list[Example]]:
         frames = [self.states.frames(example) for example in examples]

@@ -29,7 +29,7 @@ class Classification:
 
     def __init__(self, data: Dataset, classes: Sequence[str], states: HiddenStates, device: str = "cpu") -> None:
         self.data, self.classes, self.device = data, tuple(classes), device
-        self.means = {part: torch.cat([states[e] for e in examples]) for part, examples in data.parts.items()}
+        self.means = {part: torch.cat([states[e] for e in examples], 1) for part, examples in data.parts.items()}
         self.layers, self.dim = states.upstream.layers, states.upstream.dim
         index = {name: i for i, name in enumerate(classes)}
         self.labels = {
@@ -51,7 +51,7 @@ class Classification:
         return F.cross_entropy(head(means), labels)
 
     def _batch(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        means = self.means["train"][list(rows)].to(self.device).float()
+        means = self.means["train"][:, list(rows)].to(self.device).float()
         return means, self.labels["train"][list(rows)].to(self.device)
 
     def dev(self, head: nn.Module) -> float:
@@ -66,7 +66,8 @@ class Classification:
 
     @torch.no_grad()
     def _run(self, head: nn.Module, part: str) -> Tensor:
-        return torch.cat([head(means.to(self.device).float()).cpu() for means in torch.split(self.means[part], 1024)])
+        parts = torch.split(self.means[part], 1024, 1)
+        return torch.cat([head(means.to(self.device).float()).cpu() for means in parts])
 
 
 class Verification(Classification):

@@ -56,12 +56,7 @@ class _RecognitionSettings(Settings):
     )
 
 
-@verb(
-    app,
-    name="eval",
-    example="nas eval --model exported/ --task asr --manifest speech/manifest.jsonl",
-    without=("patience",),
-)
+@verb(app, name="eval", example="nas eval --model exported/ --task asr --manifest speech/manifest.jsonl")
 def evaluate_task(
     model: Annotated[str, typer.Option(help="Exported folder, or a supernet's name or path.")],
     task: Annotated[

@@ -28,6 +28,7 @@ __all__ = [
     "between",
     "budgeted_subnets",
     "parse_teacher_layers",
+    "rate_at",
 ]
 
 LOSSES = ("mse", "l1", "l1+cosine")
@@ -141,15 +142,20 @@ class StageRecipe:
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up over `warmup` of the steps, then a half cosine down to 2 % of the peak."""
-        warm = max(1, round(self.warmup * self.steps))
-        if step < warm:
-            return self.learning_rate * (step + 1) / warm
-        progress = (step - warm) / max(1, self.steps - warm)
-        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        return self.learning_rate * rate_at(step, self.steps, self.warmup, floor=0.02)
 
     def mask_prob_at(self, step: int) -> float:
         """0 up to `mask_from` of the steps, then `mask_prob`: masking from the start collapses (docs/log.md)."""
         return self.mask_prob if step >= self.mask_from * self.steps else 0.0
+
+
+def rate_at(step: int, steps: int, warmup: float = 0.1, floor: float = 0.0) -> float:
+    """The share of the peak rate that a step has: linear over `warmup` of the steps, then half a cosine to `floor`."""
+    warm = max(1, round(warmup * steps))
+    if step < warm:
+        return (step + 1) / warm
+    progress = (step - warm) / max(1, steps - warm)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -62,7 +62,7 @@ def test_turns_of_two_tones_are_found(exported, tmp_path):
         soundfile.write(tmp_path / f"{i}.wav", samples.astype(np.float32), rate)
         split = "train" if i < 20 else "dev" if i < 24 else "test"
         rows.append({"id": str(i), "audio": f"{i}.wav", "seconds": 1.0, "split": split, "turns": turns})
-    manifest, settings = write_manifest(tmp_path / "m.jsonl", rows), FitSettings((1e-2,), 1, 40, 40, 8)
+    manifest, settings = write_manifest(tmp_path / "m.jsonl", rows), FitSettings((1e-2,), 1, 40, 8)
     found = evaluate(load_upstream(exported), "diarization", manifest, settings, hidden=32)
     assert found["data"]["speakers"] == 2
     assert found["data"]["head"] == "LSTM of 32"

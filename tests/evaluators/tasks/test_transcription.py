@@ -15,7 +15,7 @@ from tests.evaluators.tasks.conftest import write_manifest
 
 
 def test_letters_are_written_down(exported, manifest):
-    recipe = FitSettings((3e-2,), seeds=1, epochs=100, patience=100, batch=4)
+    recipe = FitSettings((3e-2,), seeds=1, epochs=100, batch=4)
     found = evaluate(load_upstream(exported), "asr", manifest, recipe, hidden=8, alphabet="low")
     assert found["data"]["alphabet"] == " low"
     assert found["data"]["head"] == "BLSTM of 8"
@@ -26,7 +26,7 @@ def test_letters_are_written_down(exported, manifest):
 def test_phones_have_a_rate_of_their_own(exported, manifest, tmp_path):
     said = {"low": "L OW", "mid": "M IH D", "HIGH  l": "HH AY L"}
     rows = [{**row, "phones": said[row["text"]]} for row in map(json.loads, manifest.read_text().splitlines())]
-    recipe = FitSettings((3e-2,), seeds=1, epochs=60, patience=60, batch=4)
+    recipe = FitSettings((3e-2,), seeds=1, epochs=60, batch=4)
     found = evaluate(load_upstream(exported), "phones", write_manifest(tmp_path / "p.jsonl", rows), recipe, hidden=8)
     assert found["data"]["alphabet"] == ("AY", "D", "HH", "IH", "L", "M", "OW")
     assert set(found["results"]) == {"per", "examples"}

@@ -31,6 +31,6 @@ def test_means_are_all_that_a_linear_head_needs():
     head = UtteranceHead(3, 4, 2).eval()
     with torch.no_grad():
         head.sum.logits.normal_()
-    frames = torch.randn(9, 3, 4)
+    frames = torch.randn(3, 9, 4)
     by_frame = head.linear(head.norm(head.sum(frames))).mean(0)
-    assert torch.allclose(head(frames.mean(0)[None])[0], by_frame, atol=1e-6)
+    assert torch.allclose(head(frames.mean(1, keepdim=True))[0], by_frame, atol=1e-6)
