@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         f"supernet_quality {SPEECH} {TEACHER} --targets targets --supernet untrained= --supernet shipped=hubert-tiny",
     ),
     "tasks": (f"tasks table {SPEECH} {TEACHER} --out tasks", f"tasks diarization {SPEECH} {TEACHER} --out tasks"),
-    "ranks": (f"within_budget ranks {SPEECH} --out ranks",),
+    "ranks": (f"within_budget ranks {SPEECH} --heads 2 --out ranks",),
     "gain": (f"within_budget gain {SPEECH} --out gain",),
     "optimum": (
         "score_table --space enumerable.toml --out enumerable.npz",

@@ -5,13 +5,16 @@
 
 `ranks`: at each share of the largest subnet's params, subnets drawn uniformly from a band of 2 % below it. Kendall's
 tau of each score with the test CER and with the mean rank over all tasks; 95 % intervals by resampling subnets and test
-recordings (mean rank: subnets alone); the ceiling is the tau of the CERs of both halves of the test recordings.
+recordings (mean rank: subnets alone). Two ceilings: the tau of the CERs of both halves of the test recordings, and of
+those of different heads of the same subnets.
 `gain`: the winner of a search (`exact`, teacher distance) against the best uniform subnet of all on a grid by the same
 score, the proportional uniform subnet (width, heads and FFN ratio scaled alike) and random draws near the limit: the
-differences of test CER with paired 95 % intervals over the recordings.
+differences of test CER with paired 95 % intervals over the recordings, and those of each seed, which these intervals
+do not show.
 
-Tasks are those of `benchmarks.tasks`, one seed; letters have more recordings here (acted dialogue of up to 4 s). Scores
-see the train and dev splits alone. Both parts keep their results in OUT and continue from there.
+Tasks are those of `benchmarks.tasks`, one seed; letters have more recordings here (acted dialogue of up to 4 s) and the
+mean of `--heads` heads with different seeds. Scores see the train and dev splits alone. Both parts keep their results
+in OUT and continue from there.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import argparse
 import hashlib
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +60,11 @@ PROBES = ("probe:speaker", "probe:language", "probe:text")
 
 
 class Judge:
-    """Test results of subnets, kept in a file. `letters`: wrong and all letters of each recording."""
+    """Test results of subnets, kept in a file."""
 
-    def __init__(self, model: HubertSupernet, audio: Path, out: Path) -> None:
+    def __init__(self, model: HubertSupernet, audio: Path, out: Path, heads: int) -> None:
         self.model, self.out, self.file = model, out, out / f"results-{model.fingerprint()}.jsonl"
+        self.heads = heads
         self.shared = SharedFront(model)
         self.manifests = prepare(audio, out / "tasks", SMALL, 2.5)
         self.letters_manifest = letters_manifest(audio, out / "tasks")
@@ -69,9 +74,9 @@ class Judge:
             self.done[row["id"]] = {**self.done.get(row["id"], {}), **row}
 
     def letters(self, subnet: Subnet) -> tuple[Array, Array]:
-        """Wrong letters and letters (N,) of the test recordings."""
+        """Wrong letters (heads, N) and letters (N,) of the test recordings."""
         row = self.done.get(subnet.id, {})
-        if "wrong" not in row:
+        if len(row.get("wrong", ())) != self.heads:
             row = self._keep(subnet, self._letters(subnet))
         return np.array(row["wrong"], float), np.array(row["letters"], float)
 
@@ -94,11 +99,12 @@ class Judge:
         states = HiddenStates(self.shared.of(subnet), False, self.out / "states")
         states.fill(data.examples)
         problem = Transcription(data, alphabet, states)
-        heads, _ = fit_seeds(problem, FitSettings((1e-2,), 1, batch=16))
-        counted = [
-            edits(e.label, guess)["cer"] for e, guess in zip(data.test, problem.hypotheses(heads)[0], strict=True)
+        heads, _ = fit_seeds(problem, FitSettings((3e-2,), self.heads, epochs=30, batch=16))
+        wrong = [
+            [edits(e.label, guess)["cer"][0] for e, guess in zip(data.test, guesses, strict=True)]
+            for guesses in problem.hypotheses(heads)
         ]
-        return {"wrong": [wrong for wrong, _ in counted], "letters": [length for _, length in counted]}
+        return {"wrong": wrong, "letters": [len(e.label) for e in data.test]}
 
     def _tasks(self, subnet: Subnet) -> dict[str, Any]:
         upstream, results = self.shared.of(subnet), {}
@@ -129,14 +135,15 @@ def letters_manifest(audio: Path, out: Path) -> Path:
 
 def ranks(args: argparse.Namespace) -> None:
     model = load_supernet(args.supernet)
-    judge, rng = Judge(model, args.audio, args.out), np.random.default_rng(args.seed)
+    judge, rng = Judge(model, args.audio, args.out, args.heads), np.random.default_rng(args.seed)
     parameters, macs = costs.params(model.space), costs.macs(model.space)
     for share in SHARES:
         limit = share / 100 * parameters.of(model.space.largest)
         subnets = between(parameters.table, (1 - BAND) * limit, int(limit)).sample(rng, args.subnets)
         counted = [judge.letters(subnet) for subnet in subnets]
         results = [judge.tasks(subnet) for subnet in subnets]
-        wrong, letters = np.stack([each for each, _ in counted]), counted[0][1]
+        by_head, letters = np.stack([each for each, _ in counted], 1), counted[0][1]  # (heads, N, U)
+        wrong = by_head.mean(0)
         cer = wrong.sum(1) / letters.sum()
         columns = [-cer, *(np.array([result[task] for result in results]) for task in TASKS)]
         mean_rank = np.mean([rankdata(column) for column in columns], axis=0)
@@ -151,12 +158,19 @@ def ranks(args: argparse.Namespace) -> None:
         values["probes and distance"] = values["sum of the probes"] + standardised(values["teacher distance"])
         print(
             f"\n{share} %: {len(subnets)} subnets, {letters.size} test recordings of letters, CER {cer.min():.3f} to "
-            f"{cer.max():.3f}, ceiling {ceiling(wrong, letters, rng):.2f}\n"
+            f"{cer.max():.3f}, ceiling {ceiling(wrong, letters, rng):.2f}, between heads {between_heads(by_head):.2f}\n"
         )
         print("| score | CER | mean rank |\n|---|---|---|")
         for name, own in values.items():
             print(f"| {name} | {tau_of_letters(own, wrong, letters, rng)} | {tau_of(own, mean_rank, rng)} |")
     print(f"\n{header()}", flush=True)
+
+
+def between_heads(wrong: Array) -> float:
+    """The mean tau of the CERs of any two heads, from wrong letters (heads, N, U); NaN for one head."""
+    totals = wrong.sum(2)
+    pairs = [tau(a, b) for a, b in combinations(totals, 2)]
+    return float(np.mean(pairs)) if pairs else float("nan")
 
 
 def standardised(values: Array) -> Array:
@@ -181,22 +195,25 @@ def tau_of(values: Array, worth: Array, rng: np.random.Generator) -> str:
 
 def gain(args: argparse.Namespace) -> None:
     model = load_supernet(args.supernet)
-    judge, space = Judge(model, args.audio, args.out), model.space
+    judge, space = Judge(model, args.audio, args.out, args.heads), model.space
     parameters, distance = costs.params(space), scores.distillation(model)
     for share in SHARES:
         limit = int(share / 100 * parameters.of(space.largest))
         chosen = rivals(model, distance, limit, args)
         counted = {name: judge.letters(subnet) for name, subnet in chosen.items()}
         own, letters = counted["search"]
-        print(f"\n{share} %: at most {limit:,} params; {letters.size} test recordings\n")
-        print("| subnet | params | teacher distance | CER | search minus this, paired |\n|---|---|---|---|---|")
+        print(f"\n{share} %: at most {limit:,} params; {letters.size} test recordings, {len(own)} heads\n")
+        print("| subnet | params | teacher distance | CER | search minus this, paired | by seed |")
+        print("|---|---|---|---|---|---|")
         for name, subnet in chosen.items():
             wrong, _ = counted[name]
-            difference = paired(own, letters, wrong, letters)
+            mean = wrong.mean(0)
+            difference = paired(own.mean(0), letters, mean, letters)
             text = f"{difference['value']:+.3f} ({difference['low']:+.3f} – {difference['high']:+.3f})"
+            seeds = ", ".join(f"{each:+.3f}" for each in (own - wrong).sum(1) / letters.sum())
             print(
                 f"| {name} | {parameters.of(subnet):,} | {distance([subnet])[0]:.4f} | "
-                f"{wrong.sum() / letters.sum():.3f} | {text if name != 'search' else ''} |"
+                f"{mean.sum() / letters.sum():.3f} | {f'{text} | {seeds}' if name != 'search' else '|'} |"
             )
     print(f"\n{header()}", flush=True)
 
@@ -238,6 +255,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--subnets", type=int, default=SUBNETS, help="Subnets of each band.")
     parser.add_argument("--evals", type=int, default=256, help="Evaluations of each search.")
+    parser.add_argument("--heads", type=int, default=3, help="Heads of letters, with different seeds.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
