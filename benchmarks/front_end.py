@@ -1,6 +1,6 @@
 """Takes the group norm from a supernet's front end, and teaches it the mean spectrum that this norm had taken away.
 
-    python -m benchmarks.front_end --supernet ckpt/supernet --audio speech/manifest.jsonl --out new/
+    python -m benchmarks.front_end --supernet ckpt/supernet --space plain.toml --audio speech/manifest.jsonl --out new/
 
 A norm over time makes all channels equally loud in each recording. Here its mean effect goes into the first
 convolution, and Adam on 20 s of speech a step brings the features of every front end of the space close to those of
@@ -138,7 +138,7 @@ class Fit:
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--supernet", required=True)
-    parser.add_argument("--space", default="hubert-tiny", help="The same, with conv_norm 'none' and conv_bias.")
+    parser.add_argument("--space", required=True, help="The same, with conv_norm 'none' and conv_bias.")
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()

@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--targets", type=Path, required=True)
-    parser.add_argument("--layers", default="1,4,6")
+    parser.add_argument("--layers", default="2,4,6")
     parser.add_argument("--supernet", action="append", required=True, metavar="NAME=PATH")
     parser.add_argument("--per-label", type=int, default=40)
     args = parser.parse_args()

@@ -67,15 +67,7 @@ SPACES: dict[str, JsonObject] = {
         "ffn_ratios": [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5],
         "depths": [12],
         "front_ends": [48, 72, 96],
-        "network": {
-            "conv_layers": _conv_layers(96),
-            "conv_norm": "none",
-            "conv_bias": True,
-            "width": 192,
-            "heads": 6,
-            "ffn_dim": 672,
-            "head_dim": 32,
-        },
+        "network": {"conv_layers": _conv_layers(96), "width": 192, "heads": 6, "ffn_dim": 672, "head_dim": 32},
     },
 }
 
