@@ -127,11 +127,11 @@ class HiddenStates:
 
     def batch(self, examples: Sequence[Example], device: str = "cpu") -> tuple[Tensor, Tensor]:
         """Hidden states (L, B, T, D) as float32, zero behind each recording's end, and the lengths (B,)."""
-        lengths = torch.tensor([self.frames(example) for example in examples])
-        shape = (self.upstream.layers, len(examples), int(lengths.max()), self.upstream.dim)
-        states = torch.zeros(shape, device=device)
-        for row, example in enumerate(examples):
-            states[:, row, : lengths[row]] = self[example].to(device)
+        read = [self[example] for example in examples]
+        lengths = torch.tensor([own.shape[1] for own in read])
+        states = torch.zeros(self.upstream.layers, len(read), int(lengths.max()), self.upstream.dim, device=device)
+        for row, own in enumerate(read):
+            states[:, row, : own.shape[1]] = own.to(device)
         return states, lengths
 
 
